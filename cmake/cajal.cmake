@@ -1,0 +1,68 @@
+# What every target shares, and the few functions that declare targets.
+find_package(Threads REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(simdjson REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
+
+add_library(cajal_options INTERFACE)
+target_include_directories(cajal_options INTERFACE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+target_compile_options(cajal_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor -Wvla
+  # The order of floating-point operations is part of what we promise: no contraction that the source does not spell.
+  -ffp-contract=off -fno-math-errno
+  $<$<NOT:$<CONFIG:Debug>>:-O2>)
+target_compile_definitions(cajal_options INTERFACE CAJAL_VERSION="${PROJECT_VERSION}"
+  $<$<CXX_COMPILER_ID:GNU>:_GLIBCXX_ASSERTIONS>)
+if(CAJAL_SANITIZE)
+  target_compile_options(cajal_options INTERFACE -fsanitize=${CAJAL_SANITIZE} -fno-omit-frame-pointer -g
+    -fno-sanitize-recover=all)
+  target_link_options(cajal_options INTERFACE -fsanitize=${CAJAL_SANITIZE})
+endif()
+find_program(CAJAL_MOLD mold)
+if(CAJAL_MOLD)
+  target_link_options(cajal_options INTERFACE -fuse-ld=mold)
+endif()
+find_program(CAJAL_CCACHE ccache)
+if(CAJAL_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CAJAL_CCACHE})
+endif()
+
+# Names of our layers gain the prefix; anything else is a target of a library.
+function(cajal_targets out)
+  set(result)
+  foreach(name ${ARGN})
+    if(TARGET cajal_${name})
+      list(APPEND result cajal_${name})
+    else()
+      list(APPEND result ${name})
+    endif()
+  endforeach()
+  set(${out} ${result} PARENT_SCOPE)
+endfunction()
+
+# cajal_layer(<name> USES <layers and libraries>): every .cpp under src/<name>/ but main.cpp.
+function(cajal_layer name)
+  cmake_parse_arguments(ARG "" "" "USES" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cpp)
+  list(FILTER sources EXCLUDE REGEX "/main\\.cpp$")
+  cajal_targets(uses ${ARG_USES})
+  if(sources)
+    add_library(cajal_${name} STATIC ${sources})
+    target_link_libraries(cajal_${name} PUBLIC cajal_options ${uses})
+  else()
+    add_library(cajal_${name} INTERFACE)
+    target_link_libraries(cajal_${name} INTERFACE cajal_options ${uses})
+  endif()
+endfunction()
+
+function(cajal_program name source)
+  cmake_parse_arguments(ARG "" "" "USES" ${ARGN})
+  if(NOT EXISTS ${PROJECT_SOURCE_DIR}/${source})
+    return()
+  endif()
+  cajal_targets(uses ${ARG_USES})
+  add_executable(${name} ${source})
+  target_link_libraries(${name} PRIVATE ${uses})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+endfunction()
