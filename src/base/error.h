@@ -77,10 +77,10 @@ decltype(auto) with_context(std::string_view what, Body&& body) {
   }
 }
 
-#define CAJAL_CHECK(condition, ...)                                                                           \
-  do {                                                                                                        \
-    if (!(condition)) [[unlikely]]                                                                            \
-      ::cajal::detail::check_failed(#condition, __FILE__, __LINE__, ::cajal::detail::join(__VA_ARGS__));      \
+#define CAJAL_CHECK(condition, ...)                                                                      \
+  do {                                                                                                   \
+    if (!(condition)) [[unlikely]]                                                                       \
+      ::cajal::detail::check_failed(#condition, __FILE__, __LINE__, ::cajal::detail::join(__VA_ARGS__)); \
   } while (false)
 
 }  // namespace cajal

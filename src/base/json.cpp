@@ -20,7 +20,8 @@ Json::Json(std::uint64_t v) {
 }
 
 const char* Json::type_name() const {
-  static constexpr const char* kNames[] = {"null", "a boolean", "an integer", "a number", "a string", "an array", "an object"};
+  static constexpr const char* kNames[] = {"null",     "a boolean", "an integer", "a number",
+                                           "a string", "an array",  "an object"};
   return kNames[value_.index()];
 }
 
@@ -54,7 +55,8 @@ namespace od = simdjson::ondemand;
 
 class Reader {
  public:
-  Reader(std::string_view text, std::string_view what, int max_depth) : text_(text), what_(what), max_depth_(max_depth) {}
+  Reader(std::string_view text, std::string_view what, int max_depth)
+      : text_(text), what_(what), max_depth_(max_depth) {}
 
   Json read() {
     const simdjson::padded_string padded(text_);
@@ -79,7 +81,8 @@ class Reader {
 
  private:
   [[noreturn]] void fail_at(const char* at, std::string_view why) const {
-    if (!at || !base_ || at < base_ || at > base_ + text_.size()) fail(ErrorCode::data_loss, what_, ": not valid JSON: ", why);
+    if (!at || !base_ || at < base_ || at > base_ + text_.size())
+      fail(ErrorCode::data_loss, what_, ": not valid JSON: ", why);
     const std::string_view before(base_, static_cast<std::size_t>(at - base_));
     const auto line = 1 + std::count(before.begin(), before.end(), '\n');
     const auto newline = before.rfind('\n');

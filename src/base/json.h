@@ -1,8 +1,8 @@
 #pragma once
 // JSON as a value. Parsing is simdjson's; this is the one place that knows it. Objects keep the order of the file, and
 // integers stay apart from floating-point numbers, as templates and configurations need.
-#include <cstdint>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -18,17 +18,19 @@ class Json {
   using Object = std::vector<std::pair<std::string, Json>>;  // in the order of the file; a repeated key stands twice
 
   Json() = default;
-  Json(std::nullptr_t) {}                                   // NOLINT(google-explicit-constructor)
-  Json(bool v) : value_(v) {}                               // NOLINT(google-explicit-constructor)
-  Json(int v) : value_(static_cast<std::int64_t>(v)) {}     // NOLINT(google-explicit-constructor)
-  Json(std::int64_t v) : value_(v) {}                       // NOLINT(google-explicit-constructor)
-  Json(std::uint64_t v);                                    // NOLINT(google-explicit-constructor)
-  Json(double v) : value_(v) {}                             // NOLINT(google-explicit-constructor)
-  Json(const char* v) : value_(std::string(v)) {}           // NOLINT(google-explicit-constructor)
-  Json(std::string_view v) : value_(std::string(v)) {}      // NOLINT(google-explicit-constructor)
-  Json(std::string v) : value_(std::move(v)) {}             // NOLINT(google-explicit-constructor)
-  Json(Array v) : value_(std::move(v)) {}                   // NOLINT(google-explicit-constructor)
-  Json(Object v) : value_(std::move(v)) {}                  // NOLINT(google-explicit-constructor)
+  // Implicit, so that a literal is a Json. NOLINTBEGIN(google-explicit-constructor)
+  Json(std::nullptr_t) {}
+  Json(bool v) : value_(v) {}
+  Json(int v) : value_(static_cast<std::int64_t>(v)) {}
+  Json(std::int64_t v) : value_(v) {}
+  Json(std::uint64_t v);
+  Json(double v) : value_(v) {}
+  Json(const char* v) : value_(std::string(v)) {}
+  Json(std::string_view v) : value_(std::string(v)) {}
+  Json(std::string v) : value_(std::move(v)) {}
+  Json(Array v) : value_(std::move(v)) {}
+  Json(Object v) : value_(std::move(v)) {}
+  // NOLINTEND(google-explicit-constructor)
 
   bool is_null() const { return std::holds_alternative<std::monostate>(value_); }
   bool is_bool() const { return std::holds_alternative<bool>(value_); }

@@ -52,7 +52,8 @@ void log_line(LogLevel level, std::string_view message) {
     line = to_json(object);
   } else {
     // An ordinary remark needs no label; the rest says what it is.
-    line = level == LogLevel::info ? detail::join("cajal: ", message) : detail::join("cajal: ", name(level), ": ", message);
+    line = level == LogLevel::info ? detail::join("cajal: ", message)
+                                   : detail::join("cajal: ", name(level), ": ", message);
   }
   logger().log(to_spdlog(level), line);
 }

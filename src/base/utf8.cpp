@@ -8,7 +8,7 @@ namespace cajal {
 namespace {
 
 struct Lead {
-  std::uint8_t length;            // 0: not a leading byte
+  std::uint8_t length;                  // 0: not a leading byte
   std::uint8_t second_min, second_max;  // what the second byte may be (Unicode 15.0, table 3-7)
 };
 
@@ -48,7 +48,9 @@ Extent extent(std::string_view text, std::size_t at) {
 Utf8Step decode_utf8(std::string_view text, std::size_t at) {
   const Extent e = extent(text, at);
   if (!e.whole) return {0xfffd, e.length, false};
-  const auto bits = [&](std::size_t i) { return static_cast<char32_t>(static_cast<unsigned char>(text[at + i]) & 0x3f); };
+  const auto bits = [&](std::size_t i) {
+    return static_cast<char32_t>(static_cast<unsigned char>(text[at + i]) & 0x3f);
+  };
   const auto first = static_cast<char32_t>(static_cast<unsigned char>(text[at]));
   switch (e.length) {
     case 1: return {first, 1, true};

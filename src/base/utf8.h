@@ -6,8 +6,8 @@
 
 namespace cajal {
 
-// One step of decoding. `length` bytes starting at a position form `code_point`; if they are not UTF-8, `valid` is false
-// and `length` is that of the maximal subpart (at least 1), which WHATWG's decoder replaces by one U+FFFD.
+// One step of decoding. `length` bytes starting at a position form `code_point`; if they are not UTF-8, `valid` is
+// false and `length` is that of the maximal subpart (at least 1), which WHATWG's decoder replaces by one U+FFFD.
 struct Utf8Step {
   char32_t code_point;
   std::uint8_t length;

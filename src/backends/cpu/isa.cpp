@@ -1,0 +1,45 @@
+#include "backends/cpu/isa.h"
+
+#include <cstdlib>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace cajal::cpu {
+namespace {
+
+std::uint32_t hardware_isa() {
+  std::uint32_t isa = kBaseline;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) isa |= kAvx2;
+  if (isa && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+    isa |= kAvx512;
+  if ((isa & kAvx512) && __builtin_cpu_supports("avx512bf16")) isa |= kAvx512Bf16;
+#endif
+  return isa;
+}
+
+}  // namespace
+
+std::uint32_t detect_isa() {
+  const std::uint32_t isa = hardware_isa();
+  const char* lowered = std::getenv("CAJAL_CPU_ISA");
+  if (!lowered || !*lowered) return isa;
+  const std::string_view name = lowered;
+  if (name == "baseline") return kBaseline;
+  if (name == "avx2") return isa & kAvx2;
+  if (name == "avx512") return isa & (kAvx2 | kAvx512);
+  if (name == "avx512_bf16") return isa & (kAvx2 | kAvx512 | kAvx512Bf16);
+  fail(ErrorCode::invalid_argument, "CAJAL_CPU_ISA is '", name, "', expected baseline, avx2, avx512 or avx512_bf16");
+}
+
+std::string isa_name(std::uint32_t isa) {
+  if (isa & kAvx512Bf16) return "avx512_bf16";
+  if (isa & kAvx512) return "avx512";
+  if (isa & kAvx2) return "avx2";
+  return "baseline";
+}
+
+}  // namespace cajal::cpu

@@ -1,0 +1,39 @@
+#pragma once
+// What the CPU we run on can do, as a bit set, and regions of code compiled for it.
+// A file is compiled with baseline flags and #includes everything *before* the region: only the functions between
+// BEGIN and END use the instruction set, so no inline function of the standard library is ever emitted with it.
+#include <cstdint>
+#include <string>
+
+namespace cajal::cpu {
+
+enum Isa : std::uint32_t {
+  kBaseline = 0,
+  kAvx2 = 1u << 0,        // avx2, fma, f16c
+  kAvx512 = 1u << 1,      // f, bw, vl, dq
+  kAvx512Bf16 = 1u << 2,
+};
+
+// The environment variable CAJAL_CPU_ISA=baseline|avx2|avx512|avx512_bf16 lowers it, for tests and bug reports; a word it
+// does not know is Error(invalid_argument).
+std::uint32_t detect_isa();
+std::string isa_name(std::uint32_t isa);  // "avx512_bf16": the highest level in the set
+
+}  // namespace cajal::cpu
+
+#define CAJAL_PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define CAJAL_TARGET_REGION_BEGIN(isa) CAJAL_PRAGMA(clang attribute push(__attribute__((target(isa))), apply_to = function))
+#define CAJAL_TARGET_REGION_END CAJAL_PRAGMA(clang attribute pop)
+#else
+// GCC 12 takes the deliberate `__Y = __Y` of its own AVX-512 headers for a mistake (GCC bug 105593).
+#define CAJAL_TARGET_REGION_BEGIN(isa)                                                           \
+  CAJAL_PRAGMA(GCC diagnostic push) CAJAL_PRAGMA(GCC diagnostic ignored "-Wmaybe-uninitialized") \
+  CAJAL_PRAGMA(GCC diagnostic ignored "-Wuninitialized")                                         \
+  CAJAL_PRAGMA(GCC push_options) CAJAL_PRAGMA(GCC target(isa))
+#define CAJAL_TARGET_REGION_END CAJAL_PRAGMA(GCC pop_options) CAJAL_PRAGMA(GCC diagnostic pop)
+#endif
+
+#define CAJAL_AVX2 "avx2,fma,f16c"
+#define CAJAL_AVX512 "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"
+#define CAJAL_AVX512_BF16 "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c"

@@ -1,0 +1,47 @@
+#pragma once
+// ops::Linear and ops::Embedding.
+#include "backends/cpu/kernels/kernel.h"
+
+namespace cajal::cpu {
+
+// dt is the type of x, weight, bias and y: bf16 or f32. The weight is plain or packed in tiles.
+struct LinearShape {
+  DType dtype;
+  Storage storage;            // of the weight
+  std::int64_t rows;          // at most: the bucket's
+  std::int64_t in_features, out_features;
+  int sum_parts;
+};
+struct LinearArgs {
+  const std::byte* x;         // [rows, in_features]
+  const std::byte* weight;    // [out_features, in_features] as stored
+  const std::byte* bias;      // [out_features] or null
+  std::byte* y;               // [rows, out_features]
+  std::int64_t rows;          // of this step
+  std::int64_t in_features, out_features;
+  std::int32_t sum_parts;
+  DType dtype;
+  Packed packed;              // the weight's tile; {1,1} if plain
+};
+using LinearKernel = Kernel<LinearShape, LinearArgs>;
+std::span<const LinearKernel> linear_kernels();
+
+// The storage that the fastest linear kernels of this machine read for weights of `dtype`.
+Storage linear_weight_storage(DType dtype, std::uint32_t isa);
+
+struct EmbeddingShape {
+  DType dtype;
+  Storage storage;
+};
+struct EmbeddingArgs {
+  const std::byte* table;     // [vocab_size, hidden_size] as stored
+  const std::int32_t* ids;    // [rows], each in 0..vocab_size-1
+  std::byte* y;               // [rows, hidden_size]
+  std::int64_t rows, vocab_size, hidden_size;
+  DType dtype;
+  Packed packed;
+};
+using EmbeddingKernel = Kernel<EmbeddingShape, EmbeddingArgs>;
+std::span<const EmbeddingKernel> embedding_kernels();
+
+}  // namespace cajal::cpu

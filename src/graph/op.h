@@ -1,0 +1,140 @@
+#pragma once
+// The closed set of operations. An op is a plain struct whose members are its attributes; adding one here makes the
+// compiler list every place that must learn about it (type rule, text, each backend), because each visits exhaustively.
+// An op is as big as the kernel that runs it; rounding points are part of its meaning.
+//
+// In the shape lines: T token rows of a step, S sequences, B blocks of a sequence, R rows of logits, E experts, K chosen.
+// "dt" is the type of the activations. Unless said otherwise an op computes in f32 and rounds once, to dt, at its end.
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace cajal {
+
+class Graph;
+
+// Which share of a checkpoint tensor a rank keeps: dimension `dim` is cut into `parts` equal pieces. `parts` may be smaller
+// than the tensor-parallel degree (fewer kv heads than ranks): neighbouring ranks then hold the same piece.
+struct Sharding {
+  int dim = -1;  // -1: every rank holds the whole
+  int parts = 1;
+  bool replicated() const { return dim < 0 || parts == 1; }
+  bool operator==(const Sharding&) const = default;
+};
+
+// One tensor of the checkpoint, with the checkpoint's shape. Sharding applies to each piece by itself, before they are
+// joined: a rank's share of [gate; up] is its share of gate followed by its share of up.
+struct WeightPiece {
+  std::string name;  // '*' stands for the index when the pieces of a parameter repeat
+  Shape shape;
+  Sharding sharding;
+  bool operator==(const WeightPiece&) const = default;
+};
+
+namespace ops {
+
+struct Input { std::string name; };  // () -> declared type; filled by the host before each step
+struct State { std::string name; };  // () -> declared type; lives across steps: a KV cache
+
+// () -> declared type: rank's shares of the pieces, one below the other along the rows. With `repeat` > 1 the list of
+// pieces is run through for index 0..repeat-1 and the result has one dimension more (stacked experts). A checkpoint that
+// already holds all of it in one tensor may call that `stacked_name`.
+struct Parameter {
+  std::vector<WeightPiece> pieces;
+  std::int64_t repeat = 1;
+  std::string stacked_name;
+};
+
+struct Embedding {};  // table[V,H], ids[T] -> dt[T,H]
+
+// x[T,K], weight[N,K] (, bias[N]) -> dt[T,N]. The sum over k is made in `sum_parts` equal consecutive parts, each in
+// ascending order in f32, and the parts are added as a balanced tree; then the bias; then one rounding. The parts belong
+// to the meaning because a row-parallel layer must give the same bits on 1, 2, 4 and 8 ranks.
+struct Linear { int sum_parts = 1; };
+
+// x[...,H], weight[H] -> like x: round(x * rsqrt(mean(x^2) + epsilon)) * weight. The mean and the product with it are f32;
+// the result is rounded to dt before the weight, and again after it, as Hugging Face's Qwen3RMSNorm does.
+struct RmsNorm { float epsilon; };
+
+// positions[T] (, rope_lengths[T]) -> dt[T,2,D/2]: cosines, then sines, of angle f32(inv_freq) * f32(position), each times
+// `attention_scaling`, rounded to dt. With original_length > 0 the frequencies depend on the length of the row's request:
+// beyond original_length they are `long_inv_freq` (longrope) or, if that is empty, those of the dynamic-NTK base
+//   dynamic_base * (dynamic_factor * length / original_length - (dynamic_factor - 1)) ^ (D / (D - 2)).
+struct RotaryTable {
+  std::vector<float> inv_freq;  // [D/2]
+  float attention_scaling = 1;
+  std::int64_t original_length = 0;
+  std::vector<float> long_inv_freq;
+  float dynamic_base = 0, dynamic_factor = 0;
+};
+
+// x[T,heads,D], table[T,2,D/2] -> like x. Halves rotated ("NeoX"): x1 cos - x2 sin, x2 cos + x1 sin; each product and the
+// sum are rounded to dt, as in Hugging Face's apply_rotary_pos_emb.
+struct Rope {};
+
+struct SiluMul {};  // gate[T,N], up[T,N] -> [T,N]: round(round(silu(gate)) * up)
+struct Add {};      // a, b -> like a
+struct Slice { std::int64_t begin = 0, end = 0; };  // x[...,N] -> [...,end-begin]: columns of the last dimension
+struct Reshape { Shape shape; };                    // x -> shape, the same bytes
+
+// cache[blocks,kv_heads,block_size,D], x[T,kv_heads,D], slot_mapping[T] -> cache, in place. Slot = block * block_size +
+// offset. Rows that carry nothing write to block 0, which no sequence ever owns.
+struct KvWrite {};
+
+// q[T,heads,D], k_cache, v_cache, block_tables[S,B], seq_indices[T], positions[T] -> [T,heads,D]. Row t sees positions
+// max(0, positions[t] - sliding_window + 1) .. positions[t] of its own sequence (all from 0 when sliding_window is 0).
+// Scores and probabilities stay in f32. kv head j serves the q heads j * heads / kv_heads onwards.
+struct PagedAttention {
+  float scale = 1;
+  std::int64_t sliding_window = 0;
+};
+
+// logits[T,E] -> weights dt[T,K], ids i32[T,K]: softmax over all experts in f32, the K largest in descending order (the
+// lower id first among equals), divided by their sum if norm_topk_prob, then rounded to dt.
+struct Router {
+  int top_k = 1;
+  bool norm_topk_prob = false;
+};
+
+// x[T,H], weights[T,K], ids[T,K], gate_up[E,2I,H], down[E,H,I] -> [T,H]. Each chosen expert is
+// down(silu(gate(x)) * up(x)), every step rounded to dt as the dense layers' are; its output times its weight, rounded;
+// the sum over the choices in their order in f32, rounded once (Transformers 5's grouped_mm path).
+struct MoeExperts {};
+
+struct GatherRows {};  // x[T,H], rows[R] -> [R,H]
+
+// Collectives over the ranks of the tensor-parallel group.
+struct AllReduce {};                   // x -> like x, summed over ranks in the balanced order of Linear's parts
+struct AllGather { int dim = 0; };     // x -> dim times ranks
+struct ReduceScatter { int dim = 0; }; // x -> dim divided by ranks
+struct AllToAll {};                    // x[ranks,...] -> like x
+
+// Operations that a backend runs as one. The body is the meaning and the reference: its inputs are this node's inputs in
+// order, its outputs this node's results. A backend without a kernel for the whole runs the body.
+struct Region {
+  std::string kind;  // the name of the kernel list: "add_rms_norm"
+  std::shared_ptr<const Graph> body;
+};
+
+}  // namespace ops
+
+using Op = std::variant<ops::Input, ops::State, ops::Parameter, ops::Embedding, ops::Linear, ops::RmsNorm, ops::RotaryTable,
+                        ops::Rope, ops::SiluMul, ops::Add, ops::Slice, ops::Reshape, ops::KvWrite, ops::PagedAttention,
+                        ops::Router, ops::MoeExperts, ops::GatherRows, ops::AllReduce, ops::AllGather, ops::ReduceScatter,
+                        ops::AllToAll, ops::Region>;
+
+const char* op_name(const Op& op);
+bool is_leaf(const Op& op);  // input, state, parameter: made of no other value
+
+template <class... Fs>
+struct Overloaded : Fs... {
+  using Fs::operator()...;
+};
+template <class... Fs>
+Overloaded(Fs...) -> Overloaded<Fs...>;
+
+}  // namespace cajal
