@@ -35,7 +35,8 @@ TEST(Json, WritesWhatItReads) {
 TEST(Json, NamesFileLineAndColumnOfAnError) {
   EXPECT_THAT(error_of("{\"a\": 1,\n  \"b\" 2}"), HasSubstr("f.json, line 2"));
   EXPECT_THAT(error_of("{} x"), HasSubstr("f.json"));
-  for (const char* bad : {"", " ", "{", "[1,", "{\"a\":}", "nul", "[1 2]", "01", "+1", "1.", "\"\\x\"", "\"\xff\"", "1e999", "[1]]", "truex"})
+  for (const char* bad : {"", " ", "{", "[1,", "{\"a\":}", "nul", "[1 2]", "01", "+1", "1.", "\"\\x\"", "\"\xff\"",
+                          "1e999", "[1]]", "truex"})
     EXPECT_THAT(error_of(bad), HasSubstr("f.json")) << bad;
 }
 

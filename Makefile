@@ -1,0 +1,91 @@
+# The commands that people use. Everything real is in CMakePresets.json and tools/; `make help` lists what there is.
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := all
+.NOTPARALLEL:
+.PHONY: all setup demo test bench asan tsan fuzz lint format install clean help configure
+
+JOBS ?= $(shell nproc)
+FUZZ_SECONDS ?= 30
+PREFIX ?= /usr/local
+# `make test SETUP=` skips the set-up, for machines that are not Debian.
+SETUP ?= setup
+export JOBS
+
+# CUDA=0 leaves the CUDA backend out and CUDA=1 demands it.
+ifneq ($(filter-out 0,$(CUDA)),)
+  ifeq ($(CUDA),1)
+    $(error CUDA=1: this version of cajal has no CUDA backend yet; leave CUDA out or say CUDA=0)
+  else
+    $(error CUDA=$(CUDA): expected 0 or 1)
+  endif
+endif
+ifneq ($(CUDA_ARCHITECTURES),)
+  $(warning CUDA_ARCHITECTURES has no effect: this version of cajal has no CUDA backend yet)
+endif
+
+# Sanitizers of older compilers cannot place their shadow when the kernel randomises more bits than they expect.
+FIXED_ADDRESSES = $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R)
+# Sanitizers slow a program down so much that its longest tests would say nothing more for many minutes of waiting.
+NOT_SLOW = -LE slow
+
+## all: build/release/cajal (also plain `make`)
+all: configure
+	@cmake --build --preset release -j $(JOBS)
+
+configure:
+	@cmake --preset release --log-level=WARNING || { echo "cajal: configuring failed — 'make setup' installs what is missing" >&2; exit 1; }
+
+## setup: install the Debian packages that are missing (tools/packages.txt)
+setup:
+	@tools/setup.sh
+
+## demo: set-up, build, and an answer from the demo model
+demo: $(SETUP) all
+	@if [ -f share/demo-model/config.json ]; then \
+	  build/release/cajal generate share/demo-model --prompt "Once upon a time" --max-new-tokens 64; \
+	else \
+	  echo "This version ships no demo model yet; this is the program that was built:"; \
+	  build/release/cajal --version; \
+	fi
+
+## test: set-up, build, and every test that this machine can run
+test: $(SETUP) all
+	@ctest --preset release -j $(JOBS)
+
+## bench: what the program reaches on this machine, beside what the machine can reach
+bench: all
+	@build/release/cajal bench
+
+## asan: tests under AddressSanitizer and UndefinedBehaviorSanitizer, but those labelled slow
+## tsan: tests under ThreadSanitizer, but those labelled slow
+asan tsan:
+	@cmake --preset $@ --log-level=WARNING
+	@cmake --build --preset $@ -j $(JOBS)
+	@echo "$@: tests with the label 'slow' are left out here: a sanitizer makes them ten times slower; make test runs them"
+	@$(FIXED_ADDRESSES) ctest --preset $@ -j $(JOBS) $(NOT_SLOW)
+
+## fuzz: every fuzz program for FUZZ_SECONDS=30 seconds each, from the inputs in fuzz/corpus/
+fuzz:
+	@cmake --preset fuzz --log-level=WARNING
+	@cmake --build --preset fuzz -j $(JOBS)
+	@tools/fuzz.sh build/fuzz $(FUZZ_SECONDS)
+
+## lint: format, structure, scripts and clang-tidy
+lint: configure
+	@tools/lint.sh build/release
+
+## format: put every source into our format
+format:
+	@tools/sources.sh | xargs -r clang-format -i
+
+## install: the release build into PREFIX=/usr/local
+install: all
+	@cmake --install build/release --prefix $(PREFIX)
+
+## clean: remove every build
+clean:
+	@rm -rf build
+
+## help: this list
+help:
+	@sed -n 's/^## \([a-z]*\): /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
