@@ -120,7 +120,9 @@ class Reader {
         return Json(d);
       }
       default: {
-        if (!document.is_null()) fail_at(location(), "unknown word");
+        bool null = false;
+        check(document.is_null().get(null), location());
+        if (!null) fail_at(location(), "unknown word");
         return Json();
       }
     }
@@ -145,7 +147,9 @@ class Reader {
       }
       case od::json_type::number: return read_number(value);
       case od::json_type::null: {
-        if (!value.is_null()) fail_at(location(), "unknown word");
+        bool null = false;
+        check(value.is_null().get(null), location());
+        if (!null) fail_at(location(), "unknown word");
         return Json();
       }
     }

@@ -102,8 +102,9 @@ struct Router {
 
 // x[T,H], weights[T,K], ids[T,K], gate_up[E,2I,H], down[E,H,I] -> [T,H]. Each chosen expert is
 // down(silu(gate(x)) * up(x)), every step rounded to dt as the dense layers' are; its output times its weight, rounded;
-// the sum over the choices in their order in f32, rounded once (Transformers 5's grouped_mm path).
-struct MoeExperts {};
+// the sum over the choices in their order in f32, rounded once (Transformers 5's grouped_mm path). `sum_parts` is that of
+// the down projection, as in Linear.
+struct MoeExperts { int sum_parts = 1; };
 
 struct GatherRows {};  // x[T,H], rows[R] -> [R,H]
 

@@ -26,7 +26,7 @@ struct MoeShape {
   Storage gate_up_storage, down_storage;
   std::int64_t rows;          // at most
   std::int64_t num_experts, hidden_size, intermediate_size;
-  int top_k;
+  int top_k, sum_parts;       // sum_parts: of the down projection
 };
 struct MoeArgs {
   const std::byte* x;         // [rows, hidden_size]
@@ -37,7 +37,7 @@ struct MoeArgs {
   std::byte* y;               // [rows, hidden_size]
   std::byte* scratch;
   std::int64_t rows, num_experts, hidden_size, intermediate_size;
-  std::int32_t top_k;
+  std::int32_t top_k, sum_parts;
   DType dtype;
   Packed packed;              // tile of both weights; {1,1} if plain
 };
