@@ -16,7 +16,7 @@ CAJAL_ATTRIBUTES(Parameter, f("pieces", op.pieces); f("repeat", op.repeat); f("s
 CAJAL_ATTRIBUTES(Embedding)
 CAJAL_ATTRIBUTES(Linear, f("sum_parts", op.sum_parts))
 CAJAL_ATTRIBUTES(RmsNorm, f("epsilon", op.epsilon))
-CAJAL_ATTRIBUTES(RotaryTable, f("inv_freq", op.inv_freq); f("attention_scaling", op.attention_scaling);
+CAJAL_ATTRIBUTES(RotaryTable, f("dtype", op.dtype); f("inv_freq", op.inv_freq); f("attention_scaling", op.attention_scaling);
                  f("original_length", op.original_length); f("long_inv_freq", op.long_inv_freq);
                  f("dynamic_base", op.dynamic_base); f("dynamic_factor", op.dynamic_factor))
 CAJAL_ATTRIBUTES(Rope)
@@ -30,8 +30,8 @@ CAJAL_ATTRIBUTES(Router, f("top_k", op.top_k); f("norm_topk_prob", op.norm_topk_
 CAJAL_ATTRIBUTES(MoeExperts, f("sum_parts", op.sum_parts))
 CAJAL_ATTRIBUTES(GatherRows)
 CAJAL_ATTRIBUTES(AllReduce)
-CAJAL_ATTRIBUTES(AllGather, f("dim", op.dim))
-CAJAL_ATTRIBUTES(ReduceScatter, f("dim", op.dim))
+CAJAL_ATTRIBUTES(AllGather, f("dim", op.dim); f("ranks", op.ranks))
+CAJAL_ATTRIBUTES(ReduceScatter, f("dim", op.dim); f("ranks", op.ranks))
 CAJAL_ATTRIBUTES(AllToAll)
 CAJAL_ATTRIBUTES(Region, f("kind", op.kind))
 

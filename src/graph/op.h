@@ -65,6 +65,7 @@ struct RmsNorm { float epsilon; };
 // beyond original_length they are `long_inv_freq` (longrope) or, if that is empty, those of the dynamic-NTK base
 //   dynamic_base * (dynamic_factor * length / original_length - (dynamic_factor - 1)) ^ (D / (D - 2)).
 struct RotaryTable {
+  DType dtype = DType::f32;     // dt
   std::vector<float> inv_freq;  // [D/2]
   float attention_scaling = 1;
   std::int64_t original_length = 0;
@@ -109,10 +110,10 @@ struct MoeExperts { int sum_parts = 1; };
 struct GatherRows {};  // x[T,H], rows[R] -> [R,H]
 
 // Collectives over the ranks of the tensor-parallel group.
-struct AllReduce {};                   // x -> like x, summed over ranks in the balanced order of Linear's parts
-struct AllGather { int dim = 0; };     // x -> dim times ranks
-struct ReduceScatter { int dim = 0; }; // x -> dim divided by ranks
-struct AllToAll {};                    // x[ranks,...] -> like x
+struct AllReduce {};  // x -> like x, summed over ranks in the balanced order of Linear's parts
+struct AllGather { int dim = 0, ranks = 1; };      // x -> dimension `dim` times ranks
+struct ReduceScatter { int dim = 0, ranks = 1; };  // x -> summed, dimension `dim` divided by ranks
+struct AllToAll {};   // x[ranks,...] -> like x
 
 // Operations that a backend runs as one. The body is the meaning and the reference: its inputs are this node's inputs in
 // order, its outputs this node's results. A backend without a kernel for the whole runs the body.

@@ -1,0 +1,73 @@
+#include "compiler/passes.h"
+
+#include "compiler/rewrite.h"
+
+namespace cajal {
+
+Graph eliminate_dead_code(const Graph& graph) {
+  std::vector<bool> alive(graph.nodes().size());
+  std::vector<std::uint32_t> todo;
+  const auto reach = [&](Value v) {
+    const std::uint32_t n = graph.producer(v);
+    if (!alive[n]) alive[n] = true, todo.push_back(n);
+  };
+  for (const Value v : graph.outputs()) reach(v);
+  while (!todo.empty()) {
+    const std::uint32_t n = todo.back();
+    todo.pop_back();
+    for (const Value v : graph.node(n).inputs) reach(v);
+  }
+  Rewriter rewriter(graph);
+  for (std::uint32_t n = 0; n < graph.nodes().size(); ++n) {
+    const Node& node = graph.node(n);
+    if (is_leaf(node.op) && (alive[n] || std::holds_alternative<ops::Input>(node.op))) rewriter.copy(node);
+  }
+  for (std::uint32_t n = 0; n < graph.nodes().size(); ++n)
+    if (alive[n] && !is_leaf(graph.node(n).op)) rewriter.copy(graph.node(n));
+  return rewriter.finish();
+}
+
+namespace {
+
+// How a leaf is used, through the values that share its memory.
+struct Uses {
+  bool linear_weight = false, k_cache = false, v_cache = false;
+};
+
+void collect_uses(const Graph& graph, std::vector<Uses>& uses_of) {
+  std::vector<std::uint32_t> root(graph.num_values());
+  for (std::uint32_t v = 0; v < graph.num_values(); ++v) root[v] = v;
+  for (const Node& node : graph.nodes()) {
+    for (std::size_t r = 0; r < node.results.size(); ++r)
+      if (const auto alias = aliased_input(node.op, static_cast<int>(r)))
+        root[node.results[r].id] = root[node.inputs[static_cast<std::size_t>(*alias)].id];
+    const auto used = [&](std::size_t input) -> Uses& { return uses_of[root[node.inputs[input].id]]; };
+    if (std::holds_alternative<ops::Linear>(node.op)) used(1).linear_weight = true;
+    if (std::holds_alternative<ops::MoeExperts>(node.op)) used(3).linear_weight = used(4).linear_weight = true;
+    if (std::holds_alternative<ops::PagedAttention>(node.op)) used(1).k_cache = true, used(2).v_cache = true;
+  }
+}
+
+}  // namespace
+
+Graph assign_storage(const Graph& graph, const StoragePolicy& policy) {
+  for (const Node& node : graph.nodes())
+    CAJAL_CHECK(!std::holds_alternative<ops::Region>(node.op), "storage is assigned before regions are made: a body repeats its inputs' types");
+  std::vector<Uses> uses(graph.num_values());
+  collect_uses(graph, uses);
+  Rewriter rewriter(graph);
+  for (const Node& node : graph.nodes()) {
+    if (!is_leaf(node.op)) continue;
+    const Value v = node.results[0];
+    TensorType type = graph.type(v);
+    if (uses[v.id].linear_weight) type.storage = policy.linear_weight(type);
+    if (uses[v.id].k_cache) type.storage = policy.k_cache(type);
+    if (uses[v.id].v_cache) type.storage = policy.v_cache(type);
+    rewriter.map(v, rewriter.to().add_leaf(node.op, type, node.name));
+  }
+  for (const Node& node : graph.nodes())
+    if (!is_leaf(node.op)) rewriter.copy(node);
+  return rewriter.finish();
+}
+
+}  // namespace cajal

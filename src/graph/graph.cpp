@@ -1,0 +1,155 @@
+#include "graph/graph.h"
+
+#include <algorithm>
+#include <map>
+
+namespace cajal {
+
+const char* op_name(const Op& op) {
+  static constexpr const char* kNames[] = {
+      "input",  "state",    "parameter",       "embedding", "linear",      "rms_norm",    "rotary_table", "rope",
+      "silu_mul", "add",    "slice",           "reshape",   "kv_write",    "paged_attention", "router",   "moe_experts",
+      "gather_rows", "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "region"};
+  static_assert(std::size(kNames) == std::variant_size_v<Op>);
+  return kNames[op.index()];
+}
+
+bool is_leaf(const Op& op) {
+  return std::holds_alternative<ops::Input>(op) || std::holds_alternative<ops::State>(op) ||
+         std::holds_alternative<ops::Parameter>(op);
+}
+
+std::vector<Value> Graph::add_multi(Op op, std::vector<Value> inputs, std::string name) {
+  CAJAL_CHECK(!is_leaf(op), name, ": a leaf declares its type");
+  std::vector<TensorType> types;
+  for (const Value v : inputs) {
+    CAJAL_CHECK(v.id < values_.size(), name, ": input %", v.id, " does not exist");
+    types.push_back(type(v));
+  }
+  auto results = with_context(name, [&] { return infer_types(op, types); });
+  Node node{std::move(op), std::move(inputs), {}, std::move(name)};
+  for (auto& result : results) {
+    node.results.push_back({static_cast<std::uint32_t>(values_.size())});
+    values_.push_back({std::move(result), static_cast<std::uint32_t>(nodes_.size())});
+  }
+  nodes_.push_back(std::move(node));
+  return nodes_.back().results;
+}
+
+Value Graph::add(Op op, std::vector<Value> inputs, std::string name) {
+  const auto results = add_multi(std::move(op), std::move(inputs), std::move(name));
+  CAJAL_CHECK(results.size() == 1);
+  return results[0];
+}
+
+Value Graph::add_leaf(Op op, TensorType type, std::string name) {
+  CAJAL_CHECK(is_leaf(op), name, ": not a leaf");
+  const Value value{static_cast<std::uint32_t>(values_.size())};
+  values_.push_back({std::move(type), static_cast<std::uint32_t>(nodes_.size())});
+  nodes_.push_back({std::move(op), {}, {value}, std::move(name)});
+  return value;
+}
+
+std::optional<Value> Graph::find_leaf(std::string_view name) const {
+  for (const Node& node : nodes_)
+    if (is_leaf(node.op) && node.name == name) return node.results[0];
+  return std::nullopt;
+}
+
+std::optional<int> aliased_input(const Op& op, int result) {
+  if (std::holds_alternative<ops::Reshape>(op) || std::holds_alternative<ops::KvWrite>(op)) return 0;
+  const auto* region = std::get_if<ops::Region>(&op);
+  if (!region) return std::nullopt;
+  // Walk back from the body's output to one of its inputs, through values that share memory.
+  const Graph& body = *region->body;
+  Value v = body.outputs()[static_cast<std::size_t>(result)];
+  for (;;) {
+    const Node& node = body.producer_node(v);
+    if (is_leaf(node.op)) return static_cast<int>(body.producer(v));  // leaves come first, in the order of the inputs
+    const auto at = std::find(node.results.begin(), node.results.end(), v) - node.results.begin();
+    const auto alias = aliased_input(node.op, static_cast<int>(at));
+    if (!alias) return std::nullopt;
+    v = node.inputs[static_cast<std::size_t>(*alias)];
+  }
+}
+
+namespace {
+
+class Verifier {
+ public:
+  explicit Verifier(const Graph& graph) : graph_(graph), root_(graph.num_values()), version_(graph.num_values()) {}
+
+  void run() {
+    std::vector<std::string> leaf_names;
+    for (std::uint32_t n = 0; n < graph_.nodes().size(); ++n) {
+      const Node& node = graph_.node(n);
+      with_context(detail::join("node ", n, " (", op_name(node.op), " ", node.name, ")"), [&] { check(n, node); });
+      if (is_leaf(node.op)) leaf_names.push_back(node.name);
+    }
+    std::sort(leaf_names.begin(), leaf_names.end());
+    const auto twin = std::adjacent_find(leaf_names.begin(), leaf_names.end());
+    if (twin != leaf_names.end()) broken("two leaves are called '", *twin, "'");
+    for (const Value v : graph_.outputs())
+      if (v.id >= graph_.num_values()) broken("output %", v.id, " does not exist");
+  }
+
+ private:
+  template <class... Parts>
+  [[noreturn]] static void broken(const Parts&... parts) {
+    fail(ErrorCode::data_loss, "graph is broken: ", parts...);
+  }
+
+  void check(std::uint32_t n, const Node& node) {
+    std::vector<TensorType> types;
+    for (const Value v : node.inputs) {
+      if (v.id >= graph_.num_values() || graph_.producer(v) >= n) broken("%", v.id, " is read before it is made");
+      if (overwritten_at(v)) broken("%", v.id, " is read after it was overwritten");
+      types.push_back(graph_.type(v));
+    }
+    for (std::size_t r = 0; r < node.results.size(); ++r)
+      if (graph_.producer(node.results[r]) != n) broken("%", node.results[r].id, " is made twice");
+    if (is_leaf(node.op)) {
+      check_leaf(node);
+      root_[node.results[0].id] = node.results[0].id;
+      return;
+    }
+    const auto expected = infer_types(node.op, types);
+    if (expected.size() != node.results.size()) broken(node.results.size(), " results, expected ", expected.size());
+    for (std::size_t r = 0; r < expected.size(); ++r) {
+      const TensorType& found = graph_.type(node.results[r]);
+      if (!(found == expected[r])) broken("result is ", to_string(found), ", expected ", to_string(expected[r]));
+      follow_memory(node, r);
+    }
+    if (const auto* region = std::get_if<ops::Region>(&node.op)) verify(*region->body);
+  }
+
+  static void check_leaf(const Node& node) {
+    if (!node.inputs.empty() || node.results.size() != 1) broken("a leaf has no inputs and one result");
+    const auto* parameter = std::get_if<ops::Parameter>(&node.op);
+    if (parameter && (parameter->pieces.empty() || parameter->repeat < 1)) broken("a parameter made of nothing");
+  }
+
+  // Writing a cache makes its older values unreadable; reshaping makes nothing unreadable.
+  void follow_memory(const Node& node, std::size_t r) {
+    const auto alias = aliased_input(node.op, static_cast<int>(r));
+    const std::uint32_t result = node.results[r].id;
+    root_[result] = alias ? root_[node.inputs[static_cast<std::size_t>(*alias)].id] : result;
+    version_[result] = alias ? version_[node.inputs[static_cast<std::size_t>(*alias)].id] : 0;
+    if (alias && !std::holds_alternative<ops::Reshape>(node.op)) version_[result] = ++current_[root_[result]];
+  }
+  bool overwritten_at(Value v) {
+    const auto it = current_.find(root_[v.id]);
+    return it != current_.end() && version_[v.id] != it->second;
+  }
+
+  const Graph& graph_;
+  std::vector<std::uint32_t> root_;      // by value: the value whose memory it lies in
+  std::vector<std::uint32_t> version_;   // by value: how often that memory had been written when it was made
+  std::map<std::uint32_t, std::uint32_t> current_;
+};
+
+}  // namespace
+
+void verify(const Graph& graph) { Verifier(graph).run(); }
+
+}  // namespace cajal

@@ -1,0 +1,207 @@
+// The type rule of every op: what its inputs must be, and what its results then are.
+#include <algorithm>
+
+#include "graph/graph.h"
+
+namespace cajal {
+namespace {
+
+using Types = std::vector<TensorType>;
+
+class Rules {
+ public:
+  Rules(const Op& op, std::span<const TensorType> in) : op_(op), in_(in) {}
+
+  Types operator()(const ops::Input&) const { return leaf(); }
+  Types operator()(const ops::State&) const { return leaf(); }
+  Types operator()(const ops::Parameter&) const { return leaf(); }
+
+  Types operator()(const ops::Embedding&) const {
+    inputs(2);
+    rank(0, 2), rank(1, 1), integers(1);
+    return {{in_[0].dtype, {in_[1].shape[0], in_[0].shape[1]}, Plain{}}};
+  }
+  Types operator()(const ops::Linear& op) const {
+    inputs(2, 3);
+    rank(0, 2), rank(1, 2), same_dtype(0, 1), plain(0);
+    require(in_[0].shape[1] == in_[1].shape[1], "x[T,K] times weight[N,K]");
+    if (in_.size() == 3) {
+      rank(2, 1), same_dtype(0, 2), plain(2);
+      require(in_[2].shape[0] == in_[1].shape[0], "bias[N] for weight[N,K]");
+    }
+    sum_parts(op.sum_parts, in_[1].shape[1]);
+    return {{in_[0].dtype, {in_[0].shape[0], in_[1].shape[0]}, Plain{}}};
+  }
+  Types operator()(const ops::RmsNorm& op) const {
+    inputs(2);
+    plain(0), plain(1), rank(1, 1), same_dtype(0, 1);
+    require(in_[0].shape.rank() >= 1 && in_[0].shape[-1] == in_[1].shape[0], "weight[H] against x[...,H]");
+    require(op.epsilon > 0, "epsilon above 0");
+    return {in_[0]};
+  }
+  Types operator()(const ops::RotaryTable& op) const {
+    inputs(1, 2);
+    rank(0, 1), integers(0);
+    require(!op.inv_freq.empty(), "at least one frequency");
+    require(op.long_inv_freq.empty() || op.long_inv_freq.size() == op.inv_freq.size(), "as many long frequencies as short");
+    require((op.original_length > 0) == (in_.size() == 2), "lengths exactly where the frequencies depend on them");
+    if (in_.size() == 2) rank(1, 1), integers(1), same_rows(0, 1);
+    return {{op.dtype, {in_[0].shape[0], 2, static_cast<std::int64_t>(op.inv_freq.size())}, Plain{}}};
+  }
+  Types operator()(const ops::Rope&) const {
+    inputs(2);
+    rank(0, 3), rank(1, 3), plain(0), plain(1), same_dtype(0, 1), same_rows(0, 1);
+    require(in_[1].shape[1] == 2 && in_[1].shape[2] * 2 == in_[0].shape[2], "x[T,heads,D] with table[T,2,D/2]");
+    return {in_[0]};
+  }
+  Types operator()(const ops::SiluMul&) const {
+    inputs(2);
+    plain(0);
+    require(in_[0] == in_[1], "gate and up alike");
+    return {in_[0]};
+  }
+  Types operator()(const ops::Add&) const {
+    inputs(2);
+    plain(0);
+    require(in_[0] == in_[1], "operands alike");
+    return {in_[0]};
+  }
+  Types operator()(const ops::Slice& op) const {
+    inputs(1);
+    plain(0);
+    require(in_[0].shape.rank() >= 1 && 0 <= op.begin && op.begin < op.end && op.end <= in_[0].shape[-1],
+            "0 <= begin < end <= columns");
+    TensorType result = in_[0];
+    result.shape[-1] = op.end - op.begin;
+    return {result};
+  }
+  Types operator()(const ops::Reshape& op) const {
+    inputs(1);
+    plain(0);
+    require(!op.shape.dynamic() && !in_[0].shape.dynamic() && op.shape.elements() == in_[0].shape.elements(),
+            "the same number of elements");
+    return {{in_[0].dtype, op.shape, Plain{}}};
+  }
+  Types operator()(const ops::KvWrite&) const {
+    inputs(3);
+    rank(0, 4), rank(1, 3), rank(2, 1), same_dtype(0, 1), plain(1), integers(2), same_rows(1, 2);
+    require(in_[0].shape[1] == in_[1].shape[1] && in_[0].shape[3] == in_[1].shape[2],
+            "cache[blocks,kv_heads,block_size,D] with x[T,kv_heads,D]");
+    return {in_[0]};
+  }
+  Types operator()(const ops::PagedAttention& op) const {
+    inputs(6);
+    rank(0, 3), rank(1, 4), rank(2, 4), rank(3, 2), rank(4, 1), rank(5, 1);
+    plain(0), same_dtype(0, 1), same_dtype(0, 2), integers(3), integers(4), integers(5), same_rows(0, 4), same_rows(0, 5);
+    require(in_[1].shape == in_[2].shape && in_[1].shape[3] == in_[0].shape[2], "q[T,heads,D] with caches [..,..,..,D]");
+    require(in_[1].shape[1] > 0 && in_[0].shape[1] % in_[1].shape[1] == 0, "heads a multiple of kv_heads");
+    require(op.sliding_window >= 0, "a window of 0 (none) or more");
+    return {in_[0]};
+  }
+  Types operator()(const ops::Router& op) const {
+    inputs(1);
+    rank(0, 2), plain(0);
+    require(op.top_k >= 1 && op.top_k <= in_[0].shape[1], "1 <= top_k <= experts");
+    const Shape chosen{in_[0].shape[0], op.top_k};
+    return {{in_[0].dtype, chosen, Plain{}}, {DType::i32, chosen, Plain{}}};
+  }
+  Types operator()(const ops::MoeExperts& op) const {
+    inputs(5);
+    rank(0, 2), rank(1, 2), rank(2, 2), rank(3, 3), rank(4, 3);
+    plain(0), plain(1), integers(2), same_dtype(0, 1), same_dtype(0, 3), same_dtype(0, 4), same_rows(0, 1), same_rows(0, 2);
+    const Shape &x = in_[0].shape, &gate_up = in_[3].shape, &down = in_[4].shape;
+    require(in_[1].shape == in_[2].shape, "a weight for every chosen expert");
+    require(gate_up[0] == down[0] && gate_up[1] == 2 * down[2] && gate_up[2] == x[1] && down[1] == x[1],
+            "x[T,H], gate_up[E,2I,H], down[E,H,I]");
+    sum_parts(op.sum_parts, down[2]);
+    return {in_[0]};
+  }
+  Types operator()(const ops::GatherRows&) const {
+    inputs(2);
+    rank(0, 2), rank(1, 1), plain(0), integers(1);
+    return {{in_[0].dtype, {in_[1].shape[0], in_[0].shape[1]}, Plain{}}};
+  }
+  Types operator()(const ops::AllReduce&) const { return unchanged(); }
+  Types operator()(const ops::AllGather& op) const { return scaled(op.dim, op.ranks, 1); }
+  Types operator()(const ops::ReduceScatter& op) const { return scaled(op.dim, 1, op.ranks); }
+  Types operator()(const ops::AllToAll&) const { return unchanged(); }
+
+  Types operator()(const ops::Region& op) const {
+    CAJAL_CHECK(op.body != nullptr);
+    const Graph& body = *op.body;
+    std::size_t leaves = 0;
+    for (const Node& node : body.nodes()) {
+      if (!is_leaf(node.op)) continue;
+      require(std::holds_alternative<ops::Input>(node.op) && body.producer(node.results[0]) == leaves,
+              "a body begins with its inputs and has no other leaves");
+      require(leaves < in_.size() && body.type(node.results[0]) == in_[leaves], "inputs of the types that the body declares");
+      ++leaves;
+    }
+    inputs(leaves);
+    Types results;
+    for (const Value v : body.outputs()) results.push_back(body.type(v));
+    require(!results.empty(), "a body with outputs");
+    return results;
+  }
+
+ private:
+  [[noreturn]] void broken(std::string_view rule) const {
+    std::string found;
+    for (const TensorType& t : in_) found += (found.empty() ? "" : ", ") + to_string(t);
+    fail(ErrorCode::invalid_argument, op_name(op_), ": expected ", rule, ", got (", found, ")");
+  }
+  void require(bool ok, std::string_view rule) const {
+    if (!ok) broken(rule);
+  }
+  void inputs(std::size_t least, std::size_t most = 0) const {
+    if (in_.size() < least || in_.size() > std::max(least, most)) broken(detail::join(least, " inputs"));
+  }
+  void rank(std::size_t i, int r) const {
+    if (in_[i].shape.rank() != r) broken(detail::join("rank ", r, " for input ", i));
+  }
+  void plain(std::size_t i) const {
+    if (!in_[i].plain()) broken(detail::join("plain storage for input ", i));
+  }
+  void integers(std::size_t i) const {
+    if (in_[i].dtype != DType::i32) broken(detail::join("i32 for input ", i));
+  }
+  void same_dtype(std::size_t a, std::size_t b) const {
+    if (in_[a].dtype != in_[b].dtype) broken(detail::join("one element type for inputs ", a, " and ", b));
+  }
+  void same_rows(std::size_t a, std::size_t b) const {
+    if (in_[a].shape[0] != in_[b].shape[0]) broken(detail::join("as many rows in input ", a, " as in input ", b));
+  }
+  void sum_parts(int parts, std::int64_t k) const {
+    require(parts >= 1 && parts <= 64 && (parts & (parts - 1)) == 0 && (parts == 1 || k % (2 * parts) == 0),
+            "sum_parts a power of two that cuts K into equal even parts");
+  }
+  Types leaf() const {
+    CAJAL_CHECK(false, "a leaf declares its type");
+    return {};
+  }
+  Types unchanged() const {
+    inputs(1);
+    plain(0);
+    return {in_[0]};
+  }
+  Types scaled(int dim, int times, int divided) const {
+    inputs(1);
+    plain(0);
+    require(dim >= 0 && dim < in_[0].shape.rank() && times >= 1 && divided >= 1 && in_[0].shape[dim] % divided == 0,
+            "a dimension that the ranks share evenly");
+    TensorType result = in_[0];
+    result.shape[dim] = result.shape[dim] / divided * times;
+    return {result};
+  }
+
+  const Op& op_;
+  std::span<const TensorType> in_;
+};
+
+}  // namespace
+
+std::vector<TensorType> infer_types(const Op& op, std::span<const TensorType> inputs) {
+  return std::visit(Rules(op, inputs), op);
+}
+
+}  // namespace cajal
