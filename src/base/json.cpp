@@ -59,24 +59,12 @@ class Reader {
       : text_(text), what_(what), max_depth_(max_depth) {}
 
   Json read() {
-    const simdjson::padded_string padded(text_);
-    od::parser parser;
-    od::document document;
-    check(parser.iterate(padded).get(document), nullptr);
-    base_ = padded.data();
-    document_ = &document;
-    Json result;
-    bool scalar = false;
-    check(document.is_scalar().get(scalar), location());
-    if (scalar) {
-      result = read_scalar_document(document);
-    } else {
-      od::value root;
-      check(document.get_value().get(root), location());
-      result = read_value(root, 1);
-    }
-    if (const char* rest = location()) fail_at(rest, "text after the end of the JSON value");
-    return result;
+    Json whole = read_text(text_, 0);
+    if (!scalar_) return whole;
+    // simdjson reads numbers and words that stand alone less strictly than those in a list, so put it into one.
+    whole = read_text("[" + std::string(text_) + "]", 1);
+    if (whole.as_array().size() != 1) fail(ErrorCode::data_loss, what_, ": not valid JSON: more than one value");
+    return std::move(whole.as_array().front());
   }
 
  private:
@@ -98,34 +86,23 @@ class Reader {
     if (code) fail_at(at, simdjson::error_message(code));
   }
 
-  Json read_scalar_document(od::document& document) {
-    od::json_type type{};
-    check(document.type().get(type), location());
-    switch (type) {
-      case od::json_type::string: {
-        std::string_view s;
-        check(document.get_string().get(s), location());
-        return Json(s);
-      }
-      case od::json_type::boolean: {
-        bool b = false;
-        check(document.get_bool().get(b), location());
-        return Json(b);
-      }
-      case od::json_type::number: {
-        std::int64_t i = 0;
-        if (!document.get_int64().get(i)) return Json(i);
-        double d = 0;
-        check(document.get_double().get(d), location());
-        return Json(d);
-      }
-      default: {
-        bool null = false;
-        check(document.is_null().get(null), location());
-        if (!null) fail_at(location(), "unknown word");
-        return Json();
-      }
-    }
+  // Reads `text`, in which what the caller gave begins at `skipped`; if that is no array or object, sets scalar_
+  // instead.
+  Json read_text(std::string_view text, std::size_t skipped) {
+    const simdjson::padded_string padded(text);
+    od::parser parser;
+    od::document document;
+    document_ = nullptr;
+    check(parser.iterate(padded).get(document), nullptr);
+    base_ = padded.data() + skipped;
+    document_ = &document;
+    check(document.is_scalar().get(scalar_), location());
+    if (scalar_) return {};
+    od::value root;
+    check(document.get_value().get(root), location());
+    Json result = read_value(root, skipped ? 0 : 1);
+    if (const char* rest = location()) fail_at(rest, "text after the end of the JSON value");
+    return result;
   }
 
   Json read_value(od::value value, int depth) {
@@ -198,6 +175,7 @@ class Reader {
 
   std::string_view text_, what_;
   int max_depth_;
+  bool scalar_ = false;
   const char* base_ = nullptr;
   od::document* document_ = nullptr;
 };
