@@ -1,0 +1,72 @@
+#pragma once
+// The words that model files are written in: the layers every decoder shares, under the names vLLM and NxD give them.
+// Each declares its weights where it uses them, so there is no constructor to keep in step with a forward function.
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "graph/graph.h"
+
+namespace cajal {
+
+struct Parallelism {
+  int tensor_parallel_size = 1;
+  int expert_parallel_size = 1;
+};
+
+// A place in the module tree, spelled as the checkpoint spells it: Scope("model") / "layers" / 0 / "self_attn".
+class Scope {
+ public:
+  Scope(Graph& graph, Parallelism parallel, DType dtype, std::string path = {})
+      : graph_(&graph), parallel_(parallel), dtype_(dtype), path_(std::move(path)) {}
+
+  Scope operator/(std::string_view child) const {
+    return {*graph_, parallel_, dtype_, path_.empty() ? std::string(child) : path_ + "." + std::string(child)};
+  }
+  Scope operator/(int index) const { return *this / std::string_view(std::to_string(index)); }
+
+  Graph& graph() const { return *graph_; }
+  DType dtype() const { return dtype_; }
+  int tp() const { return parallel_.tensor_parallel_size; }
+  const std::string& path() const { return path_; }
+
+  // Declares "<path>.weight" (or .bias). `shape` is the checkpoint's; the value has this rank's share of it.
+  Value weight(Shape shape, Sharding sharding = {}) const { return tensor(path_ + ".weight", shape, sharding); }
+  Value bias(Shape shape, Sharding sharding = {}) const { return tensor(path_ + ".bias", shape, sharding); }
+  Value tensor(const std::string& name, Shape shape, Sharding sharding = {}) const;
+
+  Value op(Op op, std::vector<Value> inputs) const { return graph_->add(std::move(op), std::move(inputs), path_); }
+  const Shape& shape_of(Value v) const { return graph_->type(v).shape; }
+
+ private:
+  Graph* graph_;
+  Parallelism parallel_;
+  DType dtype_;
+  std::string path_;
+};
+
+// `size` shared evenly by `parts`; Error(invalid_argument) that names `what` and both numbers where that cannot be.
+std::int64_t shard(std::int64_t size, int parts, std::string_view what);
+
+Value rms_norm(Scope s, Value x, float epsilon);
+Value all_reduce(Scope s, Value x);
+
+struct LinearOptions {
+  bool bias = false;
+  int parts = 0;  // ranks that share the rows; 0: all of the group
+};
+// Rows of the weight are shared out: each rank computes its own output features.
+Value column_parallel_linear(Scope s, Value x, std::int64_t out_features, LinearOptions options = {});
+// Columns of the weight are shared out: each rank holds part of the sum, which all_reduce completes. The sum over
+// in_features is cut into eight parts that are added as a balanced tree, so that the degree changes no bit.
+Value row_parallel_linear(Scope s, Value x, std::int64_t in_features, std::int64_t out_features, bool bias = false);
+Value replicated_linear(Scope s, Value x, std::int64_t out_features);
+
+// ops::Linear's sum_parts for a rank's share of a row-parallel weight with `in_features` columns in all.
+int row_parallel_sum_parts(std::int64_t in_features, int tp);
+
+inline Value reshape(Scope s, Value x, Shape shape) { return s.op(ops::Reshape{shape}, {x}); }
+inline Value add(Scope s, Value a, Value b) { return s.op(ops::Add{}, {a, b}); }
+
+}  // namespace cajal

@@ -1,0 +1,37 @@
+#pragma once
+// Qwen3 and Qwen3-MoE as graphs, as Hugging Face's modeling_qwen3.py and modeling_qwen3_moe.py define them.
+#include <string>
+
+#include "graph/bucket.h"
+#include "models/layers.h"
+#include "models/qwen3_config.h"
+
+namespace cajal {
+
+// The names of a graph's inputs and output. All inputs are i32.
+namespace names {
+inline constexpr const char* kInputIds = "input_ids";          // [T]
+inline constexpr const char* kPositions = "positions";         // [T], of each token in its own sequence
+inline constexpr const char* kSlotMapping = "slot_mapping";    // [T], where its key and value go; see ops::KvWrite
+inline constexpr const char* kSeqIndices = "seq_indices";      // [T], the sequence's row in block_tables
+inline constexpr const char* kBlockTables = "block_tables";    // [S,B]
+inline constexpr const char* kLogitsIndices = "logits_indices";  // [R], the rows that logits are wanted of
+inline constexpr const char* kRopeLengths = "rope_lengths";    // [T], only where frequencies depend on the length
+}  // namespace names
+
+struct Qwen3GraphOptions {
+  Bucket bucket;
+  DType dtype = DType::bf16;  // of weights, activations and cache
+  Parallelism parallel;
+  // The checkpoint's names; one name for both is a tied model.
+  std::string embedding_tensor = "model.embed_tokens.weight";
+  std::string lm_head_tensor = "lm_head.weight";
+};
+
+// One output: logits dt[R, vocab_size].
+Graph build_qwen3(const Qwen3Config& config, const Qwen3GraphOptions& options);
+
+// Bytes of the KV cache that one token takes on a rank, over all layers.
+std::int64_t kv_bytes_per_token(const Qwen3Config& config, DType dtype, const Parallelism& parallel = {});
+
+}  // namespace cajal
