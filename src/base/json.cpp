@@ -196,7 +196,7 @@ void append(std::string& out, const Json& value, int indent, int level) {
   const auto newline = [&](int depth) {
     if (indent <= 0) return;
     out += '\n';
-    out.append(static_cast<std::size_t>(indent * depth), ' ');
+    out.append(static_cast<std::size_t>(indent) * static_cast<std::size_t>(depth), ' ');
   };
   if (value.is_null()) {
     out += "null";
