@@ -1,0 +1,84 @@
+#pragma once
+// What the engine needs of a device. Nothing here assumes that memory is the host's or that a step is over when launch()
+// returns: PJRT in miniature, so that CUDA and PJRT plugins are further implementations.
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "compiler/memory_plan.h"
+#include "graph/graph.h"
+
+namespace cajal {
+
+// Memory of one device, freed with the object.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  virtual std::size_t bytes() const = 0;
+  virtual void upload(std::span<const std::byte> from, std::size_t offset) = 0;
+  virtual void download(std::span<std::byte> to, std::size_t offset) const = 0;
+  // The memory itself where the host can write to it, else empty: then upload() is the way in.
+  virtual std::span<std::byte> host_view() { return {}; }
+};
+
+// Marks a point in an executable's work.
+struct Event {
+  std::uint64_t serial = 0;
+};
+
+// How much of a bucket a step really uses; the rest is padding, which an executable may skip.
+struct StepRows {
+  std::int64_t num_tokens = 0, num_logits = 0;
+};
+
+// Where the leaves of a graph lie.
+struct Bindings {
+  std::function<Buffer&(const std::string& name)> parameter;
+  std::function<Buffer&(const std::string& name)> state;
+  Buffer* arena = nullptr;  // at least plan().arena_bytes; shared by executables that never run at the same time
+};
+
+// A graph made ready: kernels chosen, memory placed. Running it allocates nothing, chooses nothing and cannot fail for a
+// reason that compile() or bind() could have found.
+class Executable {
+ public:
+  virtual ~Executable() = default;
+  virtual const Graph& graph() const = 0;
+  virtual const MemoryPlan& plan() const = 0;
+  // Which kernel runs each node, in the graph's order; leaves and views have none.
+  virtual std::vector<std::string> kernel_names() const = 0;
+
+  virtual void bind(const Bindings& bindings) = 0;
+  // Host memory to fill before launch(); its bytes may be overwritten as soon as the event of that launch is waited for.
+  virtual std::span<std::byte> input(std::string_view name) = 0;
+  virtual Event launch(const StepRows& rows) = 0;
+  virtual void wait(Event event) = 0;
+  // Host memory that holds output `index` once the event of the last launch is waited for, until the next launch.
+  virtual std::span<const std::byte> output(std::size_t index) = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string name() const = 0;         // "cpu"
+  virtual std::string description() const = 0;  // for people: "cpu (avx512_bf16, 2 threads)"
+  virtual std::size_t free_bytes() const = 0;   // memory that could still be taken
+  virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;  // zero-filled; Error(out_of_memory)
+  // The graph as this backend wants to run it: fused, with the storage that its kernels read. Weights are loaded and
+  // states allocated as the result says.
+  virtual Graph prepare(const Graph& graph) const = 0;
+  virtual std::unique_ptr<Executable> compile(const Graph& prepared) = 0;
+};
+
+struct BackendOptions {
+  int num_threads = 0;  // of the CPU backend; 0: as many as the cores that this process may use
+};
+// "auto" or "cpu"; a backend that this build lacks is refused by name.
+std::unique_ptr<Backend> make_backend(std::string_view device, const BackendOptions& options = {});
+
+}  // namespace cajal

@@ -1,0 +1,184 @@
+#include "backends/cpu/cpu_backend.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <map>
+
+#include "backends/cpu/kernels/attention.h"
+#include "backends/cpu/kernels/linear.h"
+#include "backends/cpu/program.h"
+#include "base/checked.h"
+#include "compiler/passes.h"
+
+namespace cajal::cpu {
+namespace {
+
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
+// Anonymous pages: zero until touched, so that memory that is planned but never used costs nothing; huge ones where the
+// system has them, since weights are read from end to end.
+class HostBuffer final : public Buffer {
+ public:
+  explicit HostBuffer(std::size_t bytes) : bytes_(bytes), mapped_(round_up(std::max<std::size_t>(bytes, 1), kHugePage) + kHugePage) {
+    void* at = ::mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED)
+      fail(ErrorCode::out_of_memory, "cannot take ", bytes, " bytes of memory",
+           remedy("free memory, or lower --max-model-len or the number of sequences"));
+    base_ = static_cast<std::byte*>(at);
+    data_ = reinterpret_cast<std::byte*>(round_up(reinterpret_cast<std::uintptr_t>(base_), std::uintptr_t{kHugePage}));
+    if (bytes >= kHugePage) ::madvise(data_, round_up(bytes, kHugePage), MADV_HUGEPAGE);
+  }
+  ~HostBuffer() override { ::munmap(base_, mapped_); }
+  HostBuffer(const HostBuffer&) = delete;
+  HostBuffer& operator=(const HostBuffer&) = delete;
+
+  std::size_t bytes() const override { return bytes_; }
+  void upload(std::span<const std::byte> from, std::size_t offset) override {
+    CAJAL_CHECK(offset <= bytes_ && from.size() <= bytes_ - offset);
+    std::copy(from.begin(), from.end(), data_ + offset);
+  }
+  void download(std::span<std::byte> to, std::size_t offset) const override {
+    CAJAL_CHECK(offset <= bytes_ && to.size() <= bytes_ - offset);
+    std::copy_n(data_ + offset, to.size(), to.begin());
+  }
+  std::span<std::byte> host_view() override { return {data_, bytes_}; }
+
+ private:
+  std::size_t bytes_, mapped_;
+  std::byte *base_ = nullptr, *data_ = nullptr;
+};
+
+class CpuExecutable final : public Executable {
+ public:
+  CpuExecutable(const Graph& graph, std::uint32_t isa, ThreadPool& pool) : graph_(graph), isa_(isa), pool_(pool) {
+    Selection selection = select_kernels(graph_, isa, pool.size());
+    kernel_names_ = std::move(selection.kernel_names);
+    plan_ = plan_memory(graph_, sequential_schedule(graph_), selection.scratch_bytes);
+    std::size_t input_bytes = 0;
+    for (const Node& node : graph_.nodes()) {
+      const auto* input = std::get_if<ops::Input>(&node.op);
+      if (!input) continue;
+      const std::size_t bytes = graph_.type(node.results[0]).bytes();
+      inputs_[input->name] = {input_bytes, bytes};
+      input_bytes += round_up(bytes, kPlanAlignment);
+    }
+    input_memory_ = std::make_unique<HostBuffer>(input_bytes);
+  }
+
+  const Graph& graph() const override { return graph_; }
+  const MemoryPlan& plan() const override { return plan_; }
+  std::vector<std::string> kernel_names() const override { return kernel_names_; }
+
+  void bind(const Bindings& bindings) override {
+    CAJAL_CHECK(bindings.arena && bindings.arena->bytes() >= plan_.arena_bytes);
+    addresses_.assign(graph_.num_values(), nullptr);
+    std::byte* arena = bindings.arena->host_view().data();
+    for (const Node& node : graph_.nodes())
+      for (const Value v : node.results) addresses_[v.id] = address(node, v, bindings, arena);
+    steps_ = lower(graph_, isa_, [this](Value v) { return addresses_[v.id]; },
+                   [&](std::uint32_t n) { return arena + plan_.scratch[n].offset; });
+  }
+
+  std::span<std::byte> input(std::string_view name) override {
+    const auto it = inputs_.find(name);
+    CAJAL_CHECK(it != inputs_.end(), "no input '", name, "'");
+    return input_memory_->host_view().subspan(it->second.first, it->second.second);
+  }
+
+  Event launch(const StepRows& rows) override {
+    CAJAL_CHECK(!steps_.empty(), "launch before bind");
+    const RunContext context{pool_, rows};
+    for (const Step& step : steps_) step.call(step, context);
+    return {++serial_};
+  }
+  void wait(Event event) override { CAJAL_CHECK(event.serial <= serial_); }
+
+  std::span<const std::byte> output(std::size_t index) override {
+    const Value v = graph_.outputs()[index];
+    return {addresses_[v.id], graph_.type(v).bytes()};
+  }
+
+ private:
+  std::byte* address(const Node& node, Value v, const Bindings& bindings, std::byte* arena) {
+    const std::uint32_t root = plan_.root[v.id];
+    if (root != v.id) return addresses_[root];
+    if (const auto* op = std::get_if<ops::Input>(&node.op)) return input(op->name).data();
+    if (const auto* op = std::get_if<ops::State>(&node.op)) return bindings.state(op->name).host_view().data();
+    if (std::holds_alternative<ops::Parameter>(node.op)) {
+      Buffer& buffer = bindings.parameter(node.name);
+      CAJAL_CHECK(buffer.bytes() >= graph_.type(v).bytes(), node.name);
+      return buffer.host_view().data();
+    }
+    return arena + plan_.slots[v.id].offset;
+  }
+
+  Graph graph_;
+  std::uint32_t isa_;
+  ThreadPool& pool_;
+  MemoryPlan plan_;
+  std::vector<std::string> kernel_names_;
+  std::map<std::string, std::pair<std::size_t, std::size_t>, std::less<>> inputs_;  // name -> offset, bytes
+  std::unique_ptr<HostBuffer> input_memory_;
+  std::vector<std::byte*> addresses_;  // by value
+  std::vector<Step> steps_;
+  std::uint64_t serial_ = 0;
+};
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(int num_threads) : isa_(detect_isa()), pool_(num_threads > 0 ? num_threads : available_cores()) {}
+
+  std::string name() const override { return "cpu"; }
+  std::string description() const override {
+    return detail::join("cpu (", isa_name(isa_), ", ", pool_.size(), pool_.size() == 1 ? " thread)" : " threads)");
+  }
+  std::size_t free_bytes() const override;
+  std::unique_ptr<Buffer> allocate(std::size_t bytes) override { return std::make_unique<HostBuffer>(bytes); }
+
+  Graph prepare(const Graph& graph) const override {
+    StoragePolicy policy;
+    policy.linear_weight = [this](const TensorType& t) { return linear_weight_storage(t.dtype, isa_); };
+    policy.k_cache = [this](const TensorType& t) { return kv_cache_storage(t.dtype, t.shape[3], isa_).k; };
+    policy.v_cache = [this](const TensorType& t) { return kv_cache_storage(t.dtype, t.shape[3], isa_).v; };
+    constexpr std::string_view kKinds[] = {kAddRmsNorm, kSiluMulHalves, kQkNormRopeKvWrite};
+    return eliminate_dead_code(fuse_regions(assign_storage(fuse_projections(graph), policy), kKinds));
+  }
+
+  std::unique_ptr<Executable> compile(const Graph& prepared) override {
+    return std::make_unique<CpuExecutable>(inline_regions(prepared, has_region_kernel), isa_, pool_);
+  }
+
+  ThreadPool& pool() { return pool_; }
+
+ private:
+  std::uint32_t isa_;
+  ThreadPool pool_;
+};
+
+// What the system calls available, lowered by a cgroup's limit.
+std::size_t CpuBackend::free_bytes() const {
+  std::size_t free = static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  std::string word;
+  std::ifstream info("/proc/meminfo");
+  while (info >> word)
+    if (std::size_t kilobytes = 0; word == "MemAvailable:" && info >> kilobytes) free = kilobytes * 1024;
+  std::size_t limit = 0, used = 0;
+  if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit && std::ifstream("/sys/fs/cgroup/memory.current") >> used)
+    free = std::min(free, limit > used ? limit - used : 0);
+  return free;
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(int num_threads) { return std::make_unique<CpuBackend>(num_threads); }
+
+ThreadPool& thread_pool_of(Backend& cpu_backend) {
+  auto* cpu = dynamic_cast<CpuBackend*>(&cpu_backend);
+  CAJAL_CHECK(cpu != nullptr);
+  return cpu->pool();
+}
+
+}  // namespace cajal::cpu
