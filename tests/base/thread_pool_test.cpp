@@ -1,0 +1,64 @@
+#include "base/thread_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+namespace cajal {
+namespace {
+
+TEST(ThreadPool, EveryItemIsDoneOnceInPiecesOfAtMostTheGrain) {
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    EXPECT_EQ(pool.size(), threads);
+    for (const std::int64_t n : {0, 1, 7, 64, 1000}) {
+      for (const std::int64_t grain : {1, 3, 64, 5000}) {
+        std::vector<int> times(static_cast<std::size_t>(n));  // pieces are disjoint, so this needs no lock
+        pool.parallel_for(n, grain, [&](std::int64_t begin, std::int64_t end) {
+          if (threads > 1) EXPECT_LE(end - begin, grain);
+          for (std::int64_t i = begin; i < end; ++i) ++times[static_cast<std::size_t>(i)];
+        });
+        EXPECT_EQ(times, std::vector<int>(times.size(), 1)) << threads << " threads, n " << n << ", grain " << grain;
+      }
+    }
+  }
+}
+
+TEST(ThreadPool, AJobSeesWhatTheJobBeforeItWrote) {
+  ThreadPool pool(3);
+  std::vector<std::int64_t> x(100), y(100);
+  std::iota(x.begin(), x.end(), 0);
+  for (int round = 0; round < 500; ++round) {
+    pool.parallel_for(100, 7, [&](std::int64_t begin, std::int64_t end) {
+      for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) y[i] = x[99 - i] + 1;
+    });
+    std::swap(x, y);
+  }
+  // Every item has moved to the other end and back 250 times, and has grown by one each time.
+  for (std::size_t i = 0; i < 100; ++i) EXPECT_EQ(x[i], static_cast<std::int64_t>(i) + 500);
+}
+
+TEST(ThreadPool, WorkersThatFellAsleepWakeUpOrAreNotWaitedFor) {
+  ThreadPool pool(3);
+  for (int round = 0; round < 20; ++round) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    std::atomic<std::int64_t> sum = 0;
+    pool.parallel_for(50, 1, [&](std::int64_t begin, std::int64_t) { sum += begin; });
+    EXPECT_EQ(sum, 49 * 50 / 2);
+  }
+}
+
+TEST(ThreadPool, EndsWhetherItsWorkersWatchOrSleep) {
+  for (int round = 0; round < 20; ++round) {
+    ThreadPool pool(3);
+    if (round % 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+TEST(ThreadPool, ThereIsAtLeastOneCore) { EXPECT_GE(available_cores(), 1); }
+
+}  // namespace
+}  // namespace cajal
