@@ -22,8 +22,9 @@ class ThreadPool {
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls body(begin, end) for disjoint pieces of [0, n), each at most `grain` long, on all threads. The body must not
-  // throw and not call the pool. Which thread does which piece is not defined: results must not depend on it.
+  // Calls body(begin, end) for disjoint pieces of [0, n), each at most `grain` long, on all threads; a pool of one thread
+  // takes the whole at once. The body must not throw and not call the pool. Which thread does which piece is not defined:
+  // results must not depend on it.
   template <class Body>
   void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
     if (n <= 0) return;
