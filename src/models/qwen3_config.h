@@ -27,7 +27,10 @@ struct Qwen3Config {
   bool attention_bias = false;  // on q, k, v and o alike
   bool tie_word_embeddings = false;
   std::int64_t max_position_embeddings = 0;
-  DType dtype = DType::bf16;  // what the checkpoint says it is stored in: what --dtype auto takes
+  // What the checkpoint says it is stored in, and --dtype auto takes. Where the file says nothing, has_dtype is false and
+  // this a guess: who sees the weights should take their dtype instead, as Hugging Face's "auto" does.
+  DType dtype = DType::bf16;
+  bool has_dtype = false;
   RopeConfig rope;
   std::vector<std::int64_t> sliding_window;  // per layer: keys a query sees, itself included; 0 is all of them
 

@@ -1,0 +1,306 @@
+#include "models/qwen3_config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "models/config_reader.h"
+
+namespace cajal {
+namespace {
+
+// Ten times what any model has and more; what lies beyond is a damaged file, and must not make us allocate.
+constexpr ConfigReader::Range<std::int64_t> kVocab{1, 1 << 26}, kWidth{1, 1 << 22},
+    kPositions{1, std::numeric_limits<std::int32_t>::max()};
+constexpr ConfigReader::Range<int> kLayers{1, 4096}, kHeads{1, 1 << 14}, kHeadDim{2, 1 << 13}, kExperts{0, 1 << 14};
+constexpr std::int64_t kMostParameters = std::int64_t{1} << 46;
+
+constexpr const char* kSupported =
+    "cajal runs Qwen3ForCausalLM, Qwen3MoeForCausalLM, Qwen3Model and Qwen3MoeModel (model_type qwen3 or qwen3_moe)";
+
+// The model type that an architecture belongs to; empty if it is not one of ours.
+std::string_view model_type_of(std::string_view architecture) {
+  // What is saved from inside PyTorch's FSDP may carry its prefix.
+  if (architecture.starts_with("FSDP")) architecture.remove_prefix(4);
+  if (architecture == "Qwen3ForCausalLM" || architecture == "Qwen3Model") return "qwen3";
+  if (architecture == "Qwen3MoeForCausalLM" || architecture == "Qwen3MoeModel") return "qwen3_moe";
+  return {};
+}
+
+// model_type, or what the architectures say where it is missing; both must be ours and agree.
+std::string read_model_type(const ConfigReader& r) {
+  std::string model_type;
+  r.optional("model_type", model_type);
+  if (!model_type.empty() && model_type != "qwen3" && model_type != "qwen3_moe")
+    r.fail_unsupported("model_type", "which is another architecture", kSupported);
+  const Json* architectures = r.find("architectures");
+  if (architectures && !architectures->is_array()) r.fail_value("architectures", *architectures, "a list of strings");
+  if (!architectures || architectures->as_array().empty()) {
+    if (model_type.empty())
+      fail(ErrorCode::data_loss, r.where(), ": has neither 'model_type' nor 'architectures'", remedy(kSupported));
+    return model_type;
+  }
+  for (const Json& architecture : architectures->as_array()) {
+    if (!architecture.is_string()) r.fail_value("architectures", *architectures, "a list of strings");
+    const std::string_view belongs_to = model_type_of(architecture.as_string());
+    if (belongs_to.empty()) {
+      const bool classifier = architecture.as_string().starts_with("Qwen3") &&
+                              (architecture.as_string().find("Classification") != std::string::npos ||
+                               architecture.as_string().find("QuestionAnswering") != std::string::npos);
+      r.fail_unsupported("architectures",
+                         r.truthy("auto_map") ? "which needs the code that comes with the model ('auto_map')"
+                         : classifier         ? "whose classification head is not supported"
+                                              : "which is another architecture",
+                         kSupported);
+    }
+    if (model_type.empty()) model_type = belongs_to;
+    if (belongs_to != model_type)
+      r.fail_value("architectures", *architectures, "those of model_type \"", model_type, "\"");
+  }
+  if (r.truthy("auto_map"))
+    log_warning(r.where(),
+                ": 'auto_map' names code that comes with the model; it is not run, Qwen3's own definition is");
+  return model_type;
+}
+
+// Keys that would change the result, that we do not implement, and whose mere being set is enough to say no.
+void refuse_unsupported(const ConfigReader& r) {
+  for (const char* key : {"quantization_config", "quantization", "compression_config"}) {
+    if (!r.truthy(key)) continue;
+    const Json* method = r.find(key)->find("quant_method");
+    fail(ErrorCode::unsupported, r.where(), ": '", key, "' says that the weights are quantised",
+         method && method->is_string() ? " by \"" + show(*method).substr(1) : std::string(),
+         ", and quantised checkpoints are not supported", remedy("use the model's bfloat16 checkpoint"));
+  }
+  struct Refusal {
+    const char* key;
+    bool harmless;  // the truth value that changes nothing
+    const char* why;
+  };
+  constexpr Refusal kRefusals[] = {
+      {"use_qk_norm", true, "and Qwen3 always normalises queries and keys"},
+      {"is_causal", true, "and Qwen3 is causal"},
+      {"qkv_bias", false, "and Qwen3 has biases by 'attention_bias' only"},
+      {"mlp_bias", false, "and Qwen3's MLP has no biases"},
+      {"shared_expert_intermediate_size", false, "and Qwen3-MoE has no shared expert"},
+      {"num_shared_experts", false, "and Qwen3-MoE has no shared expert"},
+      {"n_shared_experts", false, "and Qwen3-MoE has no shared expert"},
+      {"is_encoder_decoder", false, "and Qwen3 has no encoder"},
+      {"per_layer_config", false, "and layers of different shapes are not supported"},
+  };
+  for (const Refusal& refusal : kRefusals)
+    if (r.find(refusal.key) && r.truthy(refusal.key) != refusal.harmless)
+      r.fail_unsupported(refusal.key, refusal.why, kSupported);
+  std::string act = "silu";
+  r.optional("hidden_act", act);
+  if (act != "silu" && act != "swish")
+    r.fail_unsupported("hidden_act", "and only \"silu\" is supported", "use a checkpoint with \"silu\"");
+  if (r.truthy("dual_chunk_attention_config"))
+    log_warning(r.where(),
+                ": 'dual_chunk_attention_config' is not used, as in Hugging Face: attention is over the whole context");
+}
+
+void read_shapes(const ConfigReader& r, Qwen3Config& c) {
+  r.required("vocab_size", c.vocab_size, kVocab)
+      .required("hidden_size", c.hidden_size, kWidth)
+      .required("num_hidden_layers", c.num_hidden_layers, kLayers)
+      .required("num_attention_heads", c.num_attention_heads, kHeads);
+  // A null is as many as there are heads; an absent key is Hugging Face's default.
+  const bool moe = c.model_type == "qwen3_moe";
+  c.num_key_value_heads = r.object().find("num_key_value_heads") ? c.num_attention_heads : moe ? 4 : 32;
+  r.optional("num_key_value_heads", c.num_key_value_heads, kHeads);
+  if (c.num_attention_heads % c.num_key_value_heads != 0)
+    fail(ErrorCode::data_loss, r.where(), ": 'num_attention_heads' is ", c.num_attention_heads,
+         ", expected a multiple of 'num_key_value_heads', ", c.num_key_value_heads,
+         remedy("compare the file with the one that the model was published with"));
+
+  const std::int64_t even_share = c.hidden_size / c.num_attention_heads;
+  const Json* head_dim = r.object().find("head_dim");
+  if (head_dim && head_dim->is_null() && !moe && even_share != 128)
+    r.fail_value("head_dim", *head_dim, "a number, or no such key, which means 128");
+  if (!r.find("head_dim") && moe && (even_share < kHeadDim.min || even_share > kHeadDim.max))
+    fail(ErrorCode::data_loss, r.where(), ": 'head_dim' is missing and hidden_size ", c.hidden_size,
+         " / num_attention_heads ", c.num_attention_heads, " = ", even_share, " cannot be it",
+         remedy("compare the file with the one that the model was published with"));
+  c.head_dim = moe ? static_cast<int>(even_share) : 128;
+  if (r.find("head_dim")) r.required("head_dim", c.head_dim, kHeadDim);
+  if (c.head_dim % 2 != 0) r.fail_value("head_dim", Json(c.head_dim), "an even number, for RoPE turns pairs");
+
+  c.max_position_embeddings = 32768;
+  r.optional("max_position_embeddings", c.max_position_embeddings, kPositions)
+      .optional("rms_norm_eps", c.rms_norm_eps, {0.0f, 1.0f})
+      .optional("attention_bias", c.attention_bias)
+      .optional("tie_word_embeddings", c.tie_word_embeddings);
+}
+
+void read_experts(const ConfigReader& r, Qwen3Config& c) {
+  c.sparse_layer.assign(static_cast<std::size_t>(c.num_hidden_layers), false);
+  if (c.model_type == "qwen3_moe") {
+    // Transformers 5.1 and later write num_local_experts, and let it win.
+    r.required(r.find("num_local_experts") ? "num_local_experts" : "num_experts", c.num_experts, kExperts);
+    int step = 1;
+    std::vector<std::int64_t> mlp_only_layers;
+    r.optional("decoder_sparse_step", step, {1, std::numeric_limits<int>::max()})
+        .optional("mlp_only_layers", mlp_only_layers)
+        .optional("norm_topk_prob", c.norm_topk_prob);
+    for (int i = 0; i < c.num_hidden_layers; ++i)
+      c.sparse_layer[static_cast<std::size_t>(i)] = c.num_experts > 0 && (i + 1) % step == 0;
+    for (const std::int64_t i : mlp_only_layers)
+      if (i >= 0 && i < c.num_hidden_layers) c.sparse_layer[static_cast<std::size_t>(i)] = false;
+    if (c.num_experts > 0) {
+      c.num_experts_per_tok = 8;
+      r.optional("num_experts_per_tok", c.num_experts_per_tok, {1, kExperts.max})
+          .required("moe_intermediate_size", c.moe_intermediate_size, kWidth);
+      if (c.num_experts_per_tok > c.num_experts)
+        r.fail_value("num_experts_per_tok", Json(c.num_experts_per_tok), "at most the number of experts, ",
+                     c.num_experts);
+    }
+  }
+  // Qwen3-MoE's files carry a size of dense layers also when there is none; it need not be there then.
+  const bool all_sparse = std::find(c.sparse_layer.begin(), c.sparse_layer.end(), false) == c.sparse_layer.end();
+  if (!all_sparse)
+    r.required("intermediate_size", c.intermediate_size, kWidth);
+  else
+    r.optional("intermediate_size", c.intermediate_size, {0, kWidth.max});
+}
+
+// Multiplies out what the shapes ask for, so that everything later may multiply without looking.
+void check_size(const ConfigReader& r, const Qwen3Config& c) {
+  const auto mul = [](std::int64_t a, std::int64_t b) { return checked_mul(a, b, "the number of parameters"); };
+  const auto add = [](std::int64_t a, std::int64_t b) { return checked_add(a, b, "the number of parameters"); };
+  const std::int64_t parameters = with_context(r.where(), [&] {
+    const std::int64_t heads = 2 * (std::int64_t{c.num_attention_heads} + c.num_key_value_heads);
+    const std::int64_t attention = mul(mul(heads, c.head_dim), c.hidden_size);
+    const std::int64_t dense = mul(mul(3, c.intermediate_size), c.hidden_size);
+    const std::int64_t sparse = mul(mul(mul(3, c.moe_intermediate_size), c.hidden_size), c.num_experts);
+    const auto num_sparse = std::count(c.sparse_layer.begin(), c.sparse_layer.end(), true);
+    const std::int64_t layers = add(mul(attention, c.num_hidden_layers),
+                                    add(mul(sparse, num_sparse), mul(dense, c.num_hidden_layers - num_sparse)));
+    return add(layers, mul(mul(2, c.vocab_size), c.hidden_size));
+  });
+  if (parameters > kMostParameters)
+    fail(ErrorCode::data_loss, r.where(), ": its shapes ask for ", parameters, " parameters, expected at most ",
+         kMostParameters, remedy("compare the file with the one that the model was published with"));
+}
+
+// layer_types of a file: per layer whether it slides. Empty where the file has none.
+std::vector<bool> read_layer_types(const ConfigReader& r, const Qwen3Config& c) {
+  const Json* types = r.find("layer_types");
+  if (!types) return {};
+  if (!types->is_array()) r.fail_value("layer_types", *types, "a list of strings");
+  if (types->as_array().size() != static_cast<std::size_t>(c.num_hidden_layers))
+    fail(ErrorCode::data_loss, r.where(), ": 'layer_types' has ", types->as_array().size(),
+         " entries, expected num_hidden_layers, ", c.num_hidden_layers,
+         remedy("compare the file with the one that the model was published with"));
+  std::vector<bool> slides;
+  for (const Json& type : types->as_array()) {
+    if (!(type == Json("full_attention") || type == Json("sliding_attention")))
+      fail(ErrorCode::unsupported, r.where(), ": 'layer_types' has ", show(type),
+           ", and only \"full_attention\" and \"sliding_attention\" are supported", remedy(kSupported));
+    slides.push_back(type == Json("sliding_attention"));
+  }
+  return slides;
+}
+
+void read_sliding_window(const ConfigReader& r, Qwen3Config& c) {
+  const auto layers = static_cast<std::size_t>(c.num_hidden_layers);
+  bool use = false;
+  r.optional("use_sliding_window", use);
+  // Absent is Hugging Face's default; null is none, and so is the 0 that some files have for it.
+  std::int64_t window = r.object().find("sliding_window") ? 0 : 4096;
+  if (r.truthy("sliding_window") || (r.find("sliding_window") && !r.find("sliding_window")->is_bool()))
+    r.optional("sliding_window", window, {0, std::numeric_limits<std::int64_t>::max()});
+  if (!use) window = 0;
+
+  int first = 28;  // dense: the layers before it see everything
+  r.optional("max_window_layers", first);
+  const bool moe = c.model_type == "qwen3_moe";
+  std::vector<bool> slides = read_layer_types(r, c);
+  if (!slides.empty() && window == 0 && std::find(slides.begin(), slides.end(), true) != slides.end())
+    fail(ErrorCode::data_loss, r.where(), ": 'layer_types' has \"sliding_attention\" while ",
+         use ? "'sliding_window' is not set" : "'use_sliding_window' is false",
+         remedy("set 'use_sliding_window' and 'sliding_window', or make every layer \"full_attention\""));
+  // Hugging Face's Qwen3-MoE does not look at layer_types: all of its layers slide, or none.
+  if (moe && !slides.empty() && window > 0 && std::find(slides.begin(), slides.end(), false) != slides.end())
+    fail(ErrorCode::unsupported, r.where(),
+         ": 'layer_types' has \"full_attention\" while 'use_sliding_window' is true, and every layer of a Qwen3-MoE "
+         "slides then",
+         remedy("make every layer \"sliding_attention\", or set 'use_sliding_window' to false"));
+  c.sliding_window.assign(layers, 0);
+  for (std::size_t i = 0; i < layers; ++i)
+    if (slides.empty() ? moe || static_cast<std::int64_t>(i) >= first : slides[i]) c.sliding_window[i] = window;
+}
+
+void read_dtype(const ConfigReader& r, Qwen3Config& c) {
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    std::string name;
+    r.optional(key, name);
+    if (name.empty() || name == "auto") continue;
+    const std::string_view bare = name.starts_with("torch.") ? std::string_view(name).substr(6) : name;
+    c.has_dtype = true;
+    if (bare == "bfloat16")
+      c.dtype = DType::bf16;
+    else if (bare == "float16" || bare == "half")
+      c.dtype = DType::f16;
+    else if (bare == "float32" || bare == "float")
+      c.dtype = DType::f32;
+    else
+      r.fail_unsupported(key, "and only \"bfloat16\", \"float16\" and \"float32\" are supported",
+                         "use the model's bfloat16 checkpoint");
+    return;
+  }
+}
+
+std::optional<std::int32_t> read_token_id(const ConfigReader& r, const char* key) {
+  const Json* value = r.find(key);
+  if (!value) return std::nullopt;
+  if (value->is_array()) r.fail_value(key, *value, "an integer or null");
+  std::vector<std::int32_t> ids;
+  r.optional_token_ids(key, ids);
+  return ids.empty() ? std::nullopt : std::optional(ids.front());
+}
+
+}  // namespace
+
+Qwen3Config read_qwen3_config(const Json& config, std::string_view file) {
+  const ConfigReader r(config, std::string(file));
+  Qwen3Config c;
+  c.model_type = read_model_type(r);
+  refuse_unsupported(r);
+  read_shapes(r, c);
+  read_experts(r, c);
+  check_size(r, c);
+  read_sliding_window(r, c);
+  read_dtype(r, c);
+  c.rope = read_rope_config(config, file, c.head_dim, c.max_position_embeddings);
+  r.optional_token_ids("eos_token_id", c.eos_token_id);
+  c.bos_token_id = read_token_id(r, "bos_token_id");
+  c.pad_token_id = read_token_id(r, "pad_token_id");
+  return c;
+}
+
+Qwen3Config load_qwen3_config(const std::string& folder) {
+  const std::string path = folder + "/config.json";
+  if (!file_exists(path))
+    fail(ErrorCode::not_found, path, ": no such file", remedy("name the folder of a model in Hugging Face's format"));
+  return read_qwen3_config(parse_json(read_file(path, std::uint64_t{1} << 26), path), path);
+}
+
+std::int64_t default_max_model_len(const Qwen3Config& c) {
+  auto length = static_cast<double>(c.max_position_embeddings);
+  switch (c.rope.kind) {
+    case RopeKind::linear:
+    case RopeKind::dynamic: length *= c.rope.factor; break;
+    case RopeKind::yarn: length = static_cast<double>(c.rope.original_max_position_embeddings) * c.rope.factor; break;
+    case RopeKind::standard:
+    case RopeKind::llama3:
+    case RopeKind::longrope: break;
+  }
+  return static_cast<std::int64_t>(std::clamp(length, 1.0, static_cast<double>(kPositions.max)));
+}
+
+}  // namespace cajal
