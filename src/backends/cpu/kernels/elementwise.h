@@ -11,9 +11,9 @@ struct RowShape {
 };
 
 struct RmsNormArgs {
-  const std::byte* x;          // [rows, columns]
-  const std::byte* weight;     // [columns]
-  std::byte* y;                // [rows, columns]
+  const std::byte* x;       // [rows, columns]
+  const std::byte* weight;  // [columns]
+  std::byte* y;             // [rows, columns]
   std::int64_t rows, columns;
   float epsilon;
   DType dtype;
@@ -34,7 +34,7 @@ std::span<const AddKernel> add_kernels();
 struct AddRmsNormArgs {
   const std::byte *a, *b;
   const std::byte* weight;
-  std::byte *sum, *y;          // sum may be the same memory as a or b
+  std::byte *sum, *y;  // sum may be the same memory as a or b
   std::int64_t rows, columns;
   float epsilon;
   DType dtype;
@@ -45,9 +45,9 @@ std::span<const AddRmsNormKernel> add_rms_norm_kernels();
 // ops::SiluMul, and region "silu_mul_halves" (gate_up[T,2N] -> [T,N]): gate and up with their own row strides.
 struct SiluMulArgs {
   const std::byte *gate, *up;
-  std::byte* y;                // [rows, columns]
+  std::byte* y;  // [rows, columns]
   std::int64_t rows, columns;
-  std::int64_t input_stride;   // elements from a row of gate (or up) to the next
+  std::int64_t input_stride;  // elements from a row of gate (or up) to the next
   DType dtype;
 };
 using SiluMulKernel = Kernel<RowShape, SiluMulArgs>;
@@ -56,7 +56,7 @@ std::span<const SiluMulKernel> silu_mul_kernels();
 // ops::Slice: columns [begin, begin + columns) of rows of `input_columns`.
 struct SliceArgs {
   const std::byte* x;
-  std::byte* y;                // [rows, columns]
+  std::byte* y;  // [rows, columns]
   std::int64_t rows, columns, input_columns, begin;
   DType dtype;
 };
@@ -65,9 +65,9 @@ std::span<const SliceKernel> slice_kernels();
 
 // ops::GatherRows.
 struct GatherRowsArgs {
-  const std::byte* x;          // [any, columns]
-  const std::int32_t* indices; // [rows]
-  std::byte* y;                // [rows, columns]
+  const std::byte* x;           // [any, columns]
+  const std::int32_t* indices;  // [rows]
+  std::byte* y;                 // [rows, columns]
   std::int64_t rows, columns;
   DType dtype;
 };
@@ -88,8 +88,8 @@ std::span<const RotaryTableKernel> rotary_table_kernels();
 
 // ops::Rope: columns = head_dim.
 struct RopeArgs {
-  const std::byte* x;          // [rows, num_heads, columns]
-  const std::byte* table;      // [rows, 2, columns / 2]
+  const std::byte* x;      // [rows, num_heads, columns]
+  const std::byte* table;  // [rows, 2, columns / 2]
   std::byte* y;
   std::int64_t rows, num_heads, columns;
   DType dtype;
@@ -112,7 +112,7 @@ struct QkNormRopeKvWriteArgs {
   const std::int32_t* slot_mapping;
   std::byte* q;
   std::int64_t rows, num_heads, num_kv_heads, head_dim, block_size;
-  float epsilon;               // of both norms
+  float epsilon;  // of both norms
   DType dtype;
   Packed k_packed, v_packed;
 };

@@ -1,0 +1,135 @@
+#pragma once
+// The row-wise ops on vectors of any width: V is V of elementwise_vec256.h or elementwise_vec512.h. Included *inside* the
+// target region of the file that instantiates it, so it includes nothing but what that file has already included.
+#include "backends/cpu/kernels/elementwise_isa.h"
+#include "backends/cpu/kernels/elementwise_scalar.h"
+#include "backends/cpu/kernels/kv_write_layout.h"
+
+namespace cajal::cpu::rows {
+
+// Whole vectors and a tail: n lanes from column i on. (No lambdas in these templates: GCC compiles those of a template
+// without the region's instruction set.)
+template <class V>
+inline std::int64_t lanes_at(std::int64_t i, std::int64_t columns) {
+  return std::min(V::kLanes, columns - i);
+}
+
+template <class V, class Raw>
+inline typename V::F load(const Raw* p, std::int64_t n) {
+  return n == V::kLanes ? V::load(p) : V::load(p, n);
+}
+template <class V, class Raw>
+inline void store(Raw* p, typename V::F v, std::int64_t n) {
+  if (n == V::kLanes)
+    V::store(p, v);
+  else
+    V::store(p, v, n);
+}
+
+// sum_of_squares(): the partial sums are the lanes of 64 / kLanes accumulators.
+template <class V, class T>
+inline float squares(const typename T::Raw* x, std::int64_t columns) {
+  constexpr std::int64_t parts = kSumLanes / V::kLanes;
+  typename V::F sum[parts];
+  for (auto& s : sum) s = V::zero();
+  std::int64_t i = 0;
+  for (; i + kSumLanes <= columns; i += kSumLanes)
+    for (std::int64_t part = 0; part < parts; ++part) {
+      const auto v = V::load(x + i + part * V::kLanes);
+      sum[part] = V::fma(v, v, sum[part]);
+    }
+  for (std::int64_t part = 0; i < columns; ++part, i += V::kLanes) {
+    const auto v = load<V>(x + i, std::min(V::kLanes, columns - i));
+    sum[part] = V::fma(v, v, sum[part]);
+  }
+  return V::sum_tree(sum);
+}
+
+template <class V, class T>
+inline typename V::F normed(typename V::F x, typename V::F factor, typename V::F weight) {
+  return V::mul(V::round(T{}, V::mul(x, factor)), weight);
+}
+
+template <class V, class T>
+inline void norm_row(const typename T::Raw* x, const typename T::Raw* weight, typename T::Raw* y, std::int64_t columns,
+                     float epsilon) {
+  const auto factor = V::set1(norm_factor(squares<V, T>(x, columns), columns, epsilon));
+  for (std::int64_t i = 0; i < columns; i += V::kLanes) {
+    const std::int64_t n = lanes_at<V>(i, columns);
+    store<V>(y + i, normed<V, T>(load<V>(x + i, n), factor, load<V>(weight + i, n)), n);
+  }
+}
+
+template <class V, class T>
+inline void add_row(const typename T::Raw* a, const typename T::Raw* b, typename T::Raw* y, std::int64_t columns) {
+  for (std::int64_t i = 0; i < columns; i += V::kLanes) {
+    const std::int64_t n = lanes_at<V>(i, columns);
+    store<V>(y + i, V::add(load<V>(a + i, n), load<V>(b + i, n)), n);
+  }
+}
+
+template <class V, class T>
+inline void silu_mul_row(const typename T::Raw* gate, const typename T::Raw* up, typename T::Raw* y,
+                         std::int64_t columns) {
+  for (std::int64_t i = 0; i < columns; i += V::kLanes) {
+    const std::int64_t n = lanes_at<V>(i, columns);
+    store<V>(y + i, V::mul(V::round(T{}, V::silu(load<V>(gate + i, n))), load<V>(up + i, n)), n);
+  }
+}
+
+// x1 and x2 are the halves at column i; rotates them into y.
+template <class V, class T>
+inline void rotate(typename V::F x1, typename V::F x2, const typename T::Raw* table, typename T::Raw* y,
+                   std::int64_t half, std::int64_t i, std::int64_t n) {
+  const auto cosine = load<V>(table + i, n), sine = load<V>(table + half + i, n);
+  store<V>(y + i, V::sub(V::round(T{}, V::mul(x1, cosine)), V::round(T{}, V::mul(x2, sine))), n);
+  store<V>(y + half + i, V::add(V::round(T{}, V::mul(x2, cosine)), V::round(T{}, V::mul(x1, sine))), n);
+}
+
+template <class V, class T>
+inline void rotate_row(const typename T::Raw* x, const typename T::Raw* table, typename T::Raw* y,
+                       std::int64_t head_dim) {
+  const std::int64_t half = head_dim / 2;
+  for (std::int64_t i = 0; i < half; i += V::kLanes) {
+    const std::int64_t n = lanes_at<V>(i, half);
+    rotate<V, T>(load<V>(x + i, n), load<V>(x + half + i, n), table, y, half, i, n);
+  }
+}
+
+template <class V, class T>
+inline void norm_rotate_row(const typename T::Raw* x, const typename T::Raw* weight, const typename T::Raw* table,
+                            typename T::Raw* y, std::int64_t head_dim, float epsilon) {
+  const std::int64_t half = head_dim / 2;
+  const auto factor = V::set1(norm_factor(squares<V, T>(x, head_dim), head_dim, epsilon));
+  for (std::int64_t i = 0; i < half; i += V::kLanes) {
+    const std::int64_t n = lanes_at<V>(i, half);
+    const auto x1 = normed<V, T>(load<V>(x + i, n), factor, load<V>(weight + i, n));
+    const auto x2 = normed<V, T>(load<V>(x + half + i, n), factor, load<V>(weight + half + i, n));
+    rotate<V, T>(V::round(T{}, x1), V::round(T{}, x2), table, y, half, i, n);
+  }
+}
+
+// The rows begin..end-1 of the region. Keys and values go head by head, so that the rows of a packed tile meet its cache
+// lines while those are near.
+template <class V, class T>
+inline void norm_rope_write(const QkNormRopeKvWriteArgs& a, std::int64_t begin, std::int64_t end) {
+  using Raw = typename T::Raw;
+  const std::int64_t dim = a.head_dim, columns = (a.num_heads + 2 * a.num_kv_heads) * dim;
+  const Raw *qkv = as<T>(a.qkv), *table = as<T>(a.table);
+  for (std::int64_t row = begin; row < end; ++row)
+    for (std::int64_t head = 0; head < a.num_heads; ++head)
+      norm_rotate_row<V, T>(qkv + row * columns + head * dim, as<T>(a.q_norm), table + row * dim,
+                            as<T>(a.q) + (row * a.num_heads + head) * dim, dim, a.epsilon);
+  const CacheLayout k_layout{a.num_kv_heads, dim, a.block_size, a.k_packed};
+  const CacheLayout v_layout{a.num_kv_heads, dim, a.block_size, a.v_packed};
+  for (std::int64_t head = 0; head < a.num_kv_heads; ++head)
+    for (std::int64_t row = begin; row < end; ++row) {
+      const Raw* k = qkv + row * columns + (a.num_heads + head) * dim;
+      Raw rotated[kMaxHeadDim];
+      norm_rotate_row<V, T>(k, as<T>(a.k_norm), table + row * dim, rotated, dim, a.epsilon);
+      write_slot(k_layout, as<T>(a.k_cache) + k_layout.slot(a.slot_mapping[row], head), rotated);
+      write_slot(v_layout, as<T>(a.v_cache) + v_layout.slot(a.slot_mapping[row], head), k + a.num_kv_heads * dim);
+    }
+}
+
+}  // namespace cajal::cpu::rows
