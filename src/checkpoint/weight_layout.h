@@ -1,0 +1,65 @@
+#pragma once
+// Which source elements make up a rank's share of a parameter. Loading and dummy weights both follow it, so that a tensor
+// that was never on a disk is sharded, joined and packed exactly like one that was.
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "checkpoint/staging.h"
+#include "graph/op.h"
+#include "tensor/tensor.h"
+
+namespace cajal {
+
+// Place of a rank in its tensor-parallel group. Of a piece cut into `parts`, it holds part rank * parts / world.
+struct TensorParallelRank {
+  int rank = 0, world = 1;
+};
+
+// A parameter as one rank holds it. `type` is that of the Parameter node: the rank's own shape, dtype and storage.
+struct WeightRequest {
+  const ops::Parameter& parameter;
+  const TensorType& type;
+  TensorParallelRank rank;
+};
+
+// `rows` consecutive rows of the result, and the rows and columns of the piece that they are. Vectors count as matrices
+// of one column: biases of q, k and v join like their rows.
+struct WeightSegment {
+  std::size_t piece = 0;
+  std::int64_t row = 0, rows = 0;
+  std::int64_t source_row = 0, source_column = 0, source_columns = 0;
+};
+
+struct WeightLayout {
+  std::int64_t count = 1;               // matrices, one for each repeat
+  std::int64_t rows = 0, columns = 0;   // of each, in the result
+  std::vector<WeightSegment> segments;  // of each, by row; rows after the last are padding, and zero
+  TensorType matrix;                    // of one, as stored
+};
+
+// Checks the parameter against its type. Only a parameter of one unrepeated piece may have more rows than its pieces give
+// (a padded vocabulary): the piece is then cut into shares of that many rows, the last of which ends in zeros. Throws
+// Error(invalid_argument) if the two do not fit: the graph then belongs to another parallel degree or is damaged.
+WeightLayout weight_layout(const WeightRequest& request);
+
+// Rows of one segment of matrix `index`: those from the segment's row `first` on.
+struct RowRange {
+  std::int64_t index = 0;
+  const WeightSegment& segment;
+  std::int64_t first = 0, rows = 0;
+};
+// Writes the rows, plain in the target dtype. Runs on several threads at once, each with `scratch` of its own; may throw.
+struct RowProducer {
+  std::size_t scratch_bytes = 0;
+  std::function<void(const RowRange& range, std::byte* out, std::span<std::byte> scratch)> produce;
+};
+// Fills `destination` (type.bytes()) in row ranges, in parallel, storing each as the type says.
+void fill_weight(const WeightLayout& layout, const RowProducer& producer, std::byte* destination, Staging& staging);
+
+// "model.layers.0.mlp.experts.*.up_proj.weight" for index 7 -> "….experts.7.up_proj.weight"
+std::string name_of_repeat(const std::string& pattern, std::int64_t index);
+
+}  // namespace cajal
