@@ -1,0 +1,138 @@
+#include "engine/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+#include "engine/counter_rng.h"
+
+namespace cajal {
+namespace {
+
+constexpr float kRemoved = -std::numeric_limits<float>::infinity();
+
+void check_range(const char* name, float value, bool ok, const char* range) {
+  if (!ok) fail(ErrorCode::invalid_argument, name, " is ", value, ", expected ", range);
+}
+
+bool more_likely(const TokenLogprob& a, const TokenLogprob& b) {
+  return a.logprob > b.logprob || (a.logprob == b.logprob && a.token_id < b.token_id);
+}
+
+}  // namespace
+
+void check_sampling_params(const SamplingParams& p) {
+  check_range("temperature", p.temperature, std::isfinite(p.temperature) && p.temperature >= 0, "0 (greedy) or more");
+  check_range("top_p", p.top_p, p.top_p > 0 && p.top_p <= 1, "above 0 and at most 1");
+  check_range("min_p", p.min_p, p.min_p >= 0 && p.min_p <= 1, "0 to 1");
+  check_range("repetition_penalty", p.repetition_penalty, std::isfinite(p.repetition_penalty) && p.repetition_penalty > 0, "above 0");
+  check_range("presence_penalty", p.presence_penalty, p.presence_penalty >= -2 && p.presence_penalty <= 2, "-2 to 2");
+  check_range("frequency_penalty", p.frequency_penalty, p.frequency_penalty >= -2 && p.frequency_penalty <= 2, "-2 to 2");
+  if (p.top_k < 0) fail(ErrorCode::invalid_argument, "top_k is ", p.top_k, ", expected 0 (off) or more");
+}
+
+double log_sum_exp(std::span<const float> logits) {
+  const float largest = *std::max_element(logits.begin(), logits.end());
+  if (!std::isfinite(largest)) return largest;
+  double sum = 0;
+  for (const float logit : logits) sum += static_cast<double>(std::exp(logit - largest));
+  return static_cast<double>(largest) + std::log(sum);
+}
+
+std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, double lse, std::int64_t count) {
+  std::vector<TokenLogprob> all(logits.size());
+  for (std::size_t i = 0; i < logits.size(); ++i)
+    all[i] = {static_cast<std::int32_t>(i), static_cast<double>(logits[i]) - lse};
+  const auto kept = static_cast<std::ptrdiff_t>(std::min<std::int64_t>(count, static_cast<std::int64_t>(all.size())));
+  std::partial_sort(all.begin(), all.begin() + kept, all.end(), more_likely);
+  all.resize(static_cast<std::size_t>(kept));
+  return all;
+}
+
+std::int32_t argmax(std::span<const float> logits) {
+  return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+LogitsProcessor::LogitsProcessor(const SamplingParams& params, std::span<const std::int32_t> prompt) : params_(params) {
+  check_sampling_params(params);
+  if (params_.repetition_penalty != 1) seen_.insert(prompt.begin(), prompt.end());
+}
+
+void LogitsProcessor::accept(std::int32_t token) {
+  if (params_.repetition_penalty != 1) seen_.insert(token);
+  if (params_.presence_penalty != 0 || params_.frequency_penalty != 0) ++output_counts_[token];
+}
+
+void LogitsProcessor::apply_penalties(std::span<float> logits) const {
+  const auto known = [&](std::int32_t token) { return token >= 0 && static_cast<std::size_t>(token) < logits.size(); };
+  for (const std::int32_t token : seen_) {
+    if (!known(token)) continue;
+    float& logit = logits[static_cast<std::size_t>(token)];
+    logit = logit < 0 ? logit * params_.repetition_penalty : logit / params_.repetition_penalty;
+  }
+  for (const auto& [token, count] : output_counts_)
+    if (known(token))
+      logits[static_cast<std::size_t>(token)] -= params_.frequency_penalty * static_cast<float>(count) + params_.presence_penalty;
+}
+
+void LogitsProcessor::apply(std::span<float> logits) {
+  apply_penalties(logits);
+  if (params_.greedy()) return;
+  if (params_.temperature != 1)
+    for (float& logit : logits) logit /= params_.temperature;
+  if (params_.top_k > 0 && params_.top_k < static_cast<std::int64_t>(logits.size())) keep_top_k(logits);
+  if (params_.top_p < 1) keep_top_p(logits);
+  if (params_.min_p > 0) keep_min_p(logits);
+}
+
+void LogitsProcessor::keep_top_k(std::span<float> logits) {
+  values_.assign(logits.begin(), logits.end());
+  const auto kth = values_.begin() + (params_.top_k - 1);
+  std::nth_element(values_.begin(), kth, values_.end(), std::greater<>());
+  for (float& logit : logits)
+    if (logit < *kth) logit = kRemoved;
+}
+
+// Hugging Face sorts ascending and removes while the sum so far is at most 1 - p. Seen from the top: a token stays if the
+// more likely ones do not already make up p; the most likely always stays.
+void LogitsProcessor::keep_top_p(std::span<float> logits) {
+  const double lse = log_sum_exp(logits);
+  heap_.clear();
+  for (std::size_t i = 0; i < logits.size(); ++i)
+    if (logits[i] > kRemoved) heap_.push_back({static_cast<std::int32_t>(i), static_cast<double>(logits[i])});
+  const auto less_likely = [](const TokenLogprob& a, const TokenLogprob& b) { return more_likely(b, a); };
+  std::make_heap(heap_.begin(), heap_.end(), less_likely);
+  const double p = static_cast<double>(params_.top_p);
+  double sum = 0;
+  auto end = heap_.end();
+  while (end != heap_.begin() && (end == heap_.end() || sum < p)) {
+    std::pop_heap(heap_.begin(), end, less_likely);
+    --end;
+    sum += std::exp(end->logprob - lse);
+  }
+  for (auto it = heap_.begin(); it != end; ++it) logits[static_cast<std::size_t>(it->token_id)] = kRemoved;
+}
+
+void LogitsProcessor::keep_min_p(std::span<float> logits) const {
+  // prob < min_p * largest prob, in logarithms.
+  const double threshold = static_cast<double>(*std::max_element(logits.begin(), logits.end())) + std::log(static_cast<double>(params_.min_p));
+  for (float& logit : logits)
+    if (static_cast<double>(logit) < threshold) logit = kRemoved;
+}
+
+std::int32_t sample_gumbel(std::span<const float> logits, std::uint64_t seed, std::uint32_t sequence, std::uint64_t position) {
+  CounterRng rng(seed, sequence, position);
+  std::int32_t best = argmax(logits);
+  double best_score = static_cast<double>(logits[static_cast<std::size_t>(best)]) + rng.gumbel(static_cast<std::uint32_t>(best));
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    // Most tokens could not win with the luckiest draw: theirs need not be computed.
+    const double logit = static_cast<double>(logits[i]);
+    if (!(logit + CounterRng::kMaxGumbel > best_score)) continue;
+    const double score = logit + rng.gumbel(static_cast<std::uint32_t>(i));
+    if (score > best_score) best = static_cast<std::int32_t>(i), best_score = score;
+  }
+  return best;
+}
+
+}  // namespace cajal
