@@ -57,8 +57,10 @@ const AddedToken* AddedTokenMatcher::match(std::string_view text, std::size_t at
     }
     if (at + depth >= text.size()) break;
     const unsigned char next = byte_at(text, at + depth);
-    low = std::lower_bound(low, high, next, [&](const AddedToken& t, unsigned char b) { return byte_at(t.content, depth) < b; });
-    high = std::upper_bound(low, high, next, [&](unsigned char b, const AddedToken& t) { return b < byte_at(t.content, depth); });
+    low = std::lower_bound(low, high, next,
+                           [&](const AddedToken& t, unsigned char b) { return byte_at(t.content, depth) < b; });
+    high = std::upper_bound(low, high, next,
+                            [&](unsigned char b, const AddedToken& t) { return b < byte_at(t.content, depth); });
   }
   return longest;
 }

@@ -9,11 +9,11 @@
 namespace cajal {
 
 struct AddedToken {
-  std::string content;      // what is looked for, already normalised if `normalized`
+  std::string content;  // what is looked for, already normalised if `normalized`
   std::int32_t id = 0;
-  bool special = false;     // control tokens: skip_special_tokens drops them, and text may be told not to name them
-  bool normalized = false;  // looked for after normalisation instead of before
-  bool single_word = false; // only where no word character touches it
+  bool special = false;      // control tokens: skip_special_tokens drops them, and text may be told not to name them
+  bool normalized = false;   // looked for after normalisation instead of before
+  bool single_word = false;  // only where no word character touches it
   bool lstrip = false, rstrip = false;  // takes white space on that side along
 };
 

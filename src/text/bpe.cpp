@@ -40,8 +40,9 @@ Bpe::Bpe(Vocabulary vocabulary, std::size_t merges)
 void Bpe::add_merge(std::string_view left, std::string_view right) {
   const auto id_of = [&](std::string_view token) {
     const std::optional<std::int32_t> id = vocabulary_.find(token);
-    if (!id) fail(ErrorCode::data_loss, "merge ", next_rank_, " is \"", left, "\" + \"", right, "\", but \"", token,
-                  "\" is not in the vocabulary");
+    if (!id)
+      fail(ErrorCode::data_loss, "merge ", next_rank_, " is \"", left, "\" + \"", right, "\", but \"", token,
+           "\" is not in the vocabulary");
     return *id;
   };
   const std::uint64_t pair = pair_of(id_of(left), id_of(right));
@@ -152,7 +153,8 @@ void Bpe::encode(std::string_view piece, std::vector<std::int32_t>& out, Scratch
   const std::int32_t token = vocabulary_.find_bytes(piece);
   Whole known = Whole::no;
   if (token >= 0) {
-    known = options_.ignore_merges ? Whole::yes : whole_[static_cast<std::size_t>(token)].load(std::memory_order_relaxed);
+    known =
+        options_.ignore_merges ? Whole::yes : whole_[static_cast<std::size_t>(token)].load(std::memory_order_relaxed);
     if (known == Whole::yes) {
       out.push_back(token);
       return;

@@ -10,7 +10,8 @@ namespace {
 }  // namespace
 
 const Json& required(const Json& object, std::string_view key) {
-  if (!object.is_object()) fail(ErrorCode::data_loss, "got ", object.type_name(), ", expected an object with \"", key, "\"");
+  if (!object.is_object())
+    fail(ErrorCode::data_loss, "got ", object.type_name(), ", expected an object with \"", key, "\"");
   const Json* value = object.find(key);
   if (!value) fail(ErrorCode::data_loss, "\"", key, "\" is missing");
   return *value;

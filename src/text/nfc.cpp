@@ -15,7 +15,8 @@ namespace tables = unicode_tables;
 
 // Hangul syllables are an arithmetic code over their letters (The Unicode Standard, section 3.12).
 constexpr char32_t kSyllables = 0xac00, kLeads = 0x1100, kVowels = 0x1161, kTails = 0x11a7;  // kTails: "no tail"
-constexpr char32_t kLeadCount = 19, kVowelCount = 21, kTailCount = 28, kSyllableCount = kLeadCount * kVowelCount * kTailCount;
+constexpr char32_t kLeadCount = 19, kVowelCount = 21, kTailCount = 28,
+                   kSyllableCount = kLeadCount * kVowelCount * kTailCount;
 
 std::uint8_t combining_class(char32_t c) {
   const auto all = tables::combining_classes();
@@ -31,9 +32,8 @@ char32_t compose(char32_t first, char32_t second) {
       second < kTails + kTailCount)
     return first + (second - kTails);
   const auto all = tables::compositions();
-  const auto it = std::lower_bound(all.begin(), all.end(), std::pair(first, second), [](const auto& c, const auto& key) {
-    return std::pair(c.first, c.second) < key;
-  });
+  const auto it = std::lower_bound(all.begin(), all.end(), std::pair(first, second),
+                                   [](const auto& c, const auto& key) { return std::pair(c.first, c.second) < key; });
   return it != all.end() && it->first == first && it->second == second ? it->composite : 0;
 }
 
@@ -51,7 +51,8 @@ void decompose(char32_t c, std::vector<Unit>& out) {
     return;
   }
   const auto all = tables::decompositions();
-  const auto it = std::lower_bound(all.begin(), all.end(), c, [](const auto& d, char32_t v) { return d.code_point < v; });
+  const auto it =
+      std::lower_bound(all.begin(), all.end(), c, [](const auto& d, char32_t v) { return d.code_point < v; });
   if (it == all.end() || it->code_point != c) {
     out.push_back({c, combining_class(c)});
     return;
@@ -76,7 +77,8 @@ void recompose(std::vector<Unit>& units) {
   constexpr auto kNone = static_cast<std::size_t>(-1);
   std::size_t kept = 0, starter = kNone;
   for (const Unit u : units) {
-    const bool blocked = starter == kNone || (kept > starter + 1 && units[kept - 1].combining_class >= u.combining_class);
+    const bool blocked =
+        starter == kNone || (kept > starter + 1 && units[kept - 1].combining_class >= u.combining_class);
     if (!blocked) {
       if (const char32_t composite = compose(units[starter].code_point, u.code_point)) {
         units[starter].code_point = composite;
@@ -125,8 +127,7 @@ std::optional<std::string> to_nfc(std::string_view text) {
   std::vector<Unit> units;
   for (std::size_t done = 0; done < text.size(); careful = find_careful(text, done)) {
     // A careful code point may join the one before it, never one further back or the one after the run.
-    const std::size_t begin =
-        careful > done && careful < text.size() ? unicode::start_of_last(text, careful) : careful;
+    const std::size_t begin = careful > done && careful < text.size() ? unicode::start_of_last(text, careful) : careful;
     out.append(text, done, begin - done);
     const std::size_t end = end_of_careful(text, careful);
     units.clear();

@@ -92,7 +92,8 @@ void PreTokenizer::add(const Json& config, bool last) {
   const std::string type = json_fields::type_of(config);
   if (type == "Sequence") {
     const Json::Array& parts = json_fields::array(config, "pretokenizers");
-    if (last && parts.empty()) fail(ErrorCode::unsupported, "pre_tokenizer is an empty Sequence, expected ByteLevel at its end");
+    if (last && parts.empty())
+      fail(ErrorCode::unsupported, "pre_tokenizer is an empty Sequence, expected ByteLevel at its end");
     for (std::size_t i = 0; i < parts.size(); ++i) add(parts[i], last && i + 1 == parts.size());
     return;
   }
@@ -104,14 +105,17 @@ void PreTokenizer::add(const Json& config, bool last) {
   }
   if (type != "Split")
     fail(ErrorCode::unsupported, "pre_tokenizer ", type, " is not supported (Sequence, Split and ByteLevel are)");
-  if (last) fail(ErrorCode::unsupported, "the last pre_tokenizer is Split, expected ByteLevel: only byte-level BPE is supported");
+  if (last)
+    fail(ErrorCode::unsupported,
+         "the last pre_tokenizer is Split, expected ByteLevel: only byte-level BPE is supported");
   Split split;
   split.behavior = behavior_of(json_fields::string(config, "behavior"));
   split.invert = json_fields::boolean(config, "invert");
   const Json& pattern = json_fields::required(config, "pattern");
   if (pattern.find("String")) {
     split.pattern = json_fields::string(pattern, "String");
-    if (std::get<std::string>(split.pattern).empty()) fail(ErrorCode::unsupported, "Split by an empty string is not supported");
+    if (std::get<std::string>(split.pattern).empty())
+      fail(ErrorCode::unsupported, "Split by an empty string is not supported");
   } else {
     const std::string regex = json_fields::string(pattern, "Regex");
     if (regex == kQwenPattern)

@@ -3,6 +3,8 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
+#include <cctype>
 #include <optional>
 
 #include "base/error.h"
@@ -11,14 +13,15 @@
 namespace cajal {
 namespace {
 
-constexpr std::uint32_t kMatchLimit = 10'000'000;    // backtracking steps of one match
+constexpr std::uint32_t kMatchLimit = 10'000'000;  // backtracking steps of one match
 constexpr std::uint32_t kHeapLimit_KiB = 256 * 1024;
 
 template <class T, void (*release)(T*)>
 struct Release {
   void operator()(T* p) const { release(p); }
 };
-using CompileContext = std::unique_ptr<pcre2_compile_context, Release<pcre2_compile_context, pcre2_compile_context_free>>;
+using CompileContext =
+    std::unique_ptr<pcre2_compile_context, Release<pcre2_compile_context, pcre2_compile_context_free>>;
 using MatchContext = std::unique_ptr<pcre2_match_context, Release<pcre2_match_context, pcre2_match_context_free>>;
 using MatchData = std::unique_ptr<pcre2_match_data, Release<pcre2_match_data, pcre2_match_data_free>>;
 
@@ -43,6 +46,8 @@ std::optional<std::string> ambiguous_construct(std::string_view p) {
       if (rest.size() > 1 && std::string_view("hHvVyYOKuGQE").find(rest[1]) != std::string_view::npos)
         return std::string(rest.substr(0, 2));
       ++i;
+      if (rest.size() > 2 && rest[2] == '{' && std::isalpha(static_cast<unsigned char>(rest[1])))  // \p{L}, \x{20}
+        i += std::min(rest.find('}'), rest.size() - 1) - 1;
     } else if (in_class) {
       if (rest.starts_with("&&")) return "&& in a class";
       if (rest[0] == '[' && !rest.starts_with("[:")) return "a class inside a class";
@@ -58,8 +63,8 @@ std::optional<std::string> ambiguous_construct(std::string_view p) {
       if (rest.starts_with("[]") || rest.starts_with("[^]")) return "an empty class";
     } else if (rest.starts_with("(*")) {
       return "a verb (*";
-    } else if (rest.starts_with("(?") && rest.substr(2, rest.find_first_not_of("imsxn-", 2) - 2).find_first_of("msn") !=
-                                             std::string_view::npos) {
+    } else if (rest.starts_with("(?") &&
+               rest.substr(2, rest.find_first_not_of("imsxn-", 2) - 2).find_first_of("msn") != std::string_view::npos) {
       return "the option m, s or n";
     } else if (rest.starts_with("{,") || rest.starts_with("}+")) {
       return std::string(rest.substr(0, 2));
@@ -83,7 +88,8 @@ Regex::Regex(std::string_view pattern) : pattern_(pattern) {
   code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), options, &error, &where,
                             context.get()));
   if (!code_)
-    fail(ErrorCode::unsupported, "the pattern ", pattern, " is not understood at byte ", where, ": ", message_of(error));
+    fail(ErrorCode::unsupported, "the pattern ", pattern, " is not understood at byte ", where, ": ",
+         message_of(error));
   pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);  // where there is no JIT the interpreter does it
 }
 
@@ -103,7 +109,8 @@ void Regex::for_each_match(std::string_view text, const std::function<void(std::
     if (result == PCRE2_ERROR_JIT_STACKLIMIT) result = match(PCRE2_NO_JIT);
     if (result == PCRE2_ERROR_NOMATCH) return;
     if (result < 0)
-      fail(ErrorCode::unsupported, "the pattern ", pattern_, " fails at byte ", at, " of the text: ", message_of(result));
+      fail(ErrorCode::unsupported, "the pattern ", pattern_, " fails at byte ", at,
+           " of the text: ", message_of(result));
     const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(data.get());
     const std::size_t begin = bounds[0], end = bounds[1];
     if (begin == end && end == last_end) {

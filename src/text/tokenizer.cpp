@@ -26,9 +26,10 @@ decltype(auto) reading(std::string_view what, Body&& body) {
     return body();
   } catch (const Error& e) {
     throw Error(e.code(), detail::join(what, ": ", e.message()),
-                e.remedy().empty() ? "use the tokenizer.json that came with the Qwen3 model, or save it again with Hugging "
-                                     "Face's tokenizers"
-                                   : e.remedy());
+                e.remedy().empty()
+                    ? "use the tokenizer.json that came with the Qwen3 model, or save it again with Hugging "
+                      "Face's tokenizers"
+                    : e.remedy());
   }
 }
 
@@ -43,7 +44,8 @@ decltype(auto) reading(std::string_view what, Body&& body) {
 
 void check_utf8(std::string_view text) {
   if (text.size() > kMaxTextBytes)
-    fail(ErrorCode::invalid_argument, "the text has ", text.size(), " bytes, at most ", kMaxTextBytes, " can be encoded");
+    fail(ErrorCode::invalid_argument, "the text has ", text.size(), " bytes, at most ", kMaxTextBytes,
+         " can be encoded");
   if (is_valid_utf8(text)) return;
   for (std::size_t at = 0; at < text.size();) {
     const Utf8Step step = decode_utf8(text, at);
@@ -95,9 +97,11 @@ void Tokenizer::read_config(const Json& config) {
     const Json* name = config.find(key);
     if (name && name->is_object()) name = &json_fields::required(*name, "content");
     if (!name || name->is_null()) return std::nullopt;
-    if (!name->is_string()) fail(ErrorCode::data_loss, "\"", key, "\" is ", name->type_name(), ", expected the name of a token");
+    if (!name->is_string())
+      fail(ErrorCode::data_loss, "\"", key, "\" is ", name->type_name(), ", expected the name of a token");
     const auto id = id_of(name->as_string());
-    if (!id) log_warning("tokenizer_config.json: ", key, " is ", name->as_string(), ", which tokenizer.json does not have");
+    if (!id)
+      log_warning("tokenizer_config.json: ", key, " is ", name->as_string(), ", which tokenizer.json does not have");
     return id;
   };
   if (!config.is_object()) fail(ErrorCode::data_loss, "the file holds ", config.type_name(), ", expected an object");

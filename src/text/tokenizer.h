@@ -54,7 +54,8 @@ class Tokenizer {
   explicit Tokenizer(TokenizerParts parts);
 
   void read_config(const Json& tokenizer_config);
-  void encode_text(std::string_view text, bool skip_special, Bpe::Scratch& scratch, std::vector<std::int32_t>& ids) const;
+  void encode_text(std::string_view text, bool skip_special, Bpe::Scratch& scratch,
+                   std::vector<std::int32_t>& ids) const;
 
   Bpe bpe_;
   PreTokenizer pre_tokenizer_;

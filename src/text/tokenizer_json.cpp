@@ -32,7 +32,8 @@ void add_merges(Bpe& bpe, const Json::Array& merges) {
     if (text.starts_with("#version")) continue;  // the first line of a merges.txt that was taken over as it was
     const std::size_t space = text.find(' ');
     if (space == text.npos || text.find(' ', space + 1) != text.npos)
-      fail(ErrorCode::data_loss, "merges[", i, "] is ", merge.is_string() ? '"' + merge.as_string() + '"' : merge.type_name(),
+      fail(ErrorCode::data_loss, "merges[", i, "] is ",
+           merge.is_string() ? '"' + merge.as_string() + '"' : merge.type_name(),
            ", expected two tokens, as a pair of strings or as one string with a space between");
     bpe.add_merge(text.substr(0, space), text.substr(space + 1));
   }
@@ -44,8 +45,10 @@ BpeOptions read_bpe_options(const Json& model, const Bpe& bpe) {
   options.fuse_unknown = json_fields::boolean_or(model, "fuse_unk", false);
   for (const auto key : {"continuing_subword_prefix"sv, "end_of_word_suffix"sv})
     if (component(model, key) && !json_fields::string(model, key).empty())
-      fail(ErrorCode::unsupported, "\"", key, "\" is \"", json_fields::string(model, key), "\", only an empty one is supported");
-  if (const Json* dropout = component(model, "dropout"); dropout && !(dropout->is_number() && dropout->as_double() == 0))
+      fail(ErrorCode::unsupported, "\"", key, "\" is \"", json_fields::string(model, key),
+           "\", only an empty one is supported");
+  if (const Json* dropout = component(model, "dropout");
+      dropout && !(dropout->is_number() && dropout->as_double() == 0))
     fail(ErrorCode::unsupported, "\"dropout\" is ", to_json(*dropout), ", only null is supported");
   if (bpe.has_all_bytes()) return options;  // nothing is ever unknown
   if (json_fields::boolean_or(model, "byte_fallback", false))
@@ -68,7 +71,8 @@ Bpe read_model(const Json& model) {
   const Json::Object& tokens = json_fields::object(model, "vocab");
   Vocabulary vocabulary(tokens.size());
   for (const auto& [token, id] : tokens) {
-    if (!id.is_int()) fail(ErrorCode::data_loss, "the id of token \"", token, "\" is ", id.type_name(), ", expected an integer");
+    if (!id.is_int())
+      fail(ErrorCode::data_loss, "the id of token \"", token, "\" is ", id.type_name(), ", expected an integer");
     vocabulary.add(token, id.as_int());
   }
   const Json::Array& merges = json_fields::array(model, "merges");
@@ -161,7 +165,8 @@ void read_post_processor(const Json& config, TokenizerParts& parts, bool& templa
   }
   if (type != "TemplateProcessing")
     fail(ErrorCode::unsupported, type, " is not supported (ByteLevel, TemplateProcessing and Sequence are)");
-  if (std::exchange(template_seen, true)) fail(ErrorCode::unsupported, "more than one TemplateProcessing is not supported");
+  if (std::exchange(template_seen, true))
+    fail(ErrorCode::unsupported, "more than one TemplateProcessing is not supported");
   read_template(config, parts);
 }
 
@@ -184,19 +189,22 @@ void check_decoder(const Json& config, bool& byte_level_seen) {
 TokenizerParts read_tokenizer_json(const Json& json) {
   if (!json.is_object()) fail(ErrorCode::data_loss, "the file holds ", json.type_name(), ", expected an object");
   if (component(json, "version") && json_fields::string(json, "version") != "1.0")
-    fail(ErrorCode::unsupported, "\"version\" is \"", json_fields::string(json, "version"), "\", only 1.0 is supported");
+    fail(ErrorCode::unsupported, "\"version\" is \"", json_fields::string(json, "version"),
+         "\", only 1.0 is supported");
 
-  TokenizerParts parts{
-      .bpe = with_context("model", [&] { return read_model(json_fields::required(json, "model")); }),
-      .normalize = with_context("normalizer", [&] {
-        const Json* config = component(json, "normalizer");
-        return config && read_normalizer(*config);
-      }),
-      .pre_tokenizer = with_context("pre_tokenizer", [&] {
-        const Json* config = component(json, "pre_tokenizer");
-        if (!config) fail(ErrorCode::unsupported, "it is missing, expected one with ByteLevel: only byte-level BPE is supported");
-        return PreTokenizer(*config);
-      })};
+  TokenizerParts parts{.bpe = with_context("model", [&] { return read_model(json_fields::required(json, "model")); }),
+                       .normalize = with_context("normalizer",
+                                                 [&] {
+                                                   const Json* config = component(json, "normalizer");
+                                                   return config && read_normalizer(*config);
+                                                 }),
+                       .pre_tokenizer = with_context("pre_tokenizer", [&] {
+                         const Json* config = component(json, "pre_tokenizer");
+                         if (!config)
+                           fail(ErrorCode::unsupported,
+                                "it is missing, expected one with ByteLevel: only byte-level BPE is supported");
+                         return PreTokenizer(*config);
+                       })};
   if (component(json, "added_tokens"))
     parts.added_tokens =
         read_added_tokens(json_fields::array(json, "added_tokens"), parts.normalize, parts.bpe.vocabulary());

@@ -11,7 +11,7 @@
 namespace cajal {
 
 struct TokenizerParts {
-  Bpe bpe;  // its vocabulary holds the added tokens too
+  Bpe bpe;                 // its vocabulary holds the added tokens too
   bool normalize = false;  // to NFC
   PreTokenizer pre_tokenizer;
   std::vector<AddedToken> added_tokens = {};
