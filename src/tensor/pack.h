@@ -1,0 +1,27 @@
+#pragma once
+// Writing rows of a tensor into the storage that its type names, and reading them back.
+//
+// Rows are counted over all dimensions but the last: of [E,N,K] there are E*N, and row e*N + n is row n of matrix e. In
+// Packed storage every matrix [N,K] is padded to whole tiles by itself, so matrix e begins at e * padded N * padded K.
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor/tensor.h"
+
+namespace cajal {
+
+// rows[num_rows, K], dense and of type.dtype, become rows first_row.. of `stored`, which is the whole tensor
+// (type.bytes()). Columns of padding are zeroed with their row, rows of padding with the last row of their matrix: once
+// all rows have been written, so has every byte. Calls for rows of different tiles may run at the same time.
+// Error(unsupported) for quantised storage.
+void pack_rows(const TensorType& type, std::int64_t first_row, std::int64_t num_rows, const std::byte* rows,
+               std::byte* stored);
+
+// The inverse: rows first_row.. of `stored` become rows[num_rows, K].
+void unpack_rows(const TensorType& type, std::int64_t first_row, std::int64_t num_rows, const std::byte* stored,
+                 std::byte* rows);
+
+// The smallest number of rows of which pieces can be packed independently: that of a tile, or 1.
+std::int64_t rows_per_tile(const TensorType& type);
+
+}  // namespace cajal
