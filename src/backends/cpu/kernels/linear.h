@@ -7,21 +7,21 @@ namespace cajal::cpu {
 // dt is the type of x, weight, bias and y: bf16 or f32. The weight is plain or packed in tiles.
 struct LinearShape {
   DType dtype;
-  Storage storage;            // of the weight
-  std::int64_t rows;          // at most: the bucket's
+  Storage storage;    // of the weight
+  std::int64_t rows;  // at most: the bucket's
   std::int64_t in_features, out_features;
   int sum_parts;
 };
 struct LinearArgs {
-  const std::byte* x;         // [rows, in_features]
-  const std::byte* weight;    // [out_features, in_features] as stored
-  const std::byte* bias;      // [out_features] or null
-  std::byte* y;               // [rows, out_features]
-  std::int64_t rows;          // of this step
+  const std::byte* x;       // [rows, in_features]
+  const std::byte* weight;  // [out_features, in_features] as stored
+  const std::byte* bias;    // [out_features] or null
+  std::byte* y;             // [rows, out_features]
+  std::int64_t rows;        // of this step
   std::int64_t in_features, out_features;
   std::int32_t sum_parts;
   DType dtype;
-  Packed packed;              // the weight's tile; {1,1} if plain
+  Packed packed;  // the weight's tile; {1,1} if plain
 };
 using LinearKernel = Kernel<LinearShape, LinearArgs>;
 std::span<const LinearKernel> linear_kernels();
@@ -34,9 +34,9 @@ struct EmbeddingShape {
   Storage storage;
 };
 struct EmbeddingArgs {
-  const std::byte* table;     // [vocab_size, hidden_size] as stored
-  const std::int32_t* ids;    // [rows], each in 0..vocab_size-1
-  std::byte* y;               // [rows, hidden_size]
+  const std::byte* table;   // [vocab_size, hidden_size] as stored
+  const std::int32_t* ids;  // [rows], each in 0..vocab_size-1
+  std::byte* y;             // [rows, hidden_size]
   std::int64_t rows, vocab_size, hidden_size;
   DType dtype;
   Packed packed;

@@ -1,0 +1,117 @@
+#include "backends/cpu/kernels/linear.h"
+
+#include <algorithm>
+
+#include "backends/cpu/kernels/linear_blocks.h"
+#include "backends/cpu/kernels/linear_ref.h"
+#include "base/checked.h"
+#include "base/thread_pool.h"
+
+namespace cajal::cpu {
+namespace {
+
+// bf16: groups of two columns from k = 0, of each the odd one first, a missing one zero; each step is a fused
+// multiply-add in f32 that takes denormals as zero and flushes them. This is what vdpbf16ps computes.
+constexpr const char* kBf16Class = "bf16 pairs, odd first, fma f32, flush denormals";
+// f32: fused multiply-adds in ascending order.
+constexpr const char* kF32Class = "f32 ascending fma";
+
+void linear_ref(const LinearArgs& a, ThreadPool& pool) {
+  pool.parallel_for(a.rows * a.out_features, 16, [&a](std::int64_t begin, std::int64_t end) {
+    const FlushDenormals flush(a.dtype == DType::bf16);
+    const MatrixRef weight{a.weight, a.in_features, a.packed, a.dtype};
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t row = i / a.out_features, n = i % a.out_features;
+      const std::byte* x = a.x + row * a.in_features * static_cast<std::int64_t>(size_of(a.dtype));
+      float sum = dot_ref(x, weight, n, a.sum_parts);
+      if (a.bias) sum += load_element(a.bias, n, a.dtype);
+      store_element(a.y, i, a.dtype, sum);
+    }
+  });
+}
+
+MatrixProduct product_of(const LinearArgs& a) {
+  const auto bytes = static_cast<std::int64_t>(size_of(a.dtype));
+  return {.x = a.x,
+          .x_stride = a.in_features * bytes,
+          .weight = a.weight,
+          .bias = a.bias,
+          .y = a.y,
+          .y_stride = a.out_features * bytes,
+          .rows = a.rows,
+          .in_features = a.in_features,
+          .out_features = a.out_features,
+          .sum_parts = a.sum_parts};
+}
+
+// Few rows: the weights come from memory once, several tiles of a thread at a time; pieces of tiles.
+template <const BlockTable& table>
+void linear_stream(const LinearArgs& a, ThreadPool& pool) {
+  const MatrixProduct product = product_of(a);
+  const std::int64_t step = tiles_at_once(table, a.rows), units = ceil_div(product.tiles(), step);
+  // At least eight pieces a thread where there are so many, at most 512 KiB of weights in one.
+  const std::int64_t unit_bytes = step * kTileOutputs * a.in_features * static_cast<std::int64_t>(size_of(a.dtype));
+  const std::int64_t most =
+      std::max<std::int64_t>(1, (std::int64_t{512} << 10) / std::max<std::int64_t>(unit_bytes, 1));
+  const std::int64_t grain = std::clamp<std::int64_t>(units / (8 * pool.size()), 1, most);
+  pool.parallel_for(units, grain, [&](std::int64_t begin, std::int64_t end) {
+    multiply_tiles(table, product, 0, product.rows, begin * step, std::min(end * step, product.tiles()));
+  });
+}
+
+// Many rows: a few tiles, which stay in a cache, times all rows of a chunk.
+template <const BlockTable& table>
+void linear_tiles(const LinearArgs& a, ThreadPool& pool) {
+  if (a.rows <= kMaxBlockRows) return linear_stream<table>(a, pool);
+  const MatrixProduct product = product_of(a);
+  const std::int64_t step = tiles_at_once(table, a.rows), units = ceil_div(product.tiles(), step);
+  // Rows are cut only as far as it takes to give every thread several pieces.
+  const std::int64_t wanted = ceil_div<std::int64_t>(12 * pool.size(), units);
+  const std::int64_t chunks = std::clamp<std::int64_t>(wanted, 1, ceil_div<std::int64_t>(a.rows, 8 * table.best_rows));
+  pool.parallel_for(units * chunks, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t tile = i / chunks * step, chunk = i % chunks;
+      multiply_tiles(table, product, a.rows * chunk / chunks, a.rows * (chunk + 1) / chunks, tile,
+                     std::min(tile + step, product.tiles()));
+    }
+  });
+}
+
+bool packed_for(const LinearShape& s, DType dtype) {
+  const auto* packed = std::get_if<Packed>(&s.storage);
+  return s.dtype == dtype && packed && *packed == Packed{kTileOutputs, dtype == DType::bf16 ? 2 : 1};
+}
+bool tiles_bf16(const LinearShape& s) { return packed_for(s, DType::bf16); }
+bool tiles_f32(const LinearShape& s) { return packed_for(s, DType::f32); }
+bool few_rows_bf16(const LinearShape& s) { return tiles_bf16(s) && s.rows <= kMaxBlockRows; }
+bool few_rows_f32(const LinearShape& s) { return tiles_f32(s) && s.rows <= kMaxBlockRows; }
+bool any_bf16(const LinearShape& s) { return s.dtype == DType::bf16; }
+bool anything(const LinearShape&) { return true; }
+
+constexpr LinearKernel kKernels[] = {
+    {"linear_bf16_avx512_bf16_stream", kBf16Class, kAvx512Bf16, few_rows_bf16, linear_stream<kBlocksBf16Avx512Bf16>},
+    {"linear_bf16_avx512_bf16_tiles", kBf16Class, kAvx512Bf16, tiles_bf16, linear_tiles<kBlocksBf16Avx512Bf16>},
+    {"linear_bf16_avx512_stream", kBf16Class, kAvx512, few_rows_bf16, linear_stream<kBlocksBf16Avx512>},
+    {"linear_bf16_avx512_tiles", kBf16Class, kAvx512, tiles_bf16, linear_tiles<kBlocksBf16Avx512>},
+    {"linear_bf16_avx2_stream", kBf16Class, kAvx2, few_rows_bf16, linear_stream<kBlocksBf16Avx2>},
+    {"linear_bf16_avx2_tiles", kBf16Class, kAvx2, tiles_bf16, linear_tiles<kBlocksBf16Avx2>},
+    {"linear_f32_avx512_stream", kF32Class, kAvx512, few_rows_f32, linear_stream<kBlocksF32Avx512>},
+    {"linear_f32_avx512_tiles", kF32Class, kAvx512, tiles_f32, linear_tiles<kBlocksF32Avx512>},
+    {"linear_f32_avx2_stream", kF32Class, kAvx2, few_rows_f32, linear_stream<kBlocksF32Avx2>},
+    {"linear_f32_avx2_tiles", kF32Class, kAvx2, tiles_f32, linear_tiles<kBlocksF32Avx2>},
+    {"linear_bf16_ref", kBf16Class, kBaseline, any_bf16, linear_ref},
+    {"linear_ref", kF32Class, kBaseline, anything, linear_ref},
+};
+
+}  // namespace
+
+std::span<const LinearKernel> linear_kernels() { return kKernels; }
+
+Storage linear_weight_storage(DType dtype, std::uint32_t) {
+  // Also without vector instructions: the layout costs the reference nothing, and a plan is the same everywhere.
+  if (dtype == DType::bf16) return Packed{kTileOutputs, 2};
+  if (dtype == DType::f32) return Packed{kTileOutputs, 1};
+  return Plain{};
+}
+
+}  // namespace cajal::cpu

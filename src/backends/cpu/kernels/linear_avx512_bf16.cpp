@@ -1,0 +1,45 @@
+// Blocks for AVX-512 with vdpbf16ps, which multiplies a whole group at once.
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "backends/cpu/kernels/linear_blocks.h"
+#include "backends/cpu/kernels/vec_avx512.h"
+#include "backends/cpu/unroll.h"
+
+CAJAL_TARGET_REGION_BEGIN(CAJAL_AVX512_BF16)
+#include "backends/cpu/kernels/linear_blocks_impl.h"
+
+namespace cajal::cpu {
+namespace {
+
+struct Avx512DotBf16 {
+  static constexpr DType kDType = DType::bf16;
+  static constexpr int kMaxVectors = 24;
+  using Sum = __m512;
+  using X = __m512i;
+  using Weight = __m512i;
+  static Sum zero() { return _mm512_setzero_ps(); }
+  static Sum load(const float* p) { return _mm512_loadu_ps(p); }
+  static void store(float* p, Sum v) { _mm512_storeu_ps(p, v); }
+  static Sum add(Sum a, Sum b) { return _mm512_add_ps(a, b); }
+  static Weight load_weight(const std::byte* p) { return _mm512_loadu_si512(p); }
+  static X load_x(const std::byte* p) {
+    std::int32_t pair;
+    std::memcpy(&pair, p, sizeof pair);
+    return _mm512_set1_epi32(pair);
+  }
+  static void multiply_add(Sum& sum, X x, Weight w) {
+    sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(w));
+  }
+  static Sum load_bias(const std::byte* p, std::int64_t n) { return avx512::load_bf16(p, avx512::first_lanes(n)); }
+  static void store_y(std::byte* p, Sum v, std::int64_t n) { avx512::store_bf16(p, v, avx512::first_lanes(n)); }
+};
+
+}  // namespace
+}  // namespace cajal::cpu
+CAJAL_TARGET_REGION_END
+
+namespace cajal::cpu {
+constexpr BlockTable kBlocksBf16Avx512Bf16 = make_table<Avx512DotBf16>(6);
+}  // namespace cajal::cpu

@@ -1,0 +1,129 @@
+#include "backends/cpu/kernels/linear_blocks.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace cajal::cpu {
+namespace {
+
+constexpr int kMaxLevels = std::bit_width(static_cast<unsigned>(kMaxSumParts));
+
+// Rows of x and tiles of the weight that are worked on together.
+struct Place {
+  std::int64_t row, tile;
+  int rows, tiles;
+  std::int64_t next_tile;  // the one whose weights are needed after these
+};
+
+struct Multiplier {
+  Multiplier(const BlockTable& blocks, const MatrixProduct& product) : table(blocks), p(product) {}
+
+  const BlockTable& table;
+  const MatrixProduct& p;
+  std::int64_t group_size = table.dtype == DType::bf16 ? 2 : 1;
+  std::int64_t element_bytes = static_cast<std::int64_t>(size_of(table.dtype));
+  std::int64_t groups = (p.in_features + group_size - 1) / group_size;
+  std::int64_t tile_stride = groups * kGroupBytes;
+  // A tree of sums in the making: level i holds a sum that waits for its sibling.
+  alignas(64) float sums[kMaxLevels][kMaxBlockRows * kSumsStride];
+
+  void run(const Place& at) {
+    int level = 0;
+    for (std::int32_t part = 0; part < p.sum_parts; ++part) {
+      sum_part(at, part, sums[level]);
+      for (auto done = static_cast<unsigned>(part); done & 1; done >>= 1) {
+        --level;
+        table.add(sums[level], sums[level + 1], at.rows);
+      }
+      ++level;
+    }
+    const std::int64_t first_output = at.tile * kTileOutputs;
+    table.finish({.sums = sums[0],
+                  .bias = p.bias ? p.bias + first_output * element_bytes : nullptr,
+                  .y = p.y + at.row * p.y_stride + first_output * element_bytes,
+                  .y_stride = p.y_stride,
+                  .outputs = std::min<std::int64_t>(at.tiles * kTileOutputs, p.out_features - first_output),
+                  .rows = at.rows});
+  }
+
+  void sum_part(const Place& at, std::int32_t part, float* into) {
+    const std::int64_t part_groups = groups / p.sum_parts;
+    const std::int64_t first = part * part_groups;
+    const std::byte* weight = p.weight + at.tile * tile_stride;
+    const std::byte* x = p.x + at.row * p.x_stride;
+    // An odd number of columns ends in a group of which x has only one half.
+    const bool ragged = p.in_features % group_size != 0;
+    const bool last = part + 1 == p.sum_parts;
+    const auto block = table.block[at.rows - 1][at.tiles - 1];
+    block({.x = x + first * kXGroupBytes,
+           .x_stride = p.x_stride,
+           .weight = weight + first * kGroupBytes,
+           .tile_stride = tile_stride,
+           .groups = part_groups - ragged,
+           .sums = into,
+           .from_zero = true,
+           .next = last ? p.weight + at.next_tile * tile_stride : weight + (first + part_groups) * kGroupBytes});
+    if (!ragged) return;
+    std::byte padded[kMaxBlockRows * kXGroupBytes] = {};
+    const std::int64_t final_group = groups - 1;
+    for (int r = 0; r < at.rows; ++r)
+      std::memcpy(padded + r * kXGroupBytes, x + r * p.x_stride + final_group * kXGroupBytes,
+                  static_cast<std::size_t>(element_bytes));
+    const std::byte* final_weight = weight + final_group * kGroupBytes;
+    block({padded, kXGroupBytes, final_weight, tile_stride, 1, into, false, final_weight});
+  }
+};
+
+}  // namespace
+
+int tiles_at_once(const BlockTable& table, std::int64_t rows) {
+  const auto& blocks = table.block[(rows <= kMaxBlockRows ? rows : table.best_rows) - 1];
+  int tiles = kMaxBlockTiles;
+  while (!blocks[tiles - 1]) --tiles;
+  return tiles;
+}
+
+void multiply_tiles(const BlockTable& table, const MatrixProduct& product, std::int64_t row_begin, std::int64_t row_end,
+                    std::int64_t tile_begin, std::int64_t tile_end) {
+  const std::int64_t rows = row_end - row_begin;
+  if (rows <= 0) return;
+  CAJAL_CHECK(product.sum_parts >= 1 && product.sum_parts <= kMaxSumParts &&
+                  std::has_single_bit(static_cast<unsigned>(product.sum_parts)) &&
+                  (product.sum_parts == 1 || product.in_features % (2 * product.sum_parts) == 0),
+              "a sum over ", product.in_features, " in ", product.sum_parts, " parts");
+  const FlushDenormals flush(table.dtype == DType::bf16);
+  Multiplier multiplier(table, product);
+  const int step = tiles_at_once(table, rows);
+  // Blocks of nearly equal height, rather than a low one at the end.
+  const std::int64_t blocks = rows <= kMaxBlockRows ? 1 : (rows + table.best_rows - 1) / table.best_rows;
+  for (std::int64_t tile = tile_begin; tile < tile_end; tile += step) {
+    const int tiles = static_cast<int>(std::min<std::int64_t>(step, tile_end - tile));
+    for (std::int64_t b = 0; b < blocks; ++b) {
+      const std::int64_t begin = rows * b / blocks, end = rows * (b + 1) / blocks;
+      const bool last = b + 1 == blocks && tile + tiles < product.tiles();
+      multiplier.run({.row = row_begin + begin,
+                      .tile = tile,
+                      .rows = static_cast<int>(end - begin),
+                      .tiles = tiles,
+                      .next_tile = last ? tile + tiles : tile});
+    }
+  }
+}
+
+#if defined(__x86_64__)
+FlushDenormals::FlushDenormals(bool really) : saved_(_mm_getcsr()) {
+  constexpr std::uint32_t kFlushToZero = 0x8000, kDenormalsAreZero = 0x0040;
+  if (really) _mm_setcsr(saved_ | kFlushToZero | kDenormalsAreZero);
+}
+FlushDenormals::~FlushDenormals() { _mm_setcsr(saved_); }
+#else
+FlushDenormals::FlushDenormals(bool) : saved_(0) {}
+FlushDenormals::~FlushDenormals() = default;
+#endif
+
+}  // namespace cajal::cpu

@@ -1,0 +1,88 @@
+#pragma once
+// The inside of the fast matrix kernels, shared by Linear and the experts of MoeExperts. A *block* is up to 8 rows of x
+// times up to 4 tiles of 16 outputs, summed over a stretch of k in registers; each instruction set has its table of
+// blocks, and everything around them (parts of the sum, tails, the walk over rows and tiles) is written once, here.
+//
+// The weight is packed in tiles of 16 rows by 2 (bf16) or 1 (f32) columns: a *group* is what one step along k takes, 64
+// bytes of a tile and 4 bytes of a row of x.
+#include <cstddef>
+#include <cstdint>
+
+#include "backends/cpu/kernels/kernel.h"
+#include "base/thread_pool.h"
+
+namespace cajal::cpu {
+
+constexpr int kTileOutputs = 16;
+constexpr std::int64_t kGroupBytes = 64, kXGroupBytes = 4;
+constexpr int kMaxBlockRows = 8, kMaxBlockTiles = 4;
+constexpr int kSumsStride = kMaxBlockTiles * kTileOutputs;  // floats from a row of sums to the next
+constexpr int kMaxSumParts = 64;
+
+struct Block {
+  const std::byte* x;
+  std::int64_t x_stride;     // bytes from a row to the next
+  const std::byte* weight;   // of the first tile
+  std::int64_t tile_stride;  // bytes from a tile to the next
+  std::int64_t groups;
+  float* sums;            // [rows, kSumsStride]
+  bool from_zero;         // else sums are continued
+  const std::byte* next;  // where the stream of the first tile goes on behind this stretch; for prefetching
+};
+
+// What becomes of finished sums.
+struct Finish {
+  const float* sums;      // [rows, kSumsStride]
+  const std::byte* bias;  // of the first output, or null
+  std::byte* y;
+  std::int64_t y_stride;  // bytes
+  std::int64_t outputs;   // tiles * 16, less in the last tile
+  int rows;
+};
+
+struct BlockTable {
+  DType dtype;
+  int best_rows;  // of a block, when there are many rows
+  // [rows - 1][tiles - 1]; null where the registers do not suffice. Every number of rows has at least one tile.
+  void (*block[kMaxBlockRows][kMaxBlockTiles])(const Block&);
+  void (*add)(float* into, const float* other, int rows);  // whole rows of sums
+  void (*finish)(const Finish&);
+};
+
+extern const BlockTable kBlocksBf16Avx2, kBlocksF32Avx2, kBlocksBf16Avx512, kBlocksF32Avx512, kBlocksBf16Avx512Bf16;
+
+// One matrix product; the weight packed in tiles.
+struct MatrixProduct {
+  const std::byte* x;
+  std::int64_t x_stride;  // bytes
+  const std::byte* weight;
+  const std::byte* bias;
+  std::byte* y;
+  std::int64_t y_stride;  // bytes
+  std::int64_t rows, in_features, out_features;
+  std::int32_t sum_parts;
+
+  std::int64_t tiles() const { return (out_features + kTileOutputs - 1) / kTileOutputs; }
+};
+
+// Rows [row_begin, row_end) of tiles [tile_begin, tile_end), on the calling thread.
+void multiply_tiles(const BlockTable& table, const MatrixProduct& product, std::int64_t row_begin, std::int64_t row_end,
+                    std::int64_t tile_begin, std::int64_t tile_end);
+
+// Tiles that blocks of so many rows work on at once.
+int tiles_at_once(const BlockTable& table, std::int64_t rows);
+
+// vdpbf16ps takes denormal operands as zeros and flushes denormal results, whatever the control register says. While one
+// of these lives, the other multiply-adds of its thread do the same.
+class FlushDenormals {
+ public:
+  explicit FlushDenormals(bool really);
+  ~FlushDenormals();
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+
+ private:
+  std::uint32_t saved_;
+};
+
+}  // namespace cajal::cpu

@@ -1,0 +1,104 @@
+// The blocks of linear_blocks.h as templates over an instruction set. To be included *inside* a target region, by one
+// file per instruction set, behind these headers:
+//   <immintrin.h> "backends/cpu/kernels/linear_blocks.h" "backends/cpu/unroll.h"
+//
+// An `Isa` has: kDType, kMaxVectors (accumulators that fit, counted in tiles), Sum (16 floats), zero, load, store, add;
+// X and Weight: one group of a row, one group of a tile, ready to multiply; load_x, load_weight; multiply_add; and
+// store_y, which rounds, with load_bias beside it, both for the first `n` outputs of a tile.
+namespace cajal::cpu {
+namespace {
+
+// Groups between what is multiplied and what is fetched from memory: 2 KiB of each tile.
+constexpr std::int64_t kFetchAhead = 32;
+
+// sums += x * weight over `groups` groups; the line `fetch_offset` bytes behind the one multiplied is fetched.
+template <class Isa, int kRows, int kTiles>
+[[gnu::always_inline]] inline void multiply_stretch(typename Isa::Sum (&sums)[kRows][kTiles],
+                                                    const std::byte* const (&x)[kRows],
+                                                    const std::byte* const (&weight)[kTiles], std::int64_t begin,
+                                                    std::int64_t end, std::int64_t fetch_offset) {
+  for (std::int64_t g = begin; g < end; ++g) {
+    typename Isa::Weight w[kTiles];
+    CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) {
+      w[t] = Isa::load_weight(weight[t] + g * kGroupBytes);
+      _mm_prefetch(reinterpret_cast<const char*>(weight[t] + g * kGroupBytes + fetch_offset), _MM_HINT_T0);
+    }
+    CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
+      const typename Isa::X xr = Isa::load_x(x[r] + g * kXGroupBytes);
+      CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) Isa::multiply_add(sums[r][t], xr, w[t]);
+    }
+  }
+}
+
+template <class Isa, int kRows, int kTiles>
+void multiply_block(const Block& b) {
+  typename Isa::Sum sums[kRows][kTiles];
+  const std::byte* x[kRows];
+  const std::byte* weight[kTiles];
+  CAJAL_UNROLL for (int r = 0; r < kRows; ++r) x[r] = b.x + r * b.x_stride;
+  CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) weight[t] = b.weight + t * b.tile_stride;
+  CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
+    CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) {
+      sums[r][t] = b.from_zero ? Isa::zero() : Isa::load(b.sums + r * kSumsStride + t * kTileOutputs);
+    }
+  }
+  // Towards the end, what comes next is fetched instead of what lies behind the tile.
+  const std::int64_t turn = b.groups > kFetchAhead ? b.groups - kFetchAhead : 0;
+  multiply_stretch<Isa>(sums, x, weight, 0, turn, kFetchAhead * kGroupBytes);
+  multiply_stretch<Isa>(sums, x, weight, turn, b.groups, b.next - (b.weight + turn * kGroupBytes));
+  CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
+    CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) {
+      Isa::store(b.sums + r * kSumsStride + t * kTileOutputs, sums[r][t]);
+    }
+  }
+}
+
+template <class Isa>
+void add_sums(float* into, const float* other, int rows) {
+  for (int i = 0; i < rows * kSumsStride; i += kTileOutputs)
+    Isa::store(into + i, Isa::add(Isa::load(into + i), Isa::load(other + i)));
+}
+
+template <class Isa>
+void finish_sums(const Finish& f) {
+  constexpr std::int64_t kElementBytes = Isa::kDType == DType::bf16 ? 2 : 4;
+  for (std::int64_t i = 0; i < f.outputs; i += kTileOutputs) {
+    const std::int64_t n = f.outputs - i < kTileOutputs ? f.outputs - i : kTileOutputs;
+    const typename Isa::Sum bias = f.bias ? Isa::load_bias(f.bias + i * kElementBytes, n) : Isa::zero();
+    for (int r = 0; r < f.rows; ++r) {
+      typename Isa::Sum sum = Isa::load(f.sums + r * kSumsStride + i);
+      if (f.bias) sum = Isa::add(sum, bias);
+      Isa::store_y(f.y + r * f.y_stride + i * kElementBytes, sum, n);
+    }
+  }
+}
+
+template <class Isa, int kRows, int kTiles>
+constexpr auto block_or_null() -> void (*)(const Block&) {
+  if constexpr (kRows * kTiles <= Isa::kMaxVectors || kTiles == 1)
+    return multiply_block<Isa, kRows, kTiles>;
+  else
+    return nullptr;
+}
+
+template <class Isa>
+constexpr BlockTable make_table(int best_rows) {
+  BlockTable table{};
+  table.dtype = Isa::kDType;
+  table.best_rows = best_rows;
+  const auto fill = [&table]<int kRows>() {
+    table.block[kRows - 1][0] = block_or_null<Isa, kRows, 1>();
+    table.block[kRows - 1][1] = block_or_null<Isa, kRows, 2>();
+    table.block[kRows - 1][2] = block_or_null<Isa, kRows, 3>();
+    table.block[kRows - 1][3] = block_or_null<Isa, kRows, 4>();
+  };
+  fill.template operator()<1>(), fill.template operator()<2>(), fill.template operator()<3>();
+  fill.template operator()<4>(), fill.template operator()<5>(), fill.template operator()<6>();
+  fill.template operator()<7>(), fill.template operator()<8>();
+  table.add = add_sums<Isa>;
+  table.finish = finish_sums<Isa>;
+  return table;
+}
+
+}  // namespace
+}  // namespace cajal::cpu
