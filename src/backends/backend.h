@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "compiler/memory_plan.h"
 #include "graph/graph.h"
 
@@ -69,6 +70,7 @@ class Backend {
   virtual std::string description() const = 0;  // for people: "cpu (avx512_bf16, 2 threads)"
   virtual std::size_t free_bytes() const = 0;   // memory that could still be taken
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;  // zero-filled; Error(out_of_memory)
+  virtual ThreadPool& host_threads() = 0;       // the host's, for what is done outside of steps: loading, probes
   // The graph as this backend wants to run it: fused, with the storage that its kernels read. Weights are loaded and
   // states allocated as the result says.
   virtual Graph prepare(const Graph& graph) const = 0;

@@ -29,7 +29,7 @@ class HostBuffer final : public Buffer {
            remedy("free memory, or lower --max-model-len or the number of sequences"));
     base_ = static_cast<std::byte*>(at);
     data_ = reinterpret_cast<std::byte*>(round_up(reinterpret_cast<std::uintptr_t>(base_), std::uintptr_t{kHugePage}));
-    if (bytes >= kHugePage) ::madvise(data_, round_up(bytes, kHugePage), MADV_HUGEPAGE);
+    if (bytes >= kHugePage) ::madvise(data_, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);  // no huge page for the rest
   }
   ~HostBuffer() override { ::munmap(base_, mapped_); }
   HostBuffer(const HostBuffer&) = delete;
@@ -137,6 +137,7 @@ class CpuBackend final : public Backend {
   }
   std::size_t free_bytes() const override;
   std::unique_ptr<Buffer> allocate(std::size_t bytes) override { return std::make_unique<HostBuffer>(bytes); }
+  ThreadPool& host_threads() override { return pool_; }
 
   Graph prepare(const Graph& graph) const override {
     StoragePolicy policy;
@@ -151,7 +152,6 @@ class CpuBackend final : public Backend {
     return std::make_unique<CpuExecutable>(inline_regions(prepared, has_region_kernel), isa_, pool_);
   }
 
-  ThreadPool& pool() { return pool_; }
 
  private:
   std::uint32_t isa_;
@@ -174,11 +174,5 @@ std::size_t CpuBackend::free_bytes() const {
 }  // namespace
 
 std::unique_ptr<Backend> make_cpu_backend(int num_threads) { return std::make_unique<CpuBackend>(num_threads); }
-
-ThreadPool& thread_pool_of(Backend& cpu_backend) {
-  auto* cpu = dynamic_cast<CpuBackend*>(&cpu_backend);
-  CAJAL_CHECK(cpu != nullptr);
-  return cpu->pool();
-}
 
 }  // namespace cajal::cpu

@@ -1,0 +1,86 @@
+#pragma once
+// Text generation for a set of sequences that run together: prompts in chunks, then a token each a step.
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/kv_cache_manager.h"
+#include "engine/model_runner.h"
+#include "engine/sampler.h"
+#include "text/tokenizer.h"
+
+namespace cajal {
+
+struct SequenceRequest {
+  std::vector<std::int32_t> prompt;
+  SamplingParams sampling;
+  std::uint32_t sequence_index = 0;          // among those of one request: with the seed it selects the random numbers
+  std::int64_t max_new_tokens = 256;
+  std::vector<std::int32_t> eos_token_ids;   // any of them ends the sequence
+  std::vector<std::string> stop;             // needs a tokenizer
+  std::int64_t num_logprobs = -1;            // most likely tokens to report for each position; -1: no log-probabilities
+};
+
+enum class FinishReason { stop, length, interrupted, numerical_error };
+const char* to_string(FinishReason reason);
+
+struct GeneratedToken {
+  TokenLogprob chosen;              // logprob only if log-probabilities were asked for
+  std::vector<TokenLogprob> top;
+};
+
+struct SequenceResult {
+  std::vector<GeneratedToken> tokens;  // the ending token included
+  std::string text;                    // without the ending token, cut before a stop string; empty without a tokenizer
+  FinishReason finish_reason = FinishReason::length;
+};
+
+// Called after each token of a sequence with the text that became certain; false ends the whole run.
+using OnToken = std::function<bool(std::size_t sequence, std::int32_t token_id, std::string_view text)>;
+
+struct GeneratorOptions {
+  std::int64_t max_num_seqs = 64;
+  std::int64_t prefill_chunk_size = 512;  // rows of one prompt in one step, at most
+  std::int64_t max_model_len = 0;         // 0: what the model's configuration allows
+  std::int64_t max_num_kv_blocks = 0;     // of the pool; 0: what max_num_seqs sequences of max_model_len need
+};
+
+// Throws Error(invalid_argument) naming the first id outside 0..vocab_size-1, or that there are none, or more than
+// max_model_len allows.
+void check_token_ids(std::span<const std::int32_t> ids, std::int64_t vocab_size, std::int64_t max_model_len);
+
+class Generator {
+ public:
+  // Takes the KV pool's memory. `tokenizer` may be null: no text then.
+  Generator(const Model& model, const Tokenizer* tokenizer, const GeneratorOptions& options);
+  ~Generator();
+
+  // Runs all sequences to their ends; as many at a time as the pool and max_num_seqs allow, in order. What one sequence
+  // gets does not depend on the others.
+  std::vector<SequenceResult> run(std::span<const SequenceRequest> requests, const OnToken& on_token = {});
+
+  ModelRunner& runner() { return runner_; }
+
+ private:
+  struct Running;
+  bool admit(const SequenceRequest& request, std::size_t index);
+  void compose_step();
+  bool take_logits(std::vector<SequenceResult>& results, const OnToken& on_token);
+  // Adds the next token; false if on_token wants the run to end.
+  bool take_token(Running& sequence, SequenceResult& result, const OnToken& on_token);
+
+  const Model& model_;
+  const Tokenizer* tokenizer_;
+  GeneratorOptions options_;
+  ModelRunner runner_;
+  KVCacheManager kv_;
+  std::vector<std::unique_ptr<Running>> running_;
+  StepInput step_;
+  std::vector<Running*> wanting_;  // whose logits the step gives, in order
+  std::vector<float> logits_;
+};
+
+}  // namespace cajal

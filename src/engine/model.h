@@ -1,0 +1,64 @@
+#pragma once
+// A model in the memory of a device: its configuration, its weights, and the graphs that can be built of it.
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "backends/backend.h"
+#include "models/generation_config.h"
+#include "models/qwen3.h"
+
+namespace cajal {
+
+enum class LoadFormat { automatic, dummy };
+
+struct ModelOptions {
+  std::string folder;
+  std::optional<DType> dtype;  // absent: what the checkpoint is stored in
+  LoadFormat load_format = LoadFormat::automatic;
+  std::uint64_t dummy_seed = 0;
+  Json config_overrides;       // an object whose keys replace those of config.json; or null
+};
+
+class Model {
+ public:
+  // Reads config.json, generation_config.json and the weights. The backend must outlive the model.
+  Model(const ModelOptions& options, Backend& backend);
+
+  const Qwen3Config& config() const { return config_; }
+  const GenerationConfig& generation_config() const { return generation_config_; }
+  const std::string& name() const { return folder_; }
+  DType dtype() const { return dtype_; }
+  Backend& backend() const { return backend_; }
+
+  // The graph of one bucket, as the backend prepared it.
+  Graph graph(const Bucket& bucket) const;
+  Buffer& parameter(const std::string& name) const;
+
+  std::uint64_t weight_bytes() const { return weight_bytes_; }  // as stored on the device
+  std::chrono::nanoseconds load_time() const { return load_time_; }
+
+ private:
+  void load_weights(const ModelOptions& options);
+
+  std::string folder_;
+  Backend& backend_;
+  Qwen3Config config_;
+  GenerationConfig generation_config_;
+  DType dtype_;
+  Qwen3GraphOptions graph_options_;
+  std::map<std::string, std::unique_ptr<Buffer>> parameters_;
+  std::uint64_t weight_bytes_ = 0;
+  std::chrono::nanoseconds load_time_{};
+};
+
+// config.json of a folder with overrides applied.
+Qwen3Config load_config(const std::string& folder, const Json& overrides);
+// Which element type a checkpoint runs in when the user does not say: its own; float16 runs as float32, which holds every
+// value of it, because no backend computes in float16 yet.
+DType choose_dtype(const Qwen3Config& config, std::optional<DType> wanted);
+
+}  // namespace cajal

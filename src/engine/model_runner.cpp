@@ -1,0 +1,133 @@
+#include "engine/model_runner.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/checked.h"
+
+namespace cajal {
+
+std::vector<std::int64_t> bucket_sizes(std::int64_t max_num_batched_tokens) {
+  std::vector<std::int64_t> sizes;
+  for (std::int64_t n = 1; n < max_num_batched_tokens; n *= 2) sizes.push_back(n);
+  sizes.push_back(max_num_batched_tokens);
+  return sizes;
+}
+
+ModelRunner::ModelRunner(const Model& model, const RunnerLimits& limits) : model_(model), limits_(limits) {
+  CAJAL_CHECK(limits.max_num_seqs > 0 && limits.max_num_batched_tokens > 0 && limits.max_num_logits > 0 &&
+              limits.max_model_len > 0 && limits.num_kv_blocks > 1);
+  allocate_states(model_.graph(bucket(1)));
+}
+
+Bucket ModelRunner::bucket(std::int64_t rows) const {
+  const auto sizes = bucket_sizes(limits_.max_num_batched_tokens);
+  const auto size = std::lower_bound(sizes.begin(), sizes.end(), rows);
+  CAJAL_CHECK(size != sizes.end(), rows, " rows, at most ", limits_.max_num_batched_tokens, " fit a step");
+  return {*size, limits_.max_num_seqs, ceil_div(limits_.max_model_len, kKvBlockSize), std::min(*size, limits_.max_num_logits)};
+}
+
+void ModelRunner::allocate_states(const Graph& graph) {
+  for (const Node& node : graph.nodes()) {
+    const auto* state = std::get_if<ops::State>(&node.op);
+    if (!state) continue;
+    TensorType type = graph.type(node.results[0]);
+    type.shape[0] = limits_.num_kv_blocks;
+    states_[state->name] = model_.backend().allocate(type.bytes());
+    kv_cache_bytes_ += type.bytes();
+  }
+}
+
+void ModelRunner::bind(Executable& executable) {
+  executable.bind({[this](const std::string& name) -> Buffer& { return model_.parameter(name); },
+                   [this](const std::string& name) -> Buffer& { return *states_.at(name); }, arena_.get()});
+}
+
+Executable& ModelRunner::executable(std::int64_t rows) {
+  const Bucket b = bucket(rows);
+  auto& executable = executables_[b.num_tokens];
+  if (executable) return *executable;
+  executable = model_.backend().compile(model_.graph(b));
+  if (!arena_ || arena_->bytes() < executable->plan().arena_bytes) {
+    last_ = nullptr;  // its logits lie in the old arena
+    arena_ = model_.backend().allocate(executable->plan().arena_bytes);
+    for (auto& [size, older] : executables_) bind(*older);
+  } else {
+    bind(*executable);
+  }
+  return *executable;
+}
+
+void ModelRunner::warm_up(std::span<const std::int64_t> rows) {
+  for (const auto n : rows) executable(n);
+}
+
+namespace {
+
+class InputFiller {
+ public:
+  explicit InputFiller(Executable& executable) : executable_(executable) {}
+  std::span<std::int32_t> ints(const char* name) {
+    const auto bytes = executable_.input(name);
+    return {reinterpret_cast<std::int32_t*>(bytes.data()), bytes.size() / sizeof(std::int32_t)};
+  }
+  // Rows beyond those of the step are padding: token 0 at position 0 of sequence 0, written to the spare block.
+  template <class Get>
+  void fill(const char* name, const StepInput& step, Get get) {
+    const auto into = ints(name);
+    for (std::size_t i = 0; i < step.rows.size(); ++i) into[i] = get(step.rows[i]);
+    std::fill(into.begin() + static_cast<std::ptrdiff_t>(step.rows.size()), into.end(), 0);
+  }
+
+ private:
+  Executable& executable_;
+};
+
+}  // namespace
+
+void ModelRunner::run(const StepInput& step) {
+  CAJAL_CHECK(!step.rows.empty() && static_cast<std::int64_t>(step.block_tables.size()) <= limits_.max_num_seqs);
+  Executable& executable = this->executable(static_cast<std::int64_t>(step.rows.size()));
+  InputFiller filler(executable);
+  filler.fill(names::kInputIds, step, [](const TokenRow& r) { return r.token_id; });
+  filler.fill(names::kPositions, step, [](const TokenRow& r) { return r.position; });
+  filler.fill(names::kSlotMapping, step, [](const TokenRow& r) { return r.slot; });
+  filler.fill(names::kSeqIndices, step, [](const TokenRow& r) { return r.seq_index; });
+  if (executable.graph().find_leaf(names::kRopeLengths))
+    filler.fill(names::kRopeLengths, step, [](const TokenRow& r) { return r.rope_length; });
+
+  const auto tables = filler.ints(names::kBlockTables);
+  const auto width = tables.size() / static_cast<std::size_t>(limits_.max_num_seqs);
+  for (std::size_t s = 0; s < step.block_tables.size(); ++s)
+    std::copy(step.block_tables[s].begin(), step.block_tables[s].end(), tables.begin() + static_cast<std::ptrdiff_t>(s * width));
+
+  const auto wanted = filler.ints(names::kLogitsIndices);
+  std::size_t num_logits = 0;
+  for (std::size_t i = 0; i < step.rows.size(); ++i) {
+    if (!step.rows[i].wants_logits) continue;
+    CAJAL_CHECK(num_logits < wanted.size(), "more rows want logits than the bucket has");
+    wanted[num_logits++] = static_cast<std::int32_t>(i);
+  }
+  std::fill(wanted.begin() + static_cast<std::ptrdiff_t>(num_logits), wanted.end(), 0);
+
+  const Event done = executable.launch({static_cast<std::int64_t>(step.rows.size()), static_cast<std::int64_t>(num_logits)});
+  executable.wait(done);
+  last_ = &executable;
+}
+
+void ModelRunner::read_logits(std::int64_t i, std::span<float> into) const {
+  CAJAL_CHECK(last_ != nullptr && static_cast<std::int64_t>(into.size()) == vocab_size());
+  const std::byte* row = last_->output(0).data() + static_cast<std::size_t>(i * vocab_size()) * size_of(model_.dtype());
+  if (model_.dtype() == DType::f32) {
+    std::memcpy(into.data(), row, into.size_bytes());
+    return;
+  }
+  CAJAL_CHECK(model_.dtype() == DType::bf16);
+  for (std::size_t v = 0; v < into.size(); ++v) {
+    std::uint16_t bits;
+    std::memcpy(&bits, row + v * sizeof bits, sizeof bits);
+    into[v] = bf16_to_float(bits);
+  }
+}
+
+}  // namespace cajal
