@@ -13,18 +13,18 @@ struct AttentionShape {
   std::int64_t sliding_window;
 };
 struct AttentionArgs {
-  const std::byte* q;                  // [rows, num_heads, head_dim]
+  const std::byte* q;  // [rows, num_heads, head_dim]
   const std::byte* k_cache;
   const std::byte* v_cache;
-  const std::int32_t* block_tables;    // [seqs, max_blocks_per_seq]
-  const std::int32_t* seq_indices;     // [rows]
-  const std::int32_t* positions;       // [rows]
-  std::byte* y;                        // [rows, num_heads, head_dim]
+  const std::int32_t* block_tables;  // [seqs, max_blocks_per_seq]
+  const std::int32_t* seq_indices;   // [rows]
+  const std::int32_t* positions;     // [rows]
+  std::byte* y;                      // [rows, num_heads, head_dim]
   std::byte* scratch;
   std::int64_t rows, num_heads, num_kv_heads, head_dim, block_size, max_blocks_per_seq, sliding_window;
   float scale;
   DType dtype;
-  Packed k_packed, v_packed;           // {1,1} if plain
+  Packed k_packed, v_packed;  // {1,1} if plain
 };
 using AttentionKernel = Kernel<AttentionShape, AttentionArgs>;
 std::span<const AttentionKernel> attention_kernels();
@@ -42,8 +42,8 @@ struct KvWriteShape {
 };
 struct KvWriteArgs {
   std::byte* cache;
-  const std::byte* x;                  // [rows, num_kv_heads, head_dim]
-  const std::int32_t* slot_mapping;    // [rows]
+  const std::byte* x;                // [rows, num_kv_heads, head_dim]
+  const std::int32_t* slot_mapping;  // [rows]
   std::int64_t rows, num_kv_heads, head_dim, block_size;
   DType dtype;
   Packed packed;

@@ -18,8 +18,6 @@ namespace avx512 {
 CAJAL_ROW_KERNELS
 }
 
-// Head vectors on the stack of the rotary kernels.
-constexpr std::int64_t kMaxHeadDim = 512;
 }  // namespace cajal::cpu
 
 #undef CAJAL_ROW_KERNELS

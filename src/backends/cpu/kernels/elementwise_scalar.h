@@ -25,6 +25,8 @@ struct F32 {
   static float round(float f) { return f; }
 };
 
+constexpr std::int64_t kMaxHeadDim = 512;  // of vectors that lie on the stack
+
 constexpr bool is_activation(DType dtype) { return dtype == DType::bf16 || dtype == DType::f32; }
 
 template <class T>

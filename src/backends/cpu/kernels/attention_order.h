@@ -1,0 +1,31 @@
+#pragma once
+// The order in which a row's attention is summed. It belongs to the row alone: boundaries are absolute positions, so who
+// else is in the step, how rows are tiled and which thread does what cannot change a bit.
+//
+//   scores     q.k in f32, times scale. bf16: k in pairs, the odd one first, denormals flushed, as vdpbf16ps does; f32:
+//              ascending. One fused multiply-add each.
+//   a chunk    kChunk positions, in pieces of kPiece: m = max(m, scores); l = l * a + sum_tree(p), o = o * a, then
+//              o = fma(p, v, o) by ascending position, where p = exp(score - m), a = exp(m before - m).
+//   a row      its chunks by themselves, merged in ascending order: l = l1 * a1 + l2 * a2, o = fma(o2, a2, o1 * a1).
+//   the end    o * (1 / l), rounded.
+// Positions that the row does not see take no part; their slots may hold anything.
+#include <algorithm>
+#include <cstdint>
+
+namespace cajal::cpu {
+
+constexpr std::int64_t kPiece = 64;
+constexpr std::int64_t kChunk = 512;
+
+// The positions begin..end-1.
+struct Span {
+  std::int64_t begin, end;
+  bool empty() const { return begin >= end; }
+};
+
+inline Span visible(std::int64_t position, std::int64_t sliding_window) {
+  return {sliding_window > 0 ? std::max<std::int64_t>(0, position - sliding_window + 1) : 0, position + 1};
+}
+inline Span overlap(Span a, Span b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
+
+}  // namespace cajal::cpu

@@ -1,0 +1,124 @@
+// attention_order.h, spelled out.
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "backends/cpu/kernels/activation.h"
+#include "backends/cpu/kernels/attention_kernels.h"
+#include "backends/cpu/kernels/attention_order.h"
+#include "backends/cpu/kernels/elementwise_scalar.h"
+#include "backends/cpu/kernels/kv_write_layout.h"
+#include "base/thread_pool.h"
+
+namespace cajal::cpu {
+namespace {
+
+float flushed(float f) { return std::fabs(f) < std::numeric_limits<float>::min() ? std::copysign(0.0f, f) : f; }
+
+template <class T>
+class RowAttention {
+ public:
+  using Raw = typename T::Raw;
+
+  RowAttention(const AttentionArgs& a, std::int64_t row, std::int64_t head)
+      : a_(a),
+        kv_head_(head / (a.num_heads / a.num_kv_heads)),
+        k_{a.num_kv_heads, a.head_dim, a.block_size, a.k_packed},
+        v_{a.num_kv_heads, a.head_dim, a.block_size, a.v_packed},
+        q_(as<T>(a.q) + (row * a.num_heads + head) * a.head_dim),
+        blocks_(a.block_tables + a.seq_indices[row] * a.max_blocks_per_seq) {}
+
+  void run(Span seen, Raw* y) {
+    State total;
+    for (std::int64_t at = seen.begin / kChunk * kChunk; at < seen.end; at += kChunk) {
+      State chunk;
+      for (std::int64_t piece = at; piece < at + kChunk; piece += kPiece) {
+        const Span span = overlap(seen, {piece, piece + kPiece});
+        if (!span.empty()) add(chunk, span);
+      }
+      merge(total, chunk);
+    }
+    const float inverse = 1.0f / total.l;
+    for (std::int64_t d = 0; d < a_.head_dim; ++d)
+      y[d] = T::store(seen.empty() ? 0.0f : total.o[static_cast<std::size_t>(d)] * inverse);
+  }
+
+ private:
+  struct State {
+    float m = -std::numeric_limits<float>::infinity();
+    float l = 0;  // 0: nothing yet
+    std::array<float, kMaxHeadDim> o{};
+  };
+
+  // Element k of a position's vector.
+  float element(const std::byte* cache, const CacheLayout& layout, std::int64_t position, std::int64_t k) const {
+    const std::int64_t matrix = layout.matrix(blocks_[position / a_.block_size], kv_head_);
+    return T::load(
+        as<T>(cache)[matrix + packed_index(layout.packed, layout.padded_dim(), position % a_.block_size, k)]);
+  }
+
+  float score(std::int64_t position) const {
+    const auto q = [&](std::int64_t d) { return T::load(q_[d]); };
+    const auto k = [&](std::int64_t d) { return element(a_.k_cache, k_, position, d); };
+    float sum = 0;
+    if constexpr (std::is_same_v<T, F32>) {
+      for (std::int64_t d = 0; d < a_.head_dim; ++d) sum = std::fma(q(d), k(d), sum);
+    } else {
+      for (std::int64_t d = 0; d < a_.head_dim; d += 2) {
+        if (d + 1 < a_.head_dim) sum = flushed(std::fma(flushed(q(d + 1)), flushed(k(d + 1)), sum));
+        sum = flushed(std::fma(flushed(q(d)), flushed(k(d)), sum));
+      }
+    }
+    return sum * a_.scale;
+  }
+
+  void add(State& s, Span span) const {
+    SumLanes p{};
+    const auto lane = [](std::int64_t position) { return static_cast<std::size_t>(position % kPiece); };
+    float m = s.m;
+    for (std::int64_t j = span.begin; j < span.end; ++j) m = std::max(m, p[lane(j)] = score(j));
+    for (std::int64_t j = span.begin; j < span.end; ++j) p[lane(j)] = exp_f32(p[lane(j)] - m);
+    const float again = exp_f32(s.m - m);
+    s.l = s.l * again + sum_tree(p);
+    s.m = m;
+    for (std::int64_t d = 0; d < a_.head_dim; ++d) {
+      float& o = s.o[static_cast<std::size_t>(d)];
+      o *= again;
+      for (std::int64_t j = span.begin; j < span.end; ++j) o = std::fma(p[lane(j)], element(a_.v_cache, v_, j, d), o);
+    }
+  }
+
+  void merge(State& into, const State& from) const {
+    if (into.l == 0) {
+      into = from;
+      return;
+    }
+    const float m = std::max(into.m, from.m), a1 = exp_f32(into.m - m), a2 = exp_f32(from.m - m);
+    into.m = m;
+    into.l = into.l * a1 + from.l * a2;
+    for (std::size_t d = 0; d < static_cast<std::size_t>(a_.head_dim); ++d)
+      into.o[d] = std::fma(from.o[d], a2, into.o[d] * a1);
+  }
+
+  const AttentionArgs& a_;
+  std::int64_t kv_head_;
+  CacheLayout k_, v_;
+  const Raw* q_;
+  const std::int32_t* blocks_;
+};
+
+}  // namespace
+
+void attention_reference(const AttentionArgs& a, ThreadPool& pool) {
+  CAJAL_CHECK(a.head_dim <= kMaxHeadDim);
+  with_activation(a.dtype, [&](auto t) {
+    using T = decltype(t);
+    pool.parallel_for(a.rows * a.num_heads, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i)
+        RowAttention<T>(a, i / a.num_heads, i % a.num_heads)
+            .run(visible(a.positions[i / a.num_heads], a.sliding_window), as<T>(a.y) + i * a.head_dim);
+    });
+  });
+}
+
+}  // namespace cajal::cpu

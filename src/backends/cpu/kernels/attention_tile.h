@@ -1,0 +1,237 @@
+#pragma once
+// One tile against one chunk, on vectors of any width. V is V of elementwise_vec256.h or elementwise_vec512.h; Dot says how
+// scores are made. Included *inside* the target region of the file that instantiates it, so it includes nothing but what
+// that file has already included; no lambdas, which GCC compiles without the region's instruction set in a template.
+#include "backends/cpu/kernels/attention_kernels.h"
+#include "backends/cpu/kernels/attention_order.h"
+#include "backends/cpu/kernels/elementwise_scalar.h"
+#include "backends/cpu/kernels/kv_write_layout.h"
+
+// Accumulators stay in registers only if these loops disappear.
+#if defined(__clang__)
+#define CAJAL_UNROLL _Pragma("unroll")
+#else
+#define CAJAL_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+namespace cajal::cpu::flash {
+
+// Up to this many vectors of q go through a block of keys together.
+constexpr std::int64_t kMaxVectors = 8;
+
+// A block of 64 positions as some vectors of a tile meet it.
+template <class Raw>
+struct Block {
+  const Raw *k, *v;
+  std::int64_t first_position;
+  std::int64_t head_dim;
+};
+
+template <class Raw>
+struct Vectors {
+  const Raw* q[kMaxVectors];
+  Span seen[kMaxVectors];  // within the block
+  float *m, *l, *o;        // of the first vector
+  std::int64_t stride;
+  float again[kMaxVectors];                  // factor of what was there before
+  alignas(64) float p[kMaxVectors][kPiece];  // scores, then probabilities
+};
+
+// p[i][j] = q[i] . k[j] for all j of the block: lanes are positions.
+template <class V, class Dot, int M>
+inline void scores(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Raw>& x) {
+  using F = typename V::F;
+  constexpr int N = Dot::kVectors;
+  for (std::int64_t j = 0; j < kPiece; j += N * V::kLanes) {
+    F sum[M][N];
+    CAJAL_UNROLL for (int i = 0; i < M; ++i) { CAJAL_UNROLL for (int n = 0; n < N; ++n) sum[i][n] = V::zero(); }
+    const auto* k = block.k + j * Dot::kGroup;
+    for (std::int64_t d = 0; d < block.head_dim; d += Dot::kGroup, k += kPiece * Dot::kGroup) {
+      typename Dot::Keys keys[N];
+      CAJAL_UNROLL for (int n = 0; n < N; ++n) keys[n] = Dot::keys(k + n * V::kLanes * Dot::kGroup);
+      CAJAL_UNROLL for (int i = 0; i < M; ++i) {
+        const auto query = Dot::query(x.q[i] + d);
+        CAJAL_UNROLL for (int n = 0; n < N; ++n) sum[i][n] = Dot::step(query, keys[n], sum[i][n]);
+      }
+    }
+    CAJAL_UNROLL for (int i = 0; i < M; ++i) {
+      CAJAL_UNROLL for (int n = 0; n < N; ++n) V::store(x.p[i] + j + n * V::kLanes, sum[i][n]);
+    }
+  }
+}
+
+// The running maximum and sum of vector i, and its probabilities: zero where it sees nothing.
+template <class V, class Raw>
+inline void softmax(Vectors<Raw>& x, int i, float scale) {
+  using F = typename V::F;
+  constexpr int parts = kPiece / V::kLanes;
+  const std::uint64_t sees = ~std::uint64_t{0} << x.seen[i].begin & ~std::uint64_t{0} >> (kPiece - x.seen[i].end);
+  const F lowest = V::set1(-__builtin_inff());
+  F s[parts];
+  F most = V::set1(x.m[i]);
+  CAJAL_UNROLL for (int n = 0; n < parts; ++n) {
+    s[n] = V::mul(V::load(x.p[i] + n * V::kLanes), V::set1(scale));
+    most = V::max(most, V::select(sees >> n * V::kLanes, s[n], lowest));
+  }
+  const float m = V::max_of(most);
+  CAJAL_UNROLL for (int n = 0; n < parts; ++n) {
+    s[n] = V::select(sees >> n * V::kLanes, V::exp(V::sub(s[n], V::set1(m))), V::zero());
+    V::store(x.p[i] + n * V::kLanes, s[n]);
+  }
+  const float again = V::first(V::exp(V::set1(x.m[i] - m)));
+  x.again[i] = again;
+  x.l[i] = x.l[i] * again + V::sum_tree(s);
+  x.m[i] = m;
+}
+
+// o[i] = o[i] * again[i] + p[i] v over the positions of `span`, for M vectors from `first` on and N vectors of columns
+// from d on, `lanes` wide in all if that is less. Then again[i] must be 1.
+template <class V, class Raw, int M, int N>
+inline void weigh(const Block<Raw>& block, Vectors<Raw>& x, int first, Span span, std::int64_t d, std::int64_t lanes) {
+  using F = typename V::F;
+  F sum[M][N];
+  float* o = x.o + first * x.stride + d;
+  CAJAL_UNROLL for (int i = 0; i < M; ++i) {
+    CAJAL_UNROLL for (int n = 0; n < N; ++n) sum[i][n] =
+        V::mul(V::load(o + i * x.stride + n * V::kLanes), V::set1(x.again[first + i]));
+  }
+  const Raw* v = block.v + span.begin * block.head_dim + d;
+  for (std::int64_t j = span.begin; j < span.end; ++j, v += block.head_dim) {
+    F values[N];
+    CAJAL_UNROLL for (int n = 0; n < N; ++n) values[n] = N == 1 ? V::load(v, lanes) : V::load(v + n * V::kLanes);
+    CAJAL_UNROLL for (int i = 0; i < M; ++i) {
+      const F p = V::set1(x.p[first + i][j]);
+      CAJAL_UNROLL for (int n = 0; n < N; ++n) sum[i][n] = V::fma(p, values[n], sum[i][n]);
+    }
+  }
+  CAJAL_UNROLL for (int i = 0; i < M; ++i) {
+    CAJAL_UNROLL for (int n = 0; n < N; ++n) V::store(o + i * x.stride + n * V::kLanes, sum[i][n]);
+  }
+}
+
+template <class V, class Dot, int M>
+inline void weigh_all(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Raw>& x, int first, Span span) {
+  using Raw = typename Dot::Raw;
+  if (span.empty()) return;
+  constexpr std::int64_t width = Dot::kVectors * V::kLanes;
+  std::int64_t d = 0;
+  for (; d + width <= block.head_dim; d += width) weigh<V, Raw, M, Dot::kVectors>(block, x, first, span, d, width);
+  for (; d < block.head_dim; d += V::kLanes)
+    weigh<V, Raw, M, 1>(block, x, first, span, d, std::min(V::kLanes, block.head_dim - d));
+  CAJAL_UNROLL for (int i = 0; i < M; ++i) x.again[first + i] = 1.0f;
+}
+
+// M vectors against one block.
+template <class V, class Dot, int M>
+inline void meet(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Raw>& x, float scale) {
+  Dot::begin();
+  scores<V, Dot, M>(block, x);
+  Dot::end();
+  Span common = x.seen[0];
+  for (int i = 0; i < M; ++i) {
+    softmax<V>(x, i, scale);
+    common = overlap(common, x.seen[i]);
+  }
+  // Values that a vector does not see must not even be multiplied by zero: they may be infinite or NaN.
+  if (common.empty()) common = {kPiece, kPiece};
+  for (int i = 0; i < M; ++i)
+    weigh_all<V, Dot, 1>(block, x, i, {x.seen[i].begin, std::min(common.begin, x.seen[i].end)});
+  weigh_all<V, Dot, M>(block, x, 0, common);
+  for (int i = 0; i < M; ++i) weigh_all<V, Dot, 1>(block, x, i, {std::max(common.end, x.seen[i].begin), x.seen[i].end});
+}
+
+template <class V, class Dot>
+inline void meet_some(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Raw>& x, std::int64_t count,
+                      float scale) {
+  static_assert(Dot::kRows <= kMaxVectors);
+  switch (count) {
+    case 1: return meet<V, Dot, 1>(block, x, scale);
+    case 2: return meet<V, Dot, 2>(block, x, scale);
+    case 3: return meet<V, Dot, 3>(block, x, scale);
+    case 4: return meet<V, Dot, 4>(block, x, scale);
+    case 5: return meet<V, Dot, std::min(5, Dot::kRows)>(block, x, scale);
+    default: return meet<V, Dot, std::min(6, Dot::kRows)>(block, x, scale);
+  }
+}
+
+// The vectors of rows.begin..rows.end-1, all of which see something of the block, in groups as equal as can be.
+template <class V, class Dot>
+inline void meet_rows(const AttentionArgs& a, const FlashTile& tile, const FlashState& state,
+                      const Block<typename Dot::Raw>& block, Span rows) {
+  Vectors<typename Dot::Raw> x;
+  x.stride = state.stride;
+  const std::int64_t end = rows.end * tile.group;
+  std::int64_t groups = (end - rows.begin * tile.group + Dot::kRows - 1) / Dot::kRows;
+  for (std::int64_t first = rows.begin * tile.group; first < end; --groups) {
+    const std::int64_t count = (end - first + groups - 1) / groups;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t row = (first + i) / tile.group, head = tile.first_head + (first + i) % tile.group;
+      const Span seen = visible(tile.first_position + row, a.sliding_window);
+      x.q[i] = as<typename Dot::Type>(a.q) + ((tile.first_row + row) * a.num_heads + head) * a.head_dim;
+      x.seen[i] = overlap({seen.begin - block.first_position, seen.end - block.first_position}, {0, kPiece});
+    }
+    x.m = state.m + first;
+    x.l = state.l + first;
+    x.o = state.o + first * state.stride;
+    meet_some<V, Dot>(block, x, count, a.scale);
+    first += count;
+  }
+}
+
+// FlashParts::chunk.
+template <class V, class Dot>
+inline void chunk(const AttentionArgs& a, const FlashTile& tile, std::int64_t number, const FlashState& state) {
+  using T = typename Dot::Type;
+  std::fill_n(state.m, tile.vectors(), -__builtin_inff());
+  std::fill_n(state.l, tile.vectors(), 0.0f);
+  std::fill_n(state.o, tile.vectors() * state.stride, 0.0f);
+  const std::int64_t last = tile.first_position + tile.rows - 1;
+  Span seen = {visible(tile.first_position, a.sliding_window).begin, last + 1};
+  seen = overlap(seen, {number * kChunk, (number + 1) * kChunk});
+  const CacheLayout layout{a.num_kv_heads, a.head_dim, a.block_size, a.k_packed};  // V is plain and as large
+  const std::int32_t* blocks = a.block_tables + a.seq_indices[tile.first_row] * a.max_blocks_per_seq;
+  for (std::int64_t b = seen.begin / kPiece; b * kPiece < seen.end; ++b) {
+    const std::int64_t at = layout.matrix(blocks[b], tile.kv_head);
+    const Block<typename Dot::Raw> block{as<T>(a.k_cache) + at, as<T>(a.v_cache) + at, b * kPiece, a.head_dim};
+    Span rows{std::max<std::int64_t>(0, b * kPiece - tile.first_position), tile.rows};
+    if (a.sliding_window > 0)
+      rows.end = std::min(rows.end, (b + 1) * kPiece + a.sliding_window - 1 - tile.first_position);
+    meet_rows<V, Dot>(a, tile, state, block, rows);
+  }
+}
+
+// FlashParts::merge.
+template <class V>
+inline void merge(const FlashState& into, const FlashState& from, std::int64_t vectors) {
+  using F = typename V::F;
+  for (std::int64_t i = 0; i < vectors; ++i) {
+    if (from.l[i] == 0) continue;
+    float *o1 = into.o + i * into.stride, *o2 = from.o + i * from.stride;
+    if (into.l[i] == 0) {
+      into.m[i] = from.m[i];
+      into.l[i] = from.l[i];
+      std::copy_n(o2, into.stride, o1);
+      continue;
+    }
+    const float m = V::first(V::max(V::set1(into.m[i]), V::set1(from.m[i])));
+    const F a1 = V::exp(V::set1(into.m[i] - m)), a2 = V::exp(V::set1(from.m[i] - m));
+    into.m[i] = m;
+    into.l[i] = into.l[i] * V::first(a1) + from.l[i] * V::first(a2);
+    for (std::int64_t d = 0; d < into.stride; d += V::kLanes)
+      V::store(o1 + d, V::fma(V::load(o2 + d), a2, V::mul(V::load(o1 + d), a1)));
+  }
+}
+
+// FlashParts::finish.
+template <class V, class T>
+inline void finish(const AttentionArgs& a, const FlashTile& tile, const FlashState& state) {
+  for (std::int64_t i = 0; i < tile.vectors(); ++i) {
+    const std::int64_t row = tile.first_row + i / tile.group, head = tile.first_head + i % tile.group;
+    auto* y = as<T>(a.y) + (row * a.num_heads + head) * a.head_dim;
+    const auto inverse = V::set1(1.0f / state.l[i]);
+    for (std::int64_t d = 0; d < a.head_dim; d += V::kLanes)
+      V::store(y + d, V::mul(V::load(state.o + i * state.stride + d), inverse), std::min(V::kLanes, a.head_dim - d));
+  }
+}
+
+}  // namespace cajal::cpu::flash

@@ -1,0 +1,222 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "backends/cpu/attention_fixture.h"
+
+namespace cajal::cpu::testing {
+namespace {
+
+const KvStorage kPlain{Plain{}, Plain{}};
+
+// The storages that some kernel of the list reads.
+std::vector<KvStorage> storages(const Heads& h) {
+  return {kPlain, kv_cache_storage(h.dtype, h.dim, kAvx2), {Packed{16, 2}, Packed{2, 1}}};
+}
+
+// Softmax attention of one row in double precision, straight from the definition.
+std::vector<double> exact_row(const World& w, std::int32_t seq, std::int64_t position) {
+  const Heads& h = w.heads;
+  const auto s = static_cast<std::size_t>(seq);
+  const std::int64_t begin = h.window > 0 ? std::max<std::int64_t>(0, position - h.window + 1) : 0;
+  std::vector<double> y(static_cast<std::size_t>(h.q * h.dim));
+  for (std::int64_t head = 0; head < h.q; ++head) {
+    const std::int64_t kv = head / (h.q / h.kv);
+    std::vector<double> p;
+    for (std::int64_t j = begin; j <= position; ++j) {
+      double score = 0;
+      for (std::int64_t d = 0; d < h.dim; ++d)
+        score += double{w.q[s][(position * h.q + head) * h.dim + d]} * double{w.k[s][(j * h.kv + kv) * h.dim + d]};
+      p.push_back(score / std::sqrt(static_cast<double>(h.dim)));
+    }
+    const double most = *std::max_element(p.begin(), p.end());
+    double total = 0;
+    for (double& e : p) total += e = std::exp(e - most);
+    for (std::int64_t d = 0; d < h.dim; ++d) {
+      double sum = 0;
+      for (std::int64_t j = begin; j <= position; ++j)
+        sum += p[static_cast<std::size_t>(j - begin)] * double{w.v[s][(j * h.kv + kv) * h.dim + d]};
+      y[static_cast<std::size_t>(head * h.dim + d)] = sum / total;
+    }
+  }
+  return y;
+}
+
+void expect_equal_to_the_reference(const World& world, std::span<const Part> parts) {
+  ThreadPool one(1), two(2), three(3);
+  const Elements expected = Step(world, parts, kPlain, 1).run(attention_kernels().back(), two);
+  for (std::int64_t i = 0; i < expected.size(); ++i) ASSERT_TRUE(std::isfinite(expected[i])) << i;
+  unsigned seed = 2;
+  for (const KvStorage& storage : storages(world.heads)) {
+    const Step step(world, parts, storage, seed++);
+    for (const AttentionKernel& kernel : attention_kernels()) {
+      if (!runs_here(kernel.isa) || !step.accepted_by(kernel)) continue;
+      for (ThreadPool* pool : {&one, &two, &three})
+        EXPECT_TRUE(step.run(kernel, *pool) == expected)
+            << kernel.name << " D " << world.heads.dim << " heads " << world.heads.q << "/" << world.heads.kv
+            << " window " << world.heads.window << " threads " << pool->size();
+    }
+  }
+}
+
+class Attention : public ::testing::TestWithParam<DType> {};
+
+TEST_P(Attention, ReferenceIsSoftmaxAttention) {
+  for (const std::int64_t window : {0, 1, 8, 100}) {
+    const World world({GetParam(), 4, 2, 32, window}, {70, 700}, 7);
+    const std::vector<Part> parts{{0, 0, 70}, {1, 690, 10}, {1, 509, 4}};
+    ThreadPool pool(1);
+    const Elements y = Step(world, parts, kPlain, 3).run(attention_kernels().back(), pool);
+    const double tolerance = GetParam() == DType::f32 ? 2e-6 : 0.0;
+    std::int64_t at = 0;
+    for (const Part& part : parts)
+      for (std::int64_t i = 0; i < part.rows; ++i)
+        for (const double expected : exact_row(world, part.seq, part.past + i)) {
+          // In bf16 the one rounding at the end is the only one that shows.
+          const double slack = GetParam() == DType::f32 ? 0 : std::abs(expected) * 0x1.01p-8 + 2e-6;
+          EXPECT_NEAR(y[at], expected, tolerance + slack) << "window " << window;
+          ++at;
+        }
+  }
+}
+
+TEST_P(Attention, KernelsAgreeForEveryHeadShape) {
+  const std::int64_t heads[][2] = {{1, 1}, {4, 2}, {6, 2}, {5, 5}, {16, 8}, {8, 1}, {7, 1}};
+  unsigned seed = 10;
+  for (const auto& [q, kv] : heads)
+    for (const std::int64_t dim : {20, 24, 32, 64, 80, 128}) {
+      if (q * dim > 512 && dim != 128) continue;
+      const World world({GetParam(), q, kv, dim}, {9, 67, 40}, seed++);
+      expect_equal_to_the_reference(world, std::vector<Part>{{0, 0, 9}, {1, 66, 1}, {2, 37, 3}});
+    }
+}
+
+TEST_P(Attention, KernelsAgreeForEveryLength) {
+  const World world({GetParam(), 2, 1, 20}, {70}, 11);
+  expect_equal_to_the_reference(world, std::vector<Part>{{0, 0, 70}});
+  for (const std::int64_t length : {63, 64, 65, 255, 256, 257, 511, 512, 513, 700}) {
+    const World one({GetParam(), 4, 2, 24}, {length}, static_cast<unsigned>(length));
+    expect_equal_to_the_reference(one, std::vector<Part>{{0, length - 1, 1}});
+    expect_equal_to_the_reference(one, std::vector<Part>{{0, length - 40, 40}});
+  }
+}
+
+TEST_P(Attention, KernelsAgreeForEverySlidingWindow) {
+  for (const std::int64_t window : {1, 8, 64, 100}) {
+    const World world({GetParam(), 4, 2, 32, window}, {700, 130}, static_cast<unsigned>(window));
+    expect_equal_to_the_reference(world, std::vector<Part>{{0, 480, 70}, {1, 0, 130}});
+    expect_equal_to_the_reference(world, std::vector<Part>{{0, 699, 1}, {1, 129, 1}});
+  }
+}
+
+TEST_P(Attention, KernelsAgreeOnLongContexts) {
+  const World world({GetParam(), 4, 2, 32}, {3000, 40, 1100}, 5);
+  expect_equal_to_the_reference(world, std::vector<Part>{{0, 2999, 1}});
+  expect_equal_to_the_reference(world, std::vector<Part>{{0, 2990, 3}, {1, 39, 1}, {2, 1020, 8}});
+}
+
+TEST_P(Attention, RowsDoNotDependOnTheStepTheyAreIn) {
+  for (const std::int64_t window : {0, 50}) {
+    const Heads h{GetParam(), 6, 2, 64, window};
+    const World world(h, {600, 90, 33}, 21);
+    const std::vector<Part> all{{1, 89, 1}, {0, 430, 170}, {2, 0, 33}};
+    ThreadPool pool(2), alone(1);
+    const KvStorage storage = kv_cache_storage(h.dtype, h.dim, detect_isa());
+    const Step step(world, all, storage, 5);
+    const std::int64_t columns = h.q * h.dim;
+    for (const AttentionKernel& kernel : attention_kernels()) {
+      if (!runs_here(kernel.isa) || !step.accepted_by(kernel) || &kernel == &attention_kernels().back()) continue;
+      const Elements together = step.run(kernel, pool);
+      std::int64_t first = 0;
+      for (const Part& part : all) {
+        for (const std::int64_t chunk : {1, 7, 64}) {
+          for (std::int64_t i = 0; i < part.rows; i += chunk) {
+            if (chunk == 1 && i % 13 != 0) continue;
+            const Part some{part.seq, part.past + i, std::min(chunk, part.rows - i)};
+            const Elements y = Step(world, {&some, 1}, storage, 6).run(kernel, alone);
+            for (std::int64_t c = 0; c < y.size(); ++c)
+              ASSERT_EQ(y[c], together[(first + i) * columns + c]) << kernel.name << " position " << some.past;
+          }
+        }
+        first += part.rows;
+      }
+    }
+  }
+}
+
+TEST_P(Attention, LaterPositionsCannotReachEarlierRows) {
+  const Heads h{GetParam(), 4, 2, 32};
+  const World clean(h, {150}, 31);
+  World dirty = clean;
+  const std::int64_t bad = 77, columns = h.kv * h.dim;
+  for (std::int64_t i = bad * columns; i < (bad + 1) * columns; ++i) {
+    dirty.k[0].set(i, std::numeric_limits<float>::quiet_NaN());
+    dirty.v[0].set(i, std::numeric_limits<float>::infinity());
+  }
+  ThreadPool pool(2);
+  const std::vector<Part> all{{0, 0, 150}};
+  for (const KvStorage& storage : storages(h))
+    for (const AttentionKernel& kernel : attention_kernels()) {
+      const Step before(clean, all, storage, 1), after(dirty, all, storage, 1);
+      if (!runs_here(kernel.isa) || !before.accepted_by(kernel)) continue;
+      const Elements expected = before.run(kernel, pool), got = after.run(kernel, pool);
+      for (std::int64_t i = 0; i < bad * h.q * h.dim; ++i) ASSERT_EQ(got[i], expected[i]) << kernel.name << " " << i;
+      EXPECT_TRUE(std::isnan(got[bad * h.q * h.dim])) << kernel.name;
+    }
+}
+
+TEST_P(Attention, DenormalsAndLargeScoresAgree) {
+  const Heads h{GetParam(), 2, 1, 32};
+  World world(h, {100}, 41);
+  for (std::int64_t i = 0; i < world.k[0].size(); ++i) {
+    if (i % 3 == 0) world.k[0].set(i, world.k[0][i] * 1e-39f);
+    if (i % 7 == 0) world.k[0].set(i, world.k[0][i] * 100);
+  }
+  for (std::int64_t i = 0; i < world.q[0].size(); ++i)
+    if (i / (h.q * h.dim) % 2 == 0) world.q[0].set(i, world.q[0][i] * 1e-30f);
+  expect_equal_to_the_reference(world, std::vector<Part>{{0, 0, 100}});
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, Attention, ::testing::Values(DType::bf16, DType::f32),
+                         [](const auto& param) { return to_string(param.param); });
+
+TEST(AttentionScratch, GrowsWithThreadsAndNotWithTheContext) {
+  for (const AttentionKernel& kernel : attention_kernels()) {
+    if (!kernel.scratch_bytes) continue;
+    AttentionShape shape{DType::bf16, Packed{64, 2}, Plain{}, 512, 16, 8, 128, 64, 10, 0};
+    const std::size_t small = kernel.scratch_bytes(shape, 8);
+    shape.max_blocks_per_seq = 4096;
+    EXPECT_EQ(kernel.scratch_bytes(shape, 8), small) << kernel.name;
+    EXPECT_LE(small, 8 * std::size_t{256} << 10) << kernel.name;
+  }
+}
+
+TEST(KvWrite, KernelsStoreWhatTheReferenceStores) {
+  std::mt19937 engine(3);
+  ThreadPool pool(3);
+  const Packed tiles[] = {{1, 1}, {64, 2}, {64, 1}, {16, 2}, {2, 1}, {16, 4}};
+  for (const DType dtype : {DType::bf16, DType::f32})
+    for (const Packed& packed : tiles)
+      for (const std::int64_t dim : {20, 32, 127, 128}) {
+        const std::int64_t rows = 150, kv_heads = 3, block = 64, blocks = 6;
+        std::vector<std::int32_t> slots(static_cast<std::size_t>(block * blocks));
+        for (std::size_t i = 0; i < slots.size(); ++i) slots[i] = static_cast<std::int32_t>(i);
+        std::shuffle(slots.begin(), slots.end(), engine);
+        const Elements x = Elements::random(dtype, rows * kv_heads * dim, engine);
+        const std::int64_t padded = (dim + packed.group - 1) / packed.group * packed.group;
+        const Elements empty(dtype, blocks * kv_heads * block * padded, 0.5f);
+        Elements expected = empty;
+        KvWriteArgs args{expected.data(), x.data(), slots.data(), rows, kv_heads, dim, block, dtype, packed};
+        kv_write_kernels().back().run(args, pool);
+        for (const KvWriteKernel& kernel : kv_write_kernels()) {
+          Elements cache = empty;
+          args.cache = cache.data();
+          kernel.run(args, pool);
+          EXPECT_TRUE(cache == expected) << kernel.name << " " << packed.rows << "x" << packed.group << " D " << dim;
+        }
+      }
+}
+
+}  // namespace
+}  // namespace cajal::cpu::testing
