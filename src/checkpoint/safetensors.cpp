@@ -101,7 +101,8 @@ std::vector<std::int64_t> sizes_of(const Json& list, std::size_t max_size, const
 
 // Bytes of the elements, or an Error: the product of dimensions that a stranger wrote.
 std::uint64_t bytes_of(const SafetensorsTensor& tensor, const std::string& what) {
-  const std::string size_of_it = detail::join(what, ": size of tensor ", escaped(tensor.name), " ", tensor.shape_text());
+  const std::string size_of_it =
+      detail::join(what, ": size of tensor ", escaped(tensor.name), " ", tensor.shape_text());
   std::uint64_t elements = 1;
   // With a zero among them the product is zero, whatever the others are; only the others' order could overflow.
   if (std::find(tensor.shape.begin(), tensor.shape.end(), 0) != tensor.shape.end()) return 0;
@@ -141,6 +142,14 @@ SafetensorsTensor tensor_of(const std::string& name, const Json& entry, const st
     broken(what, "header: tensor ", shown, " spans ", tensor.size, " bytes, expected ", expected, " for ",
            tensor.dtype->name, tensor.shape_text());
   return tensor;
+}
+
+Json parse_header(std::string_view text, const std::string& what) {
+  try {
+    return parse_json(text, what + ", header", {.max_bytes = kMaxSafetensorsHeaderBytes, .max_depth = 16});
+  } catch (const Error& e) {
+    throw Error(e.code(), e.message(), kDownloadAgain);
+  }
 }
 
 std::vector<std::pair<std::string, std::string>> metadata_of(const Json& value, const std::string& what) {
@@ -220,7 +229,7 @@ SafetensorsHeader SafetensorsHeader::parse(std::string_view bytes, std::uint64_t
   CAJAL_CHECK(bytes.size() >= kLengthBytes + length, "the caller read too little of ", what);
   const std::string_view text = bytes.substr(kLengthBytes, length);
   if (text.front() != '{') broken(what, "is not a safetensors file: its header does not begin with {");
-  const Json root = parse_json(text, what + ", header", {.max_bytes = kMaxSafetensorsHeaderBytes, .max_depth = 16});
+  const Json root = parse_header(text, what);
   if (!root.is_object()) broken(what, "header is ", root.type_name(), ", expected an object");
   const Json::Object& entries = root.as_object();
   if (entries.size() > kMaxSafetensorsTensors + 1)

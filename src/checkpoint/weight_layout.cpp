@@ -8,14 +8,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
-#if __has_include("tensor/pack.h")
 #include "tensor/pack.h"
-#else
-namespace cajal {
-void pack_rows(const TensorType& type, std::int64_t first_row, std::int64_t num_rows, const std::byte* plain_rows,
-               std::byte* stored);
-}
-#endif
 
 namespace cajal {
 namespace {

@@ -27,13 +27,15 @@ std::vector<std::uint16_t> all_16_bits() {
 std::vector<float> telling_floats() {
   std::vector<std::uint32_t> bits;
   for (std::uint32_t exponent = 0; exponent < 256; ++exponent)  // every exponent, around every rounding boundary
-    for (const std::uint32_t mantissa : {0u, 1u, 0xfffu, 0x1000u, 0x1001u, 0x1fffu, 0x2000u, 0x3000u, 0x7fffu, 0x8000u, 0x8001u,
-                                         0xffffu, 0x18000u, 0x400000u, 0x7fefffu, 0x7ff000u, 0x7fffffu})
+    for (const std::uint32_t mantissa : {0u, 1u, 0xfffu, 0x1000u, 0x1001u, 0x1fffu, 0x2000u, 0x3000u, 0x7fffu, 0x8000u,
+                                         0x8001u, 0xffffu, 0x18000u, 0x400000u, 0x7fefffu, 0x7ff000u, 0x7fffffu})
       for (const std::uint32_t sign : {0u, 1u}) bits.push_back(sign << 31 | exponent << 23 | mantissa);
   std::mt19937 random(7);
   for (int i = 0; i < 200'000; ++i) bits.push_back(static_cast<std::uint32_t>(random()));
-  for (int i = 0; i < 200'000; ++i)  // where f16 lives
-    bits.push_back(static_cast<std::uint32_t>(random() & 0x807fffffu) | (96u + random() % 50u) << 23);
+  for (int i = 0; i < 200'000; ++i) {  // where f16 lives
+    const auto exponent = static_cast<std::uint32_t>(96u + random() % 50u);
+    bits.push_back((static_cast<std::uint32_t>(random()) & 0x807fffffu) | exponent << 23);
+  }
   std::vector<float> floats(bits.size());
   std::memcpy(floats.data(), bits.data(), bits.size() * 4);
   return floats;

@@ -15,6 +15,7 @@ namespace {
 using test::error_of;
 using test::safetensors_bytes;
 using test::TempFolder;
+using test::write_tensors;
 using testing::AllOf;
 using testing::HasSubstr;
 
@@ -51,8 +52,8 @@ TEST(Safetensors, WhatIsWrittenReadsBack) {
 TEST(Safetensors, WrittenDataBeginsAtAMultipleOfEightBytes) {
   const TempFolder folder;
   for (int length = 1; length < 20; ++length) {
-    write_tensors(folder.file("t.safetensors"),
-                  {{std::string(static_cast<std::size_t>(length), 'n'), {DType::bf16, {1}, std::vector<std::byte>(2)}}});
+    write_tensors(folder.file("t.safetensors"), {{std::string(static_cast<std::size_t>(length), 'n'),
+                                                  {DType::bf16, {1}, std::vector<std::byte>(2)}}});
     const std::string bytes = read_file(folder.file("t.safetensors"));
     EXPECT_EQ((bytes.size() - 2) % 8, 0u);
     EXPECT_EQ(bytes[8], '{');
@@ -84,7 +85,9 @@ TEST(Safetensors, AnUnfinishedWriterLeavesNothing) {
   const SafetensorsEntry entry{"x", DType::f32, {3}};
   { const SafetensorsWriter writer(folder.file("x.safetensors"), {&entry, 1}); }
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
-  EXPECT_THAT(error_of([&] { SafetensorsWriter(folder.file("no/such/folder"), {&entry, 1}); }),
+  EXPECT_THAT(error_of([&] {
+                SafetensorsWriter(folder.file("no/such/folder"), {&entry, 1});
+              }),
               HasSubstr("cannot write"));
   const SafetensorsEntry twice[] = {entry, entry};
   EXPECT_THAT(error_of([&] { SafetensorsWriter(folder.file("x"), twice); }), HasSubstr("tensor x"));
@@ -97,12 +100,12 @@ TEST(Safetensors, AFileWithoutTensorsIsAFile) {
 }
 
 TEST(Safetensors, EveryTypeOfTheFormatIsRecognised) {
-  for (const char* name : {"BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "I16", "U16", "F16", "BF16", "I32", "U32",
-                           "F32", "C64", "F64", "I64", "U64", "F4", "F6_E2M3", "F6_E3M2"}) {
+  for (const char* name : {"BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3", "F8_E8M0", "I16", "U16", "F16",     "BF16",
+                           "I32",  "U32", "F32", "C64",     "F64",     "I64",     "U64", "F4",  "F6_E2M3", "F6_E3M2"}) {
     const SafetensorsDType* dtype = find_safetensors_dtype(name);
     ASSERT_TRUE(dtype) << name;
-    const std::string header = detail::join(R"({"a":{"dtype":")", name, R"(","shape":[8],"data_offsets":[0,)",
-                                            dtype->bits, "]}}");
+    const std::string header =
+        detail::join(R"({"a":{"dtype":")", name, R"(","shape":[8],"data_offsets":[0,)", dtype->bits, "]}}");
     const std::string bytes = safetensors_bytes(header, static_cast<std::size_t>(dtype->bits));
     EXPECT_EQ(SafetensorsHeader::parse(bytes, bytes.size(), "f").tensors()[0].dtype, dtype);
   }
@@ -118,10 +121,9 @@ std::string one(std::string_view fields, std::size_t data) {
   return safetensors_bytes(detail::join(R"({"t":{)", fields, "}}"), data);
 }
 std::string two(std::string_view a, std::string_view b, std::size_t data) {
-  return safetensors_bytes(
-      detail::join(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":)", a,
-                   R"(},"b":{"dtype":"F32","shape":[2],"data_offsets":)", b, "}}"),
-      data);
+  return safetensors_bytes(detail::join(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":)", a,
+                                        R"(},"b":{"dtype":"F32","shape":[2],"data_offsets":)", b, "}}"),
+                           data);
 }
 
 std::vector<Malformed> malformed_files() {
@@ -152,8 +154,8 @@ std::vector<Malformed> malformed_files() {
       {"GGUF", std::string("GGUF\3\0\0\0\0\0\0\0\0\0\0\0", 16), "GGUF"},
       {"pickle", "PK\x03\x04xxxxxxxxxxxxxxxxxx", "pickle"},
       {"not an object", safetensors_bytes("[]", 0), "does not begin with {"},
-      {"no JSON", safetensors_bytes("{\"t\":", 0), "f, header, line 1"},
-      {"JSON and more", safetensors_bytes("{} x", 0), "f, header, line 1"},
+      {"no JSON", safetensors_bytes("{\"t\":", 0), "f, header"},
+      {"JSON and more", safetensors_bytes("{} x", 0), "f, header"},
       {"not UTF-8", safetensors_bytes("{\"\xff\":1}", 0), "f, header"},
       {"nested deeply", safetensors_bytes("{\"t\":" + std::string(50, '[') + std::string(50, ']') + "}", 0),
        "nested too deeply"},
@@ -167,9 +169,11 @@ std::vector<Malformed> malformed_files() {
       {"shape an object", one(word + R"({},"data_offsets":[0,8])", 8), "shape of \"t\" is an object"},
       {"negative dimension", one(word + R"([-2],"data_offsets":[0,8])", 8), "holds -2"},
       {"broken dimension", one(word + R"([2.0],"data_offsets":[0,8])", 8), "holds 2.0"},
-      {"dimension beyond 63 bits", one(word + R"([18446744073709551616],"data_offsets":[0,8])", 8), "shape of \"t\" holds"},
+      {"dimension beyond 63 bits", one(word + R"([18446744073709551616],"data_offsets":[0,8])", 8),
+       "shape of \"t\" holds"},
       {"nine dimensions", one(word + R"([1,1,1,1,1,1,1,1,2],"data_offsets":[0,8])", 8), "9 entries"},
-      {"product that wraps to 4", one(word + R"([4194305,4194305,211106198978564],"data_offsets":[0,16])", 16), "overflows"},
+      {"product that wraps to 4", one(word + R"([4194305,4194305,211106198978564],"data_offsets":[0,16])", 16),
+       "overflows"},
       {"product that wraps to 0", one(word + R"([4294967296,4294967296],"data_offsets":[0,0])", 0), "overflows"},
       {"size in bits that wraps", one(word + R"([576460752303423488],"data_offsets":[0,0])", 0), "overflows"},
       {"span too small", one(word + R"([2],"data_offsets":[0,4])", 4), "spans 4 bytes, expected 8"},
@@ -186,7 +190,9 @@ std::vector<Malformed> malformed_files() {
       {"hole between", two("[0,8]", "[12,20]", 20), "4 bytes in front of tensor \"b\""},
       {"hole in front", two("[4,12]", "[12,20]", 20), "4 bytes in front of tensor \"a\""},
       {"same name twice",
-       safetensors_bytes(R"({"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"I8","shape":[1],"data_offsets":[1,2]}})", 2),
+       safetensors_bytes(
+           R"({"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"I8","shape":[1],"data_offsets":[1,2]}})",
+           2),
        "names the tensor \"a\" twice"},
       {"empty name", safetensors_bytes(R"({"":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}})", 1), "empty name"},
       {"long name", safetensors_bytes("{\"" + std::string(513, 'n') + "\":{}}", 0), "513 bytes"},
@@ -213,7 +219,6 @@ TEST(Safetensors, EveryMalformedFileIsRefusedAndTheMessageSaysWhy) {
 TEST(Safetensors, MessagesSayWhatToDo) {
   const TempFolder folder;
   for (const Malformed& bad : malformed_files()) {
-    if (std::string_view(bad.message).find("f, header") != std::string_view::npos) continue;  // JSON's own messages
     try {
       SafetensorsFile file(folder.write("f", bad.bytes));
     } catch (const Error& e) {
