@@ -77,6 +77,7 @@ lint: configure
 ## format: put every source into our format
 format:
 	@tools/sources.sh | xargs -r clang-format -i
+	@tools/sources.sh | xargs -r clang-format -i  # it settles some macros at the second time only
 
 ## install: the release build into PREFIX=/usr/local
 install: all
