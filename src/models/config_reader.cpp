@@ -17,8 +17,7 @@ std::string show(const Json& value) {
 
 ConfigReader::ConfigReader(const Json& object, std::string where) : object_(object), where_(std::move(where)) {
   if (!object.is_object())
-    fail(ErrorCode::data_loss, where_, ": is ", object.type_name(), ", expected an object",
-         remedy("compare the file with the one that the model was published with"));
+    fail(ErrorCode::data_loss, where_, ": is ", object.type_name(), ", expected an object", remedy(kCompare));
 }
 
 const Json* ConfigReader::find(std::string_view key) const {
@@ -37,8 +36,7 @@ bool ConfigReader::truthy(std::string_view key) const {
 }
 
 void ConfigReader::fail_missing(std::string_view key) const {
-  fail(ErrorCode::data_loss, where_, ": '", key, "' is ", object_.find(key) ? "null" : "missing",
-       remedy("compare the file with the one that the model was published with"));
+  fail(ErrorCode::data_loss, where_, ": '", key, "' is ", object_.find(key) ? "null" : "missing", remedy(kCompare));
 }
 
 void ConfigReader::fail_unsupported(std::string_view key, std::string_view why, std::string_view what_to_do) const {

@@ -15,6 +15,9 @@
 
 namespace cajal {
 
+// What to do about a file that makes no sense.
+inline constexpr const char* kCompare = "compare the file with the one that the model was published with";
+
 std::string show(const Json& value);  // as an error quotes it: JSON, cut short when it is long
 
 class ConfigReader {
@@ -64,8 +67,7 @@ class ConfigReader {
   // A value that could be read and cannot be right: the file is not what it says it is.
   template <class... Expected>
   [[noreturn]] void fail_value(std::string_view key, const Json& found, const Expected&... expected) const {
-    fail(ErrorCode::data_loss, where_, ": '", key, "' is ", show(found), ", expected ", expected...,
-         remedy("compare the file with the one that the model was published with"));
+    fail(ErrorCode::data_loss, where_, ": '", key, "' is ", show(found), ", expected ", expected..., remedy(kCompare));
   }
   [[noreturn]] void fail_missing(std::string_view key) const;
   // A feature that would change the result and is not implemented. `why` ends the sentence "'key' is value, …".

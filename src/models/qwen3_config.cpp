@@ -1,10 +1,8 @@
 #include "models/qwen3_config.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
-#include "base/checked.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -17,7 +15,7 @@ namespace {
 constexpr ConfigReader::Range<std::int64_t> kVocab{1, 1 << 26}, kWidth{1, 1 << 22},
     kPositions{1, std::numeric_limits<std::int32_t>::max()};
 constexpr ConfigReader::Range<int> kLayers{1, 4096}, kHeads{1, 1 << 14}, kHeadDim{2, 1 << 13}, kExperts{0, 1 << 14};
-constexpr std::int64_t kMostParameters = std::int64_t{1} << 46;
+constexpr double kMostParameters = 1e13;
 
 constexpr const char* kSupported =
     "cajal runs Qwen3ForCausalLM, Qwen3MoeForCausalLM, Qwen3Model and Qwen3MoeModel (model_type qwen3 or qwen3_moe)";
@@ -115,8 +113,7 @@ void read_shapes(const ConfigReader& r, Qwen3Config& c) {
   r.optional("num_key_value_heads", c.num_key_value_heads, kHeads);
   if (c.num_attention_heads % c.num_key_value_heads != 0)
     fail(ErrorCode::data_loss, r.where(), ": 'num_attention_heads' is ", c.num_attention_heads,
-         ", expected a multiple of 'num_key_value_heads', ", c.num_key_value_heads,
-         remedy("compare the file with the one that the model was published with"));
+         ", expected a multiple of 'num_key_value_heads', ", c.num_key_value_heads, remedy(kCompare));
 
   const std::int64_t even_share = c.hidden_size / c.num_attention_heads;
   const Json* head_dim = r.object().find("head_dim");
@@ -124,8 +121,7 @@ void read_shapes(const ConfigReader& r, Qwen3Config& c) {
     r.fail_value("head_dim", *head_dim, "a number, or no such key, which means 128");
   if (!r.find("head_dim") && moe && (even_share < kHeadDim.min || even_share > kHeadDim.max))
     fail(ErrorCode::data_loss, r.where(), ": 'head_dim' is missing and hidden_size ", c.hidden_size,
-         " / num_attention_heads ", c.num_attention_heads, " = ", even_share, " cannot be it",
-         remedy("compare the file with the one that the model was published with"));
+         " / num_attention_heads ", c.num_attention_heads, " = ", even_share, " cannot be it", remedy(kCompare));
   c.head_dim = moe ? static_cast<int>(even_share) : 128;
   if (r.find("head_dim")) r.required("head_dim", c.head_dim, kHeadDim);
   if (c.head_dim % 2 != 0) r.fail_value("head_dim", Json(c.head_dim), "an even number, for RoPE turns pairs");
@@ -168,23 +164,20 @@ void read_experts(const ConfigReader& r, Qwen3Config& c) {
     r.optional("intermediate_size", c.intermediate_size, {0, kWidth.max});
 }
 
-// Multiplies out what the shapes ask for, so that everything later may multiply without looking.
+// Multiplies out what the shapes ask for, in double, which does not overflow, so that everything later may multiply
+// without looking.
 void check_size(const ConfigReader& r, const Qwen3Config& c) {
-  const auto mul = [](std::int64_t a, std::int64_t b) { return checked_mul(a, b, "the number of parameters"); };
-  const auto add = [](std::int64_t a, std::int64_t b) { return checked_add(a, b, "the number of parameters"); };
-  const std::int64_t parameters = with_context(r.where(), [&] {
-    const std::int64_t heads = 2 * (std::int64_t{c.num_attention_heads} + c.num_key_value_heads);
-    const std::int64_t attention = mul(mul(heads, c.head_dim), c.hidden_size);
-    const std::int64_t dense = mul(mul(3, c.intermediate_size), c.hidden_size);
-    const std::int64_t sparse = mul(mul(mul(3, c.moe_intermediate_size), c.hidden_size), c.num_experts);
-    const auto num_sparse = std::count(c.sparse_layer.begin(), c.sparse_layer.end(), true);
-    const std::int64_t layers = add(mul(attention, c.num_hidden_layers),
-                                    add(mul(sparse, num_sparse), mul(dense, c.num_hidden_layers - num_sparse)));
-    return add(layers, mul(mul(2, c.vocab_size), c.hidden_size));
-  });
+  const auto hidden = static_cast<double>(c.hidden_size);
+  const auto num_sparse = static_cast<double>(std::count(c.sparse_layer.begin(), c.sparse_layer.end(), true));
+  const double attention = 2.0 * (c.num_attention_heads + c.num_key_value_heads) * c.head_dim * hidden;
+  const double dense = 3.0 * static_cast<double>(c.intermediate_size) * hidden;
+  const double sparse = 3.0 * static_cast<double>(c.moe_intermediate_size) * hidden * c.num_experts;
+  const double parameters = attention * c.num_hidden_layers + sparse * num_sparse +
+                            dense * (c.num_hidden_layers - num_sparse) +
+                            2.0 * static_cast<double>(c.vocab_size) * hidden;
   if (parameters > kMostParameters)
     fail(ErrorCode::data_loss, r.where(), ": its shapes ask for ", parameters, " parameters, expected at most ",
-         kMostParameters, remedy("compare the file with the one that the model was published with"));
+         kMostParameters, remedy(kCompare));
 }
 
 // layer_types of a file: per layer whether it slides. Empty where the file has none.
@@ -194,8 +187,7 @@ std::vector<bool> read_layer_types(const ConfigReader& r, const Qwen3Config& c) 
   if (!types->is_array()) r.fail_value("layer_types", *types, "a list of strings");
   if (types->as_array().size() != static_cast<std::size_t>(c.num_hidden_layers))
     fail(ErrorCode::data_loss, r.where(), ": 'layer_types' has ", types->as_array().size(),
-         " entries, expected num_hidden_layers, ", c.num_hidden_layers,
-         remedy("compare the file with the one that the model was published with"));
+         " entries, expected num_hidden_layers, ", c.num_hidden_layers, remedy(kCompare));
   std::vector<bool> slides;
   for (const Json& type : types->as_array()) {
     if (!(type == Json("full_attention") || type == Json("sliding_attention")))

@@ -104,8 +104,8 @@ std::int64_t original_length(const ConfigReader& config, const ConfigReader& r, 
 double mscale(double scale, double m) { return scale <= 1 ? 1.0 : 0.1 * m * std::log(scale) + 1.0; }
 
 void check_attention_factor(const ConfigReader& r, double factor) {
-  if (!(factor > 0 && factor <= 1e6))
-    fail(ErrorCode::data_loss, r.where(), ": the factor on attention comes to ", factor, ", expected more than 0",
+  if (!(factor >= 1e-6 && factor <= 1e6))
+    fail(ErrorCode::data_loss, r.where(), ": the factor on attention comes to ", factor, ", expected 1e-06 to 1e+06",
          remedy("check 'attention_factor', 'mscale', 'mscale_all_dim' and 'factor'"));
 }
 
@@ -115,8 +115,7 @@ void read_yarn(const ConfigReader& r, RopeConfig& c, std::int64_t max_position_e
   c.factor = static_cast<double>(max_position_embeddings) / original;  // what a null stands for
   r.optional("factor", c.factor, kFactor);
   if (c.theta == 1)
-    fail(ErrorCode::data_loss, r.where(), ": 'rope_theta' is 1, which has no logarithm to divide by",
-         remedy("compare the file with the one that the model was published with"));
+    fail(ErrorCode::data_loss, r.where(), ": 'rope_theta' is 1, which has no logarithm to divide by", remedy(kCompare));
   if (r.find("attention_factor")) {
     r.optional("attention_factor", c.attention_factor);
   } else {
@@ -151,8 +150,7 @@ std::vector<double> read_factors(const ConfigReader& r, const char* key, int hea
   if (!value->is_array()) r.fail_value(key, *value, "a list of ", count, " numbers");
   if (value->as_array().size() != count)
     fail(ErrorCode::data_loss, r.where(), ": '", key, "' has ", value->as_array().size(), " numbers, expected ", count,
-         " (half of head_dim ", head_dim, ")",
-         remedy("compare the file with the one that the model was published with"));
+         " (half of head_dim ", head_dim, ")", remedy(kCompare));
   std::vector<double> factors;
   for (const Json& factor : value->as_array()) factors.push_back(r.to_number(key, factor, kFactor.min, kFactor.max));
   return factors;
