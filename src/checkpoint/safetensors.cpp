@@ -226,7 +226,9 @@ std::uint64_t SafetensorsHeader::json_bytes(std::string_view start, std::uint64_
 
 SafetensorsHeader SafetensorsHeader::parse(std::string_view bytes, std::uint64_t file_size, const std::string& what) {
   const std::uint64_t length = json_bytes(bytes, file_size, what);
-  CAJAL_CHECK(bytes.size() >= kLengthBytes + length, "the caller read too little of ", what);
+  if (bytes.size() - kLengthBytes < length)
+    fail(ErrorCode::data_loss, what, ": is cut short: the header has ", length, " bytes, ", bytes.size() - kLengthBytes,
+         " are there", remedy("finish the download or copy the file again"));
   const std::string_view text = bytes.substr(kLengthBytes, length);
   if (text.front() != '{') broken(what, "is not a safetensors file: its header does not begin with {");
   const Json root = parse_header(text, what);
