@@ -7,8 +7,8 @@
 #include <optional>
 #include <string>
 
+#include "backends/cpu/matrix_testing.h"
 #include "base/thread_pool.h"
-#include "matrix_testing.h"
 
 namespace cajal::cpu {
 namespace {

@@ -1,3 +1,4 @@
+#pragma once
 // The blocks of linear_blocks.h as templates over an instruction set. To be included *inside* a target region, by one
 // file per instruction set, behind these headers:
 //   <immintrin.h> "backends/cpu/kernels/linear_blocks.h" "backends/cpu/unroll.h"

@@ -1,0 +1,89 @@
+#include "backends/cpu/kernels/moe.h"
+
+#include "backends/cpu/kernels/activation.h"
+#include "backends/cpu/kernels/linear_ref.h"
+#include "backends/cpu/kernels/moe_grouped.h"
+#include "backends/cpu/kernels/moe_layout.h"
+#include "base/thread_pool.h"
+
+namespace cajal::cpu {
+namespace {
+
+// The classes of Linear, with roundings to dtype behind each step and sums over the choices in their order.
+constexpr const char* kBf16Class = "experts of bf16 pairs, odd first, fma f32, flush denormals";
+constexpr const char* kF32Class = "experts of f32 ascending fma";
+
+// Every pair's product by itself: y[pair] = matrix of its expert * x[pair / x_share].
+void multiply_ref(const MoeArgs& a, const ExpertMatrix& m, const std::byte* weights, const std::byte* x,
+                  std::int64_t x_share, int sum_parts, std::byte* y, ThreadPool& pool) {
+  const std::int64_t x_row = m.inputs * static_cast<std::int64_t>(size_of(a.dtype));
+  pool.parallel_for(a.rows * a.top_k * m.outputs, 16, [&](std::int64_t begin, std::int64_t end) {
+    const FlushDenormals flush(a.dtype == DType::bf16);
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t pair = i / m.outputs, n = i % m.outputs;
+      const MatrixRef expert{weights + a.ids[pair] * m.bytes(), m.inputs, m.packed, m.dtype};
+      store_element(y, i, a.dtype, dot_ref(x + pair / x_share * x_row, expert, n, sum_parts));
+    }
+  });
+}
+
+void moe_ref(const MoeArgs& a, ThreadPool& pool) {
+  const MoeScratch at = moe_scratch(a);
+  std::byte *gate_up = a.scratch + at.gate_up, *hidden = a.scratch + at.hidden, *out = a.scratch + at.out;
+  const std::int64_t pairs = a.rows * a.top_k, n = a.intermediate_size;
+
+  multiply_ref(a, gate_up_of(a), a.gate_up, a.x, a.top_k, 1, gate_up, pool);
+  for (std::int64_t i = 0; i < pairs * n; ++i) {
+    const std::int64_t gate = i / n * 2 * n + i % n;
+    const float silu = round_to(a.dtype, silu_f32(load_element(gate_up, gate, a.dtype)));
+    store_element(hidden, i, a.dtype, silu * load_element(gate_up, gate + n, a.dtype));
+  }
+  multiply_ref(a, down_of(a), a.down, hidden, 1, a.sum_parts, out, pool);
+  for (std::int64_t i = 0; i < a.rows * a.hidden_size; ++i) {
+    const std::int64_t row = i / a.hidden_size, column = i % a.hidden_size;
+    float sum = 0;
+    for (std::int64_t pair = row * a.top_k; pair < (row + 1) * a.top_k; ++pair)
+      sum += round_to(
+          a.dtype, load_element(a.weights, pair, a.dtype) * load_element(out, pair * a.hidden_size + column, a.dtype));
+    store_element(a.y, i, a.dtype, sum);
+  }
+}
+
+template <const BlockTable& table, std::uint32_t isa>
+void moe_grouped(const MoeArgs& a, ThreadPool& pool) {
+  run_grouped_moe(table, isa, a, pool);
+}
+
+std::size_t scratch_bytes(const MoeShape& s, int) {
+  return moe_scratch(s.dtype, s.rows * s.top_k, s.num_experts, s.hidden_size, s.intermediate_size).bytes;
+}
+
+bool packed_for(const MoeShape& s, DType dtype) {
+  const Storage tile = Packed{kTileOutputs, dtype == DType::bf16 ? 2 : 1};
+  return s.dtype == dtype && s.gate_up_storage == tile && s.down_storage == tile;
+}
+bool tiles_bf16(const MoeShape& s) { return packed_for(s, DType::bf16); }
+bool tiles_f32(const MoeShape& s) { return packed_for(s, DType::f32); }
+bool any_bf16(const MoeShape& s) { return s.dtype == DType::bf16; }
+bool anything(const MoeShape&) { return true; }
+
+constexpr std::uint32_t kUpToAvx512 = kAvx2 | kAvx512, kUpToBf16 = kUpToAvx512 | kAvx512Bf16;
+
+constexpr MoeKernel kKernels[] = {
+    {"moe_bf16_avx512_bf16_grouped", kBf16Class, kUpToBf16, tiles_bf16, moe_grouped<kBlocksBf16Avx512Bf16, kUpToBf16>,
+     scratch_bytes},
+    {"moe_bf16_avx512_grouped", kBf16Class, kUpToAvx512, tiles_bf16, moe_grouped<kBlocksBf16Avx512, kUpToAvx512>,
+     scratch_bytes},
+    {"moe_bf16_avx2_grouped", kBf16Class, kAvx2, tiles_bf16, moe_grouped<kBlocksBf16Avx2, kAvx2>, scratch_bytes},
+    {"moe_f32_avx512_grouped", kF32Class, kUpToAvx512, tiles_f32, moe_grouped<kBlocksF32Avx512, kUpToAvx512>,
+     scratch_bytes},
+    {"moe_f32_avx2_grouped", kF32Class, kAvx2, tiles_f32, moe_grouped<kBlocksF32Avx2, kAvx2>, scratch_bytes},
+    {"moe_bf16_ref", kBf16Class, kBaseline, any_bf16, moe_ref, scratch_bytes},
+    {"moe_ref", kF32Class, kBaseline, anything, moe_ref, scratch_bytes},
+};
+
+}  // namespace
+
+std::span<const MoeKernel> moe_kernels() { return kKernels; }
+
+}  // namespace cajal::cpu

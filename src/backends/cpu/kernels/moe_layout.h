@@ -1,0 +1,69 @@
+#pragma once
+// What the kernels of MoeExperts share: where an expert's matrices lie, and how the scratch memory is divided. A *pair* is
+// one choice of one row; there are rows * top_k of them.
+#include <cstddef>
+#include <cstdint>
+
+#include "backends/cpu/kernels/moe.h"
+#include "base/checked.h"
+
+namespace cajal::cpu {
+
+struct ExpertMatrix {
+  std::int64_t outputs, inputs;
+  Packed packed;
+  DType dtype;
+
+  std::int64_t bytes() const {
+    return round_up<std::int64_t>(outputs, packed.rows) * round_up<std::int64_t>(inputs, packed.group) *
+           static_cast<std::int64_t>(size_of(dtype));
+  }
+};
+inline ExpertMatrix gate_up_of(const MoeArgs& a) { return {2 * a.intermediate_size, a.hidden_size, a.packed, a.dtype}; }
+inline ExpertMatrix down_of(const MoeArgs& a) { return {a.hidden_size, a.intermediate_size, a.packed, a.dtype}; }
+
+// Consecutive arrays, each from a cache line on.
+class ScratchLayout {
+ public:
+  std::size_t take(std::int64_t elements, std::size_t element_bytes) {
+    const std::size_t at = size_;
+    size_ = round_up<std::size_t>(size_ + static_cast<std::size_t>(elements) * element_bytes, 64);
+    return at;
+  }
+  std::size_t size() const { return size_; }
+
+ private:
+  std::size_t size_ = 0;
+};
+
+struct MoeScratch {
+  std::size_t x, gate_up, hidden, out;  // [pairs, ...] of dtype: gathered rows; results of each step
+  std::size_t pairs;                    // i32[pairs]: pair at a position, by expert and then by pair
+  std::size_t positions;                // i32[pairs]: the inverse
+  std::size_t begin;                    // i32[num_experts + 1]: first position of an expert
+  std::size_t active, units;            // i32[num_experts + 1]: experts that were chosen; sums of their pieces of work
+  std::size_t bytes;
+};
+
+inline MoeScratch moe_scratch(DType dtype, std::int64_t pairs, std::int64_t num_experts, std::int64_t hidden_size,
+                              std::int64_t intermediate_size) {
+  ScratchLayout l;
+  MoeScratch s{};
+  const std::size_t element = size_of(dtype), index = sizeof(std::int32_t);
+  s.x = l.take(pairs * hidden_size, element);
+  s.gate_up = l.take(pairs * 2 * intermediate_size, element);
+  s.hidden = l.take(pairs * intermediate_size, element);
+  s.out = l.take(pairs * hidden_size, element);
+  s.pairs = l.take(pairs, index);
+  s.positions = l.take(pairs, index);
+  s.begin = l.take(num_experts + 1, index);
+  s.active = l.take(num_experts + 1, index);
+  s.units = l.take(num_experts + 1, index);
+  s.bytes = l.size();
+  return s;
+}
+inline MoeScratch moe_scratch(const MoeArgs& a) {
+  return moe_scratch(a.dtype, a.rows * a.top_k, a.num_experts, a.hidden_size, a.intermediate_size);
+}
+
+}  // namespace cajal::cpu
