@@ -43,21 +43,15 @@ std::optional<std::string> ambiguous_construct(std::string_view p) {
   for (std::size_t i = 0; i < p.size(); ++i) {
     const std::string_view rest = p.substr(i);
     if (rest[0] == '\\') {
-      if (rest.size() > 1 && std::string_view("hHvVyYOKuGQE").find(rest[1]) != std::string_view::npos)
+      if (rest.size() > 1 && std::string_view("hHvVwWbByYOKuGQE").find(rest[1]) != std::string_view::npos)
         return std::string(rest.substr(0, 2));
       ++i;
       if (rest.size() > 2 && rest[2] == '{' && std::isalpha(static_cast<unsigned char>(rest[1])))  // \p{L}, \x{20}
         i += std::min(rest.find('}'), rest.size() - 1) - 1;
     } else if (in_class) {
       if (rest.starts_with("&&")) return "&& in a class";
-      if (rest[0] == '[' && !rest.starts_with("[:")) return "a class inside a class";
-      if (rest.starts_with("[:")) {
-        const std::size_t close = rest.find(":]");
-        if (close == std::string_view::npos) return "[: without :]";
-        i += close + 1;
-      } else if (rest[0] == ']') {
-        in_class = false;
-      }
+      if (rest[0] == '[') return "a class inside a class";
+      if (rest[0] == ']') in_class = false;
     } else if (rest[0] == '[') {
       in_class = true;
       if (rest.starts_with("[]") || rest.starts_with("[^]")) return "an empty class";

@@ -1,6 +1,7 @@
 #pragma once
 // Patterns of tokenizer.json that have no scanner of their own, through PCRE2. They are written for Oniguruma; a construct
-// that the two read differently is refused.
+// that the two read differently is refused, such as \w and \b, which take marks for word characters in one only. What stays:
+// \s has U+180E here, and classes know the characters of the Unicode version that PCRE2 was built with.
 #include <functional>
 #include <memory>
 #include <string>
