@@ -19,9 +19,10 @@ namespace cajal::cpu {
 using Bytes = std::vector<std::byte>;
 
 enum class Values : std::uint8_t {
-  ordinary,  // around 1
-  spread,    // exponents over the whole range, denormals and zeros of both signs among them
-  special,   // ordinary, with an infinity or a NaN now and then
+  ordinary,    // around 1
+  spread,      // exponents over the whole range, denormals and zeros of both signs among them
+  special,     // ordinary, with an infinity or a NaN now and then
+  cancelling,  // ordinary; the test makes sums of it vanish
 };
 
 inline Bytes random_tensor(DType dtype, std::int64_t elements, Values values, std::mt19937& random) {
