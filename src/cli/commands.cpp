@@ -1,0 +1,67 @@
+#include "cli/commands.h"
+
+#include <algorithm>
+#include <array>
+
+#include "cli/flags.h"
+
+namespace cajal::cli {
+namespace {
+
+constexpr auto kCommands = std::to_array<CommandInfo>({
+    {"generate", kGenerate,
+     "[MODEL] (--prompt TEXT | --prompt-file FILE | --token-ids IDS | --token-ids-file FILE) [flags]",
+     "Go on from a prompt.",
+     "Generates the text that follows a prompt and prints it as it comes. Decoding is greedy unless flags or the "
+     "model's "
+     "generation_config.json ask for sampling.",
+     run_generate},
+    {"chat", kChat, "[MODEL] [flags]", "Talk with a model.", "", nullptr},
+    {"score", kScore, "[MODEL] (--prompt TEXT | --prompt-file FILE | --token-ids IDS | --token-ids-file FILE) [flags]",
+     "Say how likely a text is.",
+     "Prints the perplexity of a text: exp of minus the mean log-probability of its tokens after the first.",
+     run_score},
+    {"embed", kEmbed, "[MODEL] [flags]", "Turn texts into vectors.", "", nullptr},
+    {"tokenize", kTokenize, "[MODEL] [--json | --jsonl] < text", "Turn text into token ids.",
+     "Reads text from standard input, byte for byte, and prints its token ids separated by spaces. Needs only the "
+     "tokenizer's files of a model.",
+     run_tokenize},
+    {"detokenize", kDetokenize, "[MODEL] [--skip-special-tokens] < ids", "Turn token ids into text.",
+     "Reads token ids from standard input, separated by spaces or commas or as a JSON list, and prints their text with "
+     "nothing added. Needs only the tokenizer's files of a model.",
+     run_detokenize},
+    {"render", kRender, "[MODEL | --template FILE] --input REQUEST.json", "Fill a chat template.", "", nullptr},
+    {"export", kExport, "MODEL -o DIR [flags]", "Prepare a model for a machine.", "", nullptr},
+    {"serve", kServe, "[MODEL] [flags]", "Answer over HTTP as OpenAI's API does.", "", nullptr},
+    {"bench", kBench, "[MODEL] [-p N,…] [-n N,…] [-b N,…] [-d N,…] [-r N] [--json]", "Measure speed.",
+     "Times prefill alone for each -p and decoding alone for each -n, each for every batch and depth, and compares "
+     "with "
+     "what the machine can do.",
+     run_bench},
+    {"inspect", kInspect, "MODEL [--graph KIND] [--plan] [--json]", "Show what a model is made of.",
+     "Prints a model's configuration, size and memory needs, and on request its graphs and plans, without running it.",
+     run_inspect},
+    {"doctor", kDoctor, "[--json]", "Show what cajal finds on this machine.",
+     "Prints the version, the processor and its instruction sets, memory, limits, and which device would be used and "
+     "why. "
+     "Worth adding to a bug report.",
+     run_doctor},
+    {"pull", kPull, "NAME [--revision R]", "Download a model.", "", nullptr},
+    {"cache", kCache, "", "Manage downloaded models.", "", nullptr},
+});
+
+}  // namespace
+
+std::span<const CommandInfo> commands() { return kCommands; }
+
+const CommandInfo* find_command(std::string_view name) {
+  const auto found =
+      std::find_if(kCommands.begin(), kCommands.end(), [&](const CommandInfo& c) { return c.name == name; });
+  return found == kCommands.end() ? nullptr : &*found;
+}
+
+const CommandInfo& command_of(std::uint32_t bit) {
+  return *std::find_if(kCommands.begin(), kCommands.end(), [&](const CommandInfo& c) { return c.bit == bit; });
+}
+
+}  // namespace cajal::cli

@@ -1,0 +1,89 @@
+// cajal doctor: what cajal finds on this machine.
+#include "engine/doctor.h"
+
+#include <iomanip>
+#include <sstream>
+
+#include "cli/commands.h"
+#include "cli/model_path.h"
+
+namespace cajal::cli {
+namespace {
+
+template <class T>
+Json or_null(const std::optional<T>& value) {
+  return value ? Json(*value) : Json();
+}
+
+Json as_json(const DoctorReport& r, const std::string& cache) {
+  return Json::Object{
+      {"version", r.version},
+      {"compiler", r.compiler},
+      {"build_type", r.build_type},
+      {"system", r.system},
+      {"cpu", Json::Object{{"model", r.cpu_model},
+                           {"cores_present", r.cores_present},
+                           {"cores_available", r.cores_available},
+                           {"isa_found", r.isa_found},
+                           {"isa_used", r.isa_used}}},
+      {"memory", Json::Object{{"total_bytes", r.memory_total_bytes},
+                              {"available_bytes", r.memory_available_bytes},
+                              {"transparent_huge_pages", r.transparent_huge_pages},
+                              {"huge_pages_total", r.huge_pages_total},
+                              {"huge_page_bytes", r.huge_page_bytes}}},
+      {"cgroup", Json::Object{{"cpus", or_null(r.cgroup_cpus)},
+                              {"memory_limit_bytes", or_null(r.cgroup_memory_limit_bytes)},
+                              {"memory_used_bytes", or_null(r.cgroup_memory_used_bytes)}}},
+      {"device", r.device},
+      {"device_reason", r.device_reason},
+      {"hub_cache", cache},
+  };
+}
+
+std::string gib(std::uint64_t bytes) {
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(1) << static_cast<double>(bytes) / (1u << 30) << " GiB";
+  return out.str();
+}
+
+std::string unknown_if_empty(const std::string& text) { return text.empty() ? "unknown" : text; }
+
+std::string limits(const DoctorReport& r) {
+  std::string text;
+  if (r.cgroup_cpus) text += detail::join("CPU time of ", *r.cgroup_cpus, " cores");
+  if (r.cgroup_memory_limit_bytes)
+    text += detail::join(text.empty() ? "" : ", ", "memory of ", gib(*r.cgroup_memory_limit_bytes), ", ",
+                         gib(r.cgroup_memory_used_bytes.value_or(0)), " used");
+  return text.empty() ? "none" : text;
+}
+
+std::string as_text(const DoctorReport& r, const std::string& cache) {
+  std::ostringstream out;
+  const auto line = [&](const char* name, const auto&... parts) {
+    out << std::left << std::setw(15) << name;
+    ((out << parts), ...);
+    out << '\n';
+  };
+  line("cajal", r.version, ", built by ", r.compiler, ", ", r.build_type);
+  line("system", unknown_if_empty(r.system));
+  line("processor", unknown_if_empty(r.cpu_model));
+  line("cores", r.cores_available, " available of ", r.cores_present);
+  line("instructions", unknown_if_empty(r.isa_found));
+  line("kernels for", r.isa_used, " and below");
+  line("memory", gib(r.memory_available_bytes), " available of ", gib(r.memory_total_bytes));
+  line("huge pages", "transparent: ", unknown_if_empty(r.transparent_huge_pages), "; reserved: ", r.huge_pages_total);
+  line("cgroup limits", limits(r));
+  line("device", r.device, ": ", r.device_reason);
+  line("hub cache", cache);
+  return out.str();
+}
+
+}  // namespace
+
+void run_doctor(CommandContext& context) {
+  const DoctorReport report = doctor();
+  const std::string cache = hub_cache_folder(context.environment);
+  context.out.write(context.options.json ? to_json(as_json(report, cache), 2) + "\n" : as_text(report, cache));
+}
+
+}  // namespace cajal::cli

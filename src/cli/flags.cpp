@@ -1,0 +1,364 @@
+#include "cli/flags.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <numeric>
+#include <utility>
+
+#include "base/file.h"
+#include "cli/commands.h"
+#include "cli/usage_error.h"
+#include "cli/values.h"
+
+namespace cajal::cli {
+namespace {
+
+constexpr std::uint32_t kPromptCommands = kGenerate | kScore;
+constexpr std::uint32_t kText = kTokenize | kDetokenize;
+constexpr std::uint32_t kParallel = kModelCommands;
+constexpr double kInf = std::numeric_limits<double>::max();
+constexpr std::int64_t kMaxInt64 = std::numeric_limits<std::int64_t>::max();
+
+void set_device(Options& o, const Given& g) {
+  if (g.text.starts_with("cuda"))
+    misuse(g.label, " ", g.text, " is not in this version of cajal yet: this build has no CUDA backend",
+           remedy("use --device cpu"));
+  o.common.device = one_of(g, {"cpu", "auto"}) == "auto" ? "cpu" : "cpu";
+}
+
+void set_dtype(Options& o, const Given& g) {
+  const std::string word = one_of(g, {"auto", "bfloat16", "float32", "float16", "half", "float"});
+  if (word == "float16" || word == "half")
+    misuse(g.label, " ", g.text, " is not there on the CPU", remedy("use --dtype bfloat16 or float32"));
+  o.common.dtype = word == "float" ? "float32" : word;
+}
+
+void set_quantization(Options&, const Given& g) {
+  if (g.text != "none") not_in_this_version(g, "leave it out: weights stay as the checkpoint has them");
+}
+
+void set_kv_cache_dtype(Options&, const Given& g) {
+  if (g.text != "auto") not_in_this_version(g, "leave it out: the cache has the model's dtype");
+}
+
+void set_parallel_size(Options&, const Given& g) {
+  if (integer(g, 1) != 1) not_in_this_version(g, "leave it out: one device runs the whole model");
+}
+
+void override_config(Options& o, const Given& g, const Json& keys) {
+  for (const auto& [key, value] : keys.as_object()) {
+    if (o.common.hf_overrides.find(key))
+      misuse(g.label, ": another flag replaces '", key, "' of config.json already",
+             remedy("give it once: rope_scaling stands in --rope-scaling or in --hf-overrides"));
+    o.common.hf_overrides.set(key, value);
+  }
+}
+
+void set_log_level(Options& o, const Given& g) {
+  const std::string word = one_of(g, {"debug", "info", "warning", "error"});
+  o.common.log_level = word == "debug"     ? LogLevel::debug
+                       : word == "info"    ? LogLevel::info
+                       : word == "warning" ? LogLevel::warning
+                                           : LogLevel::error;
+}
+
+void set_token_ids(Options& o, const Given& g) {
+  try {
+    o.prompt.token_ids = parse_token_ids(g.text, g.label);
+  } catch (const Error& e) {
+    misuse(e.message(), remedy(e.remedy()));
+  }
+}
+
+// A flag that means something to a server, in the commands that serve nobody.
+void note_no_effect(Options& o, const Given& g) {
+  o.notes.push_back(detail::join(g.label, " has no effect in this command: it answers without a chat template"));
+}
+
+constexpr auto kFlags = std::to_array<Flag>({
+    {"prompt", "", "TEXT", kPromptCommands | kEmbed, Group::prompt, "The text to go on from, used as it is.",
+     [](Options& o, const Given& g) { o.prompt.prompt = g.text; }, OneOf::prompt},
+    {"prompt-file", "", "FILE", kPromptCommands, Group::prompt, "A file with that text; - is standard input.",
+     [](Options& o, const Given& g) { o.prompt.prompt_file = g.text; }, OneOf::prompt},
+    {"token-ids", "", "IDS", kPromptCommands, Group::prompt, "Token ids instead of text: 1,2,3.", set_token_ids,
+     OneOf::prompt},
+    {"token-ids-file", "", "FILE", kPromptCommands, Group::prompt,
+     "A file with token ids as a JSON list, [1,2,3]; - is standard input.",
+     [](Options& o, const Given& g) { o.prompt.token_ids_file = g.text; }, OneOf::prompt},
+    {"chat", "", "", kGenerate, Group::prompt,
+     "Put the prompt into the model's chat template. Not in this version yet.",
+     [](Options&, const Given& g) {
+       if (boolean({g.text, g.label}))
+         not_in_this_version({"", g.label}, "give --prompt the text with its control tokens, such as <|im_start|>");
+     }},
+
+    {"max-new-tokens", "", "N", kGenerate, Group::sampling, "The most tokens to generate. Default: 256.",
+     [](Options& o, const Given& g) { o.generate.max_new_tokens = integer(g, 1); }},
+    {"temperature", "", "T", kGenerate, Group::sampling, "Divides the logits; 0 takes the likeliest token.",
+     [](Options& o, const Given& g) { o.generate.temperature = decimal(g, {.min = 0}); }},
+    {"top-k", "", "K", kGenerate, Group::sampling, "Draw from the K likeliest tokens; 0 and -1 are all.",
+     [](Options& o, const Given& g) { o.generate.top_k = small_integer(g, -1); }},
+    {"top-p", "", "P", kGenerate, Group::sampling, "Draw from the likeliest tokens that make up probability P.",
+     [](Options& o, const Given& g) { o.generate.top_p = decimal(g, {.min = 0, .max = 1, .above_min = true}); }},
+    {"min-p", "", "P", kGenerate, Group::sampling, "Draw from tokens at least P times as likely as the likeliest.",
+     [](Options& o, const Given& g) { o.generate.min_p = decimal(g, {.min = 0, .max = 1}); }},
+    {"repetition-penalty", "", "R", kGenerate, Group::sampling,
+     "Above 1 makes tokens of the prompt and of the answer less likely.",
+     [](Options& o, const Given& g) {
+       o.generate.repetition_penalty = decimal(g, {.min = 0, .max = kInf, .above_min = true});
+     }},
+    {"presence-penalty", "", "R", kGenerate, Group::sampling, "Taken from the logit of each token of the answer.",
+     [](Options& o, const Given& g) { o.generate.presence_penalty = decimal(g, {.min = -2, .max = 2}); }},
+    {"frequency-penalty", "", "R", kGenerate, Group::sampling, "The same, times how often the token stands there.",
+     [](Options& o, const Given& g) { o.generate.frequency_penalty = decimal(g, {.min = -2, .max = 2}); }},
+    {"seed", "", "S", kGenerate, Group::sampling, "Makes drawing repeatable. Default: drawn, and printed.",
+     [](Options& o, const Given& g) { o.generate.seed = static_cast<std::uint64_t>(integer(g, 0)); }},
+    {"stop", "", "STR", kGenerate, Group::sampling, "End before this text; may be given several times.",
+     [](Options& o, const Given& g) {
+       if (g.text.empty()) misuse(g.label, " is empty, expected the text to stop at");
+       o.generate.stop.push_back(g.text);
+     },
+     OneOf::none, true},
+    {"ignore-eos", "", "", kGenerate, Group::sampling, "Go on after the tokens that end a text.",
+     [](Options& o, const Given& g) { o.generate.ignore_eos = boolean(g); }},
+    {"num-return-sequences", "", "N", kGenerate, Group::sampling, "Answers to generate. Default: 1.",
+     [](Options& o, const Given& g) { o.generate.num_return_sequences = small_integer(g, 1); }},
+    {"assistant-model", "", "MODEL", kGenerate, Group::sampling,
+     "A small model that guesses ahead. Not in this version yet.",
+     [](Options&, const Given& g) { not_in_this_version(g, "leave it out: the answer is the same without it"); }},
+
+    {"logprobs", "", "K", kGenerate, Group::output, "With --json: log-probabilities of each token and the K likeliest.",
+     [](Options& o, const Given& g) { o.generate.logprobs = small_integer(g, 0); }},
+    {"top-logprobs", "", "K", kScore, Group::output, "With --json: the K likeliest tokens at each position too.",
+     [](Options& o, const Given& g) { o.score.top_logprobs = small_integer(g, 0); }},
+    {"dump-logits", "", "FILE", kScore, Group::output,
+     "Write all logits to a .safetensors file, float32 [T, vocab_size].",
+     [](Options& o, const Given& g) { o.score.dump_logits = g.text; }},
+    {"against", "", "MODEL", kScore, Group::output, "Compare with what another model says of the same tokens.",
+     [](Options& o, const Given& g) { o.score.against = g.text; }},
+    {"graph", "", "KIND", kInspect, Group::output, "Print the graph of one kind of step: decode or prefill.",
+     [](Options& o, const Given& g) { o.inspect.graph = g.text; }},
+    {"plan", "", "", kInspect, Group::output, "Print where values live in memory and which kernels run.",
+     [](Options& o, const Given& g) { o.inspect.plan = boolean(g); }},
+    {"skip-special-tokens", "", "", kDetokenize, Group::output, "Leave control tokens such as <|im_end|> out.",
+     [](Options& o, const Given& g) { o.skip_special_tokens = boolean(g); }},
+    {"json", "", "", kGenerate | kScore | kEmbed | kTokenize | kBench | kInspect | kDoctor, Group::output,
+     "Print one JSON object.", [](Options& o, const Given& g) { o.json = boolean(g); }, OneOf::output_form},
+    {"jsonl", "", "", kTokenize, Group::output, "Read one JSON string a line and answer each with one object.",
+     [](Options& o, const Given& g) { o.jsonl = boolean(g); }, OneOf::output_form},
+
+    {"n-prompt", "-p", "N,…", kBench, Group::bench, "Prompt lengths to time the prefill of; 0 is none.",
+     [](Options& o, const Given& g) { o.bench.n_prompt = integer_list(g, 0); }},
+    {"n-gen", "-n", "N,…", kBench, Group::bench, "Numbers of tokens to time the decoding of; 0 is none.",
+     [](Options& o, const Given& g) { o.bench.n_gen = integer_list(g, 0); }},
+    {"n-batch", "-b", "N,…", kBench, Group::bench, "Sequences at a time.",
+     [](Options& o, const Given& g) { o.bench.n_batch = integer_list(g, 1); }},
+    {"depth", "-d", "N,…", kBench, Group::bench, "Tokens that are in the cache already.",
+     [](Options& o, const Given& g) { o.bench.depth = integer_list(g, 0); }},
+    {"repeats", "-r", "N", kBench, Group::bench, "Times to measure each.",
+     [](Options& o, const Given& g) { o.bench.repeats = small_integer(g, 1); }},
+    {"profile", "", "", kBench, Group::bench, "Print which operations take the time.",
+     [](Options& o, const Given& g) { o.bench.profile = boolean(g); }},
+
+    {"model", "", "MODEL", kModelCommands | kText | kRender, Group::engine, "The same as MODEL without the flag.",
+     [](Options& o, const Given& g) {
+       if (!o.common.model.empty() && o.common.model != g.text)
+         misuse("two models are given, ", o.common.model, " and ", g.text, remedy("give one"));
+       o.common.model = g.text;
+     }},
+    {"device", "", "DEVICE", kModelCommands, Group::engine, "cpu. CUDA is not in this version yet.", set_device},
+    {"dtype", "", "DTYPE", kModelCommands, Group::engine, "auto (as the checkpoint says), bfloat16 or float32.",
+     set_dtype},
+    {"quantization", "", "KIND", kModelCommands, Group::engine, "none. Others are not in this version yet.",
+     set_quantization},
+    {"kv-cache-dtype", "", "DTYPE", kModelCommands, Group::engine, "auto. Others are not in this version yet.",
+     set_kv_cache_dtype},
+    {"tensor-parallel-size", "-tp", "N", kParallel, Group::engine, "1. More is not in this version yet.",
+     set_parallel_size},
+    {"expert-parallel-size", "-ep", "N", kParallel, Group::engine, "1. More is not in this version yet.",
+     set_parallel_size},
+    {"threads", "", "N", kModelCommands, Group::engine, "Threads that compute. Default: the cores that cajal may use.",
+     [](Options& o, const Given& g) { o.common.threads = small_integer(g, 1, 4096); }},
+    {"max-model-len", "", "N", kModelCommands, Group::engine,
+     "The most tokens of prompt and answer together. Default: what the model allows and memory holds.",
+     [](Options& o, const Given& g) { o.common.max_model_len = integer(g, 1); }},
+    {"load-format", "", "FORMAT", kModelCommands, Group::engine,
+     "auto, or dummy: seeded random weights, no files needed.",
+     [](Options& o,
+        const Given&
+            g) { o.common.load_format = one_of(g, {"auto", "safetensors", "dummy"}) == "dummy" ? "dummy" : "auto"; }},
+    {"rope-scaling", "", "JSON", kModelCommands, Group::engine, "Replaces rope_scaling of config.json.",
+     [](Options& o, const Given& g) {
+       override_config(o, g, Json(Json::Object{{"rope_scaling", json_object(g)}}));
+     }},
+    {"hf-overrides", "", "JSON", kModelCommands, Group::engine, "Replaces keys of config.json.",
+     [](Options& o, const Given& g) { override_config(o, g, json_object(g)); }},
+    {"download", "", "", kModelCommands | kText, Group::engine, "Fetch what the cache lacks. Not in this version yet.",
+     [](Options&, const Given& g) {
+       if (boolean(g))
+         not_in_this_version({"", g.label}, "download the model with Hugging Face's tools and name its folder");
+     }},
+    {"enable-reasoning", "", "", kServe | kChat, Group::engine, "A server's flag; has no effect elsewhere.",
+     note_no_effect},
+    {"reasoning-parser", "", "NAME", kServe | kChat, Group::engine, "A server's flag; has no effect elsewhere.",
+     note_no_effect},
+    {"enable-auto-tool-choice", "", "", kServe | kChat, Group::engine, "A server's flag; has no effect elsewhere.",
+     note_no_effect},
+    {"tool-call-parser", "", "NAME", kServe | kChat, Group::engine, "A server's flag; has no effect elsewhere.",
+     note_no_effect},
+
+    {"config", "", "FILE", kEveryCommand, Group::general,
+     "Flags from a file: a JSON object, or lines `key: value` (as in simple YAML) or `key = value` (as in TOML).",
+     nullptr},
+    {"log-level", "", "LEVEL", kEveryCommand, Group::general, "debug, info, warning or error. Default: info.",
+     set_log_level},
+    {"log-format", "", "FORMAT", kEveryCommand, Group::general, "text or json: how remarks on standard error look.",
+     [](Options& o, const Given& g) {
+       o.common.log_json = one_of(g, {"text", "json"}) == "json";
+     }},
+    {"help", "-h", "", kEveryCommand, Group::general, "Print this.", nullptr},
+
+    // Flags of commands that later versions have, so that we can say whose they are.
+    {"system", "", "TEXT", kChat, Group::prompt, "", nullptr},
+    {"enable-thinking", "", "", kChat, Group::prompt, "", nullptr},
+    {"no-enable-thinking", "", "", kChat, Group::prompt, "", nullptr},
+    {"input", "", "FILE", kEmbed | kRender, Group::prompt, "", nullptr},
+    {"dimensions", "", "D", kEmbed, Group::output, "", nullptr},
+    {"template", "", "FILE", kRender, Group::prompt, "", nullptr},
+    {"output", "-o", "DIR", kExport, Group::output, "", nullptr},
+    {"batch-size", "", "B", kExport, Group::engine, "", nullptr},
+    {"sequence-length", "", "S", kExport, Group::engine, "", nullptr},
+    {"max-context-length", "", "C", kExport, Group::engine, "", nullptr},
+    {"prefill-chunk-size", "", "P", kExport, Group::engine, "", nullptr},
+    {"speculation-length", "", "K", kExport, Group::engine, "", nullptr},
+    {"capacity-factor", "", "F", kExport, Group::engine, "", nullptr},
+    {"target", "", "TARGET", kExport, Group::engine, "", nullptr},
+    {"host", "", "HOST", kServe, Group::engine, "", nullptr},
+    {"port", "", "PORT", kServe, Group::engine, "", nullptr},
+    {"api-key", "", "KEY", kServe, Group::engine, "", nullptr, OneOf::none, true},
+    {"max-num-seqs", "", "N", kServe, Group::engine, "", nullptr},
+    {"print-config", "", "", kServe, Group::output, "", nullptr},
+    {"revision", "", "R", kPull, Group::engine, "", nullptr},
+});
+
+// What other programs call these flags.
+constexpr std::pair<std::string_view, std::string_view> kForeignNames[] = {
+    {"max-tokens", "max-new-tokens"},
+    {"max-length", "max-new-tokens"},
+    {"n-predict", "max-new-tokens"},
+    {"temp", "temperature"},
+    {"top-n-sigma", "min-p"},
+    {"tp", "tensor-parallel-size"},
+    {"tp-size", "tensor-parallel-size"},
+    {"ep", "expert-parallel-size"},
+    {"ep-size", "expert-parallel-size"},
+    {"ctx-size", "max-model-len"},
+    {"context-length", "max-model-len"},
+    {"max-seq-len", "max-model-len"},
+    {"model-path", "model"},
+    {"model-id", "model"},
+    {"n", "num-return-sequences"},
+    {"best-of", "num-return-sequences"},
+    {"repeat-penalty", "repetition-penalty"},
+    {"file", "prompt-file"},
+    {"num-threads", "threads"},
+    {"t", "threads"},
+    {"repetitions", "repeats"},
+    {"stop-strings", "stop"},
+    {"verbose", "log-level"},
+};
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i + 1);
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t replace = diagonal + (a[i] != b[j]);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({replace, row[j] + 1, row[j + 1] + 1});
+    }
+  }
+  return row.back();
+}
+
+std::string commands_with(const Flag& flag) {
+  std::string list;
+  for (const CommandInfo& command : commands())
+    if (flag.commands & command.bit) list += (list.empty() ? "cajal " : ", cajal ") + std::string(command.name);
+  return list;
+}
+
+std::string suggestion(std::string_view name, std::uint32_t command) {
+  for (const auto& [foreign, ours] : kForeignNames)
+    if (foreign == name && find_flag(ours, command)) return std::string(ours);
+  std::vector<std::string_view> names;
+  for (const Flag& flag : flags())
+    if (flag.accepted_by(command)) names.push_back(flag.name);
+  return std::string(nearest(name, names));
+}
+
+}  // namespace
+
+std::span<const Flag> flags() { return kFlags; }
+
+// What loads and runs a model is common: every command takes it, so that one set of flags fits all.
+bool Flag::accepted_by(std::uint32_t command) const {
+  const bool common = group == Group::engine && set != nullptr;
+  return common || (commands & command) != 0;
+}
+
+std::string normalized_name(std::string_view name) {
+  name.remove_prefix(std::min(name.find_first_not_of('-'), name.size()));
+  std::string result(name);
+  std::replace(result.begin(), result.end(), '_', '-');
+  return result;
+}
+
+const Flag* find_flag(std::string_view normalized, std::uint32_t command) {
+  const auto found = std::find_if(kFlags.begin(), kFlags.end(), [&](const Flag& flag) {
+    return flag.name == normalized && flag.accepted_by(command);
+  });
+  return found == kFlags.end() ? nullptr : &*found;
+}
+
+const Flag* find_short_flag(std::string_view name, std::uint32_t command) {
+  const auto found = std::find_if(kFlags.begin(), kFlags.end(), [&](const Flag& flag) {
+    return !flag.short_name.empty() && flag.short_name == name && flag.accepted_by(command);
+  });
+  return found == kFlags.end() ? nullptr : &*found;
+}
+
+std::string environment_name(const Flag& flag) {
+  std::string name = "CAJAL_" + std::string(flag.name);
+  for (char& c : name) c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return name;
+}
+
+std::string_view nearest(std::string_view name, std::span<const std::string_view> names) {
+  std::string_view best;
+  std::size_t best_distance = std::max<std::size_t>(2, name.size() / 3) + 1;
+  for (const std::string_view candidate : names) {
+    // The beginning of a name is as near as one slip.
+    const bool begins = name.size() >= 3 && candidate.starts_with(name);
+    const std::size_t distance = begins ? 1 : edit_distance(name, candidate);
+    if (distance < best_distance && distance < candidate.size()) best = candidate, best_distance = distance;
+  }
+  return best;
+}
+
+void refuse_unknown_flag(std::string_view spelled, std::uint32_t command) {
+  const bool is_short = spelled.starts_with('-') && !spelled.starts_with("--");
+  const std::string name = normalized_name(spelled);
+  const std::string own = detail::join("cajal ", command_of(command).name);
+  for (const Flag& flag : kFlags)
+    if (is_short ? flag.short_name == spelled : flag.name == name)
+      misuse(spelled, " is a flag of ", commands_with(flag), ", not of ", own,
+             remedy("leave it out, or see '", own, " --help'"));
+  const std::string near = suggestion(name, command);
+  misuse(spelled, " is no flag of ", own,
+         near.empty() ? remedy("see '", own, " --help'") : remedy("did you mean --", near, "?"));
+}
+
+}  // namespace cajal::cli

@@ -1,0 +1,81 @@
+#pragma once
+// What the user asked for. Every flag is declared once, in flags.cpp; this is what the flags mean once they are read.
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "base/log.h"
+
+namespace cajal::cli {
+
+struct CommonOptions {
+  std::string model;  // a folder or a hub name; empty: the demo model
+  std::string device = "cpu";
+  std::string dtype = "auto";        // auto, bfloat16 or float32
+  std::string load_format = "auto";  // auto or dummy
+  std::optional<int> threads;
+  std::optional<std::int64_t> max_model_len;
+  Json hf_overrides;  // keys that replace those of config.json; null: none
+  LogLevel log_level = LogLevel::info;
+  bool log_json = false;
+};
+
+// At most one of them is set.
+struct PromptOptions {
+  std::optional<std::string> prompt, prompt_file, token_ids_file;
+  std::optional<std::vector<std::int32_t>> token_ids;
+};
+
+// What is not given comes from the model's generation_config.json, and then from the engine's defaults.
+struct GenerateOptions {
+  std::optional<std::int64_t> max_new_tokens;
+  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<int> top_k;  // 0 and -1: off
+  std::optional<std::uint64_t> seed;
+  std::vector<std::string> stop;
+  bool ignore_eos = false;
+  std::optional<int> logprobs;
+  int num_return_sequences = 1;
+};
+
+struct ScoreOptions {
+  std::optional<int> top_logprobs;
+  std::string dump_logits, against;  // empty: not asked for
+};
+
+struct BenchOptions {
+  std::optional<std::vector<int>> n_prompt, n_gen, n_batch, depth;
+  std::optional<int> repeats;
+  bool profile = false;
+};
+
+struct InspectOptions {
+  std::string graph;  // empty: not asked for
+  bool plan = false;
+};
+
+struct Options {
+  CommonOptions common;
+  PromptOptions prompt;
+  GenerateOptions generate;
+  ScoreOptions score;
+  BenchOptions bench;
+  InspectOptions inspect;
+  bool json = false, jsonl = false, skip_special_tokens = false;
+
+  bool help = false;
+  std::vector<std::string> notes;  // what the user should know about flags that do less than they say
+};
+
+using Environment = std::map<std::string, std::string>;
+
+// Reads the arguments that follow a subcommand's name, then the environment, then the file of --config: the first that
+// gives a flag wins. Throws UsageError. After --help nothing else is looked at.
+Options read_options(std::string_view command, std::span<const std::string> arguments, const Environment& environment);
+
+}  // namespace cajal::cli

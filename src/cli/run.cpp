@@ -1,0 +1,110 @@
+#include "cli/run.h"
+
+#include <new>
+#include <ostream>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/flags.h"
+#include "cli/help.h"
+#include "cli/usage_error.h"
+
+namespace cajal::cli {
+namespace {
+
+[[noreturn]] void not_yet(const CommandInfo& command) {
+  misuse("cajal ", command.name, " is not in this version of cajal yet", remedy("see 'cajal --help' for what is"));
+}
+
+const CommandInfo& command_named(const std::string& name) {
+  if (const CommandInfo* command = find_command(name)) return *command;
+  std::vector<std::string_view> names;
+  for (const CommandInfo& command : commands()) names.push_back(command.name);
+  const std::string_view near = nearest(name, names);
+  misuse("'", name, "' is no command of cajal",
+         near.empty() ? remedy("see 'cajal --help'") : remedy("did you mean 'cajal ", near, "'?"));
+}
+
+void help(std::span<const std::string> topics, Output& out) {
+  if (topics.empty()) return out.write(overview());
+  if (topics.size() > 1) misuse("help takes one command, not ", topics.size(), remedy("see 'cajal --help'"));
+  const CommandInfo& command = command_named(topics[0]);
+  if (!command.run) not_yet(command);
+  out.write(help_of(command));
+}
+
+void run_command(const CommandInfo& command, std::span<const std::string> arguments, CommandContext context) {
+  set_log_level(context.options.common.log_level);
+  set_log_json(context.options.common.log_json);
+  for (const std::string& note : context.options.notes) log_warning(note);
+  if (command.bit == kBench && !arguments.empty() && arguments[0] == "serve")
+    misuse("cajal bench serve is not in this version of cajal yet", remedy("see 'cajal bench --help' for what is"));
+  command.run(context);
+}
+
+void dispatch(std::span<const std::string> arguments, const Environment& environment, std::istream& in, Output& out) {
+  if (arguments.empty()) misuse("no command is given", remedy("see 'cajal --help'"));
+  const std::string& first = arguments[0];
+  const std::span<const std::string> rest = arguments.subspan(1);
+  if (first == "--version" || first == "-V" || first == "version") return out.write(version_line());
+  if (first == "--help" || first == "-h" || first == "help")
+    return help(first == "help" ? rest : rest.subspan(rest.size()), out);
+  if (first.starts_with('-'))
+    misuse(first, ": a command goes first, as in 'cajal generate ", first, "'", remedy("see 'cajal --help'"));
+  const CommandInfo& command = command_named(first);
+  if (!command.run) not_yet(command);
+  const Options options = read_options(command.name, rest, environment);
+  if (options.help) return out.write(help_of(command));
+  run_command(command, rest, {options, environment, in, out});
+}
+
+// What to do, for errors that do not say it themselves.
+const char* general_remedy(const Error& e) {
+  if (dynamic_cast<const UsageError*>(&e)) return "see 'cajal COMMAND --help'";
+  switch (e.code()) {
+    case ErrorCode::invalid_argument: return "correct it and try again";
+    case ErrorCode::not_found: return "check the path and what the folder holds";
+    case ErrorCode::unsupported: return "this version of cajal cannot do it; use another model or leave it out";
+    case ErrorCode::out_of_memory: return "lower --max-model-len, or free some memory";
+    case ErrorCode::data_loss: return "check the data; copy or download it again if it is damaged";
+    case ErrorCode::unavailable: return "check permissions and free space, then try again";
+  }
+  return "";
+}
+
+// One line, whatever a message quotes from files and flags.
+std::string one_line(std::string text) {
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  return text;
+}
+
+int report(std::ostream& err, const Error& e) {
+  const std::string remedy = e.remedy().empty() ? general_remedy(e) : e.remedy();
+  err << "cajal: error: " << one_line(e.message()) << " — " << one_line(remedy) << '\n' << std::flush;
+  return dynamic_cast<const UsageError*>(&e) ? kMisused : kFailed;
+}
+
+}  // namespace
+
+int run(std::span<const std::string> arguments, const Environment& environment, std::istream& in, std::ostream& out,
+        std::ostream& err) {
+  Output output(out);
+  try {
+    dispatch(arguments, environment, in, output);
+    return kDone;
+  } catch (const ClosedPipe&) {
+    return kDone;
+  } catch (const Interrupted&) {
+    return kInterruptedByUser;
+  } catch (const Error& e) {
+    return report(err, e);
+  } catch (const std::bad_alloc&) {
+    return report(err, Error(ErrorCode::out_of_memory, "there is not enough memory"));
+  } catch (const std::exception& e) {
+    return report(err, Error(ErrorCode::unavailable, e.what()));
+  }
+}
+
+}  // namespace cajal::cli

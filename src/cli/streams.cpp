@@ -1,0 +1,99 @@
+#include "cli/streams.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace cajal::cli {
+namespace {
+
+std::atomic<bool> g_interrupted{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
+
+void on_interrupt(int) { g_interrupted = true; }
+
+}  // namespace
+
+void Output::write(std::string_view text) {
+  errno = 0;
+  to_.write(text.data(), static_cast<std::streamsize>(text.size()));
+  to_.flush();
+  if (to_) return;
+  const int code = errno;
+  if (code == EPIPE) throw ClosedPipe{};
+  throw_if_interrupted();
+  fail(ErrorCode::unavailable, "standard output: cannot write: ", code == 0 ? "the stream failed" : std::strerror(code),
+       remedy("free some space or write to another place"));
+}
+
+void install_signal_handlers() {
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;
+  action.sa_flags = SA_RESETHAND;
+  sigaction(SIGINT, &action, nullptr);
+  action.sa_handler = SIG_IGN;
+  action.sa_flags = 0;
+  sigaction(SIGPIPE, &action, nullptr);
+}
+
+bool interrupted() { return g_interrupted; }
+void throw_if_interrupted() {
+  if (interrupted()) throw Interrupted{};
+}
+
+std::string read_all(std::istream& in) {
+  std::string text;
+  std::array<char, 1 << 16> piece;
+  while (in.read(piece.data(), piece.size()), in.gcount() > 0)
+    text.append(piece.data(), static_cast<std::size_t>(in.gcount()));
+  throw_if_interrupted();
+  if (in.bad()) fail(ErrorCode::unavailable, "standard input: cannot read", remedy("check what it is connected to"));
+  return text;
+}
+
+FdBuffer::FdBuffer(int fd) : fd_(fd) {}
+
+FdBuffer::int_type FdBuffer::underflow() {
+  for (;;) {
+    const ssize_t got = ::read(fd_, in_.data(), in_.size());
+    if (got < 0 && errno == EINTR && !interrupted()) continue;
+    if (got < 0 && errno != EINTR) throw std::ios_base::failure("read");  // std::istream turns it into badbit
+    if (got <= 0) return traits_type::eof();
+    setg(in_.data(), in_.data(), in_.data() + got);
+    return traits_type::to_int_type(in_[0]);
+  }
+}
+
+bool FdBuffer::write_out(const char* text, std::size_t count) const {
+  while (count > 0) {
+    const ssize_t put = ::write(fd_, text, count);
+    if (put < 0 && errno == EINTR && !interrupted()) continue;
+    if (put < 0) return false;
+    text += put;
+    count -= static_cast<std::size_t>(put);
+  }
+  return true;
+}
+
+FdBuffer::int_type FdBuffer::overflow(int_type c) {
+  if (!traits_type::eq_int_type(c, traits_type::eof())) out_.push_back(traits_type::to_char_type(c));
+  return out_.size() < in_.size() || sync() == 0 ? traits_type::not_eof(c) : traits_type::eof();
+}
+
+std::streamsize FdBuffer::xsputn(const char* text, std::streamsize count) {
+  out_.append(text, static_cast<std::size_t>(count));
+  return out_.size() < in_.size() || sync() == 0 ? count : 0;
+}
+
+int FdBuffer::sync() {
+  const bool done = write_out(out_.data(), out_.size());
+  out_.clear();
+  return done ? 0 : -1;
+}
+
+}  // namespace cajal::cli

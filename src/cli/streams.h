@@ -1,0 +1,49 @@
+#pragma once
+// Standard input and output of the program, and what interrupts it.
+#include <array>
+#include <iostream>
+#include <streambuf>
+#include <string>
+#include <string_view>
+
+namespace cajal::cli {
+
+// Results. A write that fails is an Error, or ClosedPipe when whoever reads has gone.
+class Output {
+ public:
+  explicit Output(std::ostream& to) : to_(to) {}
+  void write(std::string_view text);  // and hands it on at once
+ private:
+  std::ostream& to_;
+};
+
+struct ClosedPipe {};   // thrown: nobody reads our results any more, which is no fault of ours
+struct Interrupted {};  // thrown: the user pressed Ctrl-C
+
+// From here on Ctrl-C sets a flag (a second one ends the program at once), and a closed pipe is an error of write().
+void install_signal_handlers();
+bool interrupted();
+void throw_if_interrupted();
+
+// All of `in`, as it is.
+std::string read_all(std::istream& in);
+
+// A stream buffer on a file descriptor. Unlike those of the standard library it lets Ctrl-C end a read, and keeps errno.
+class FdBuffer : public std::streambuf {
+ public:
+  explicit FdBuffer(int fd);
+
+ protected:
+  int_type underflow() override;
+  int_type overflow(int_type c) override;
+  std::streamsize xsputn(const char* text, std::streamsize count) override;
+  int sync() override;
+
+ private:
+  bool write_out(const char* text, std::size_t count) const;
+  int fd_;
+  std::array<char, 1 << 16> in_{};
+  std::string out_;
+};
+
+}  // namespace cajal::cli
