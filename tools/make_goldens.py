@@ -401,21 +401,6 @@ case("d_eos_config", "greedy stops at the second id of the config's eos list, wh
 case("d_eos_generation_config", "generation_config.json's eos list wins over config.json's eos_token_id",
      eos="generation_config")
 
-# made earlier by the same means (Transformers 5.17, per-expert loop for MoE) and kept as they are
-KEPT = {
-    "d_attention_bias": ("attention_bias true: biases on q, k, v and o", "float32", 33),
-    "d_base": ("plain dense", "float32", 33),
-    "d_bf16": ("dense in bf16, 4 layers", "bfloat16", 33),
-    "d_gqa_6_2": ("6 heads over 2 kv heads", "float32", 33),
-    "d_rope_yarn": ("YaRN, prompt longer than the original length", "float32", 90),
-    "d_sliding": ("window 8 from layer max_window_layers = 2 on", "float32", 40),
-    "d_tied_no_head": ("tied, lm_head absent", "float32", 33),
-    "m_base": ("plain MoE, 8 experts, top 2", "float32", 33),
-    "m_bf16": ("MoE in bf16, 16 experts, top 4", "bfloat16", 33),
-    "m_mixed_layers": ("decoder_sparse_step 2 and mlp_only_layers [1]", "float32", 33),
-    "m_sharded": ("MoE in three shards with an index", "float32", 33),
-}
-
 # configs to try and only report: what Transformers does with them
 PROBES = [
     ("partial rotary with linear", DENSE, {"rope_scaling": {"rope_type": "linear", "factor": 2.0,
@@ -946,9 +931,6 @@ def main():
     rope_table(extra)
     processor_table(extra)
     router_table(extra)
-    entries += [{"name": n, "shows": shows, "model_type": "qwen3_moe" if n[0] == "m" else "qwen3", "dtype": dtype,
-                 "tolerance": "fp32" if dtype == "float32" else "bf16", "prompt": T, "new_tokens": NEW_TOKENS,
-                 "kept": True} for n, (shows, dtype, T) in KEPT.items()]
     with open(os.path.join(args.output, "manifest.json"), "w") as f:
         json.dump({"versions": versions, "note": "made by tools/make_goldens.py; see there what a case's files hold",
                    "cases": entries, "refused": failed, "probes": probes}, f, indent=1)

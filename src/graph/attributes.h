@@ -18,7 +18,7 @@ CAJAL_ATTRIBUTES(Linear, f("sum_parts", op.sum_parts))
 CAJAL_ATTRIBUTES(RmsNorm, f("epsilon", op.epsilon))
 CAJAL_ATTRIBUTES(RotaryTable, f("dtype", op.dtype); f("inv_freq", op.inv_freq); f("attention_scaling", op.attention_scaling);
                  f("original_length", op.original_length); f("long_inv_freq", op.long_inv_freq);
-                 f("dynamic_base", op.dynamic_base); f("dynamic_factor", op.dynamic_factor))
+                 f("dynamic_base", op.dynamic_base); f("dynamic_factor", op.dynamic_factor); f("dynamic_offset", op.dynamic_offset))
 CAJAL_ATTRIBUTES(Rope)
 CAJAL_ATTRIBUTES(SiluMul)
 CAJAL_ATTRIBUTES(Add)

@@ -63,14 +63,15 @@ struct RmsNorm { float epsilon; };
 // positions[T] (, rope_lengths[T]) -> dt[T,2,D/2]: cosines, then sines, of angle f32(inv_freq) * f32(position), each times
 // `attention_scaling`, rounded to dt. With original_length > 0 the frequencies depend on the length of the row's request:
 // beyond original_length they are `long_inv_freq` (longrope) or, if that is empty, those of the dynamic-NTK base
-//   dynamic_base * (dynamic_factor * length / original_length - (dynamic_factor - 1)) ^ (D / (D - 2)).
+//   dynamic_base * (dynamic_factor * length / original_length - dynamic_offset) ^ (D / (D - 2)), dynamic_offset = dynamic_factor - 1,
+// every operation in f32 but the power, as PyTorch does it with a length that is a tensor.
 struct RotaryTable {
   DType dtype = DType::f32;     // dt
   std::vector<float> inv_freq;  // [D/2]
   float attention_scaling = 1;
   std::int64_t original_length = 0;
   std::vector<float> long_inv_freq;
-  float dynamic_base = 0, dynamic_factor = 0;
+  float dynamic_base = 0, dynamic_factor = 0, dynamic_offset = 0;
 };
 
 // x[T,heads,D], table[T,2,D/2] -> like x. Halves rotated ("NeoX"): x1 cos - x2 sin, x2 cos + x1 sin; each product and the

@@ -290,6 +290,7 @@ std::int64_t default_max_model_len(const Qwen3Config& c) {
     case RopeKind::yarn: length = static_cast<double>(c.rope.original_max_position_embeddings) * c.rope.factor; break;
     case RopeKind::standard:
     case RopeKind::llama3:
+    case RopeKind::proportional:
     case RopeKind::longrope: break;
   }
   return static_cast<std::int64_t>(std::clamp(length, 1.0, static_cast<double>(kPositions.max)));

@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "models/config_reader.h"
-#include "models/pytorch_pow.h"
+#include "tensor/pytorch_pow.h"
 
 namespace cajal {
 namespace {
@@ -26,10 +26,10 @@ RopeKind kind_of(const ConfigReader& r) {
     named = r.object().find(key);
     if (!named) continue;
     for (const RopeKind kind : {RopeKind::standard, RopeKind::linear, RopeKind::dynamic, RopeKind::yarn,
-                                RopeKind::llama3, RopeKind::longrope})
+                                RopeKind::llama3, RopeKind::longrope, RopeKind::proportional})
       if (named->is_string() && named->as_string() == to_string(kind)) return kind;
     r.fail_unsupported(
-        key, "and only \"default\", \"linear\", \"dynamic\", \"yarn\", \"llama3\" and \"longrope\" are supported",
+        key, "and only \"default\", \"linear\", \"dynamic\", \"yarn\", \"llama3\", \"longrope\" and \"proportional\" are supported",
         "use a checkpoint with one of these kinds of RoPE");
   }
   return RopeKind::standard;
@@ -50,6 +50,7 @@ bool is_known(RopeKind kind, std::string_view key) {
   switch (kind) {
     case RopeKind::standard: return false;
     case RopeKind::linear:
+    case RopeKind::proportional:
     case RopeKind::dynamic: return key == "factor";
     case RopeKind::yarn: return in(kYarn);
     case RopeKind::llama3: return in(kLlama3);
@@ -83,7 +84,7 @@ void check_partial(const ConfigReader& config, const ConfigReader* dict, RopeKin
       if (factor != 1)
         log_warning(r->where(), ": 'partial_rotary_factor' is ", factor,
                     " and is not used: Hugging Face's Qwen3 rotates all of a head");
-    } else if (std::trunc(head_dim * factor) != head_dim) {
+    } else if (kind != RopeKind::proportional && std::trunc(head_dim * factor) != head_dim) {
       r->fail_unsupported("partial_rotary_factor", "and Qwen3 rotates all of a head: Hugging Face fails here too",
                           "remove the key, or set it to 1.0");
     }
@@ -191,6 +192,7 @@ const char* to_string(RopeKind kind) {
   switch (kind) {
     case RopeKind::standard: return "default";
     case RopeKind::linear: return "linear";
+    case RopeKind::proportional: return "proportional";
     case RopeKind::dynamic: return "dynamic";
     case RopeKind::yarn: return "yarn";
     case RopeKind::llama3: return "llama3";
@@ -222,6 +224,10 @@ RopeConfig read_rope_config(const Json& json, std::string_view file, int head_di
   switch (c.kind) {
     case RopeKind::standard: break;
     case RopeKind::linear: r.required("factor", c.factor, kFactor); break;
+    case RopeKind::proportional:
+      r.optional("factor", c.factor, kFactor);
+      r.optional("partial_rotary_factor", c.partial_rotary_factor, {0, 1});
+      break;
     case RopeKind::dynamic:
       r.required("factor", c.factor, kFactor);
       if (head_dim <= 2) r.fail_unsupported("rope_type", "which needs a head_dim of more than 2", "use another kind");
@@ -249,12 +255,16 @@ RopeConfig read_rope_config(const Json& json, std::string_view file, int head_di
 // double there, because Python computes it before any tensor is involved, is double here.
 namespace {
 
-// base ** (arange(0, head_dim, 2) / head_dim)
-std::vector<float> base_powers(double base, int head_dim) {
+// base ** (arange(0, rotated, 2) / head_dim)
+std::vector<float> base_powers(double base, int head_dim, int rotated) {
   std::vector<float> exponents;
-  for (int i = 0; i < head_dim; i += 2) exponents.push_back(static_cast<float>(i) / static_cast<float>(head_dim));
-  return pytorch_pow(static_cast<float>(base), exponents);
+  for (int i = 0; i < rotated; i += 2) exponents.push_back(static_cast<float>(i) / static_cast<float>(head_dim));
+  std::vector<float> powers(exponents.size());
+  pytorch_pow(static_cast<float>(base), exponents, powers);
+  return powers;
 }
+
+std::vector<float> base_powers(double base, int head_dim) { return base_powers(base, head_dim, head_dim); }
 
 std::vector<float> standard_frequencies(double base, int head_dim) {
   std::vector<float> inv_freq = base_powers(base, head_dim);
@@ -312,6 +322,15 @@ std::vector<float> llama3_frequencies(const RopeConfig& rope, int head_dim) {
   return inv_freq;
 }
 
+// The dimensions beyond the rotated ones have frequency 0: they stay as they are.
+std::vector<float> proportional_frequencies(const RopeConfig& rope, int head_dim) {
+  const int angles = static_cast<int>(std::floor(rope.partial_rotary_factor * head_dim / 2));
+  std::vector<float> inv_freq = base_powers(rope.theta, head_dim, 2 * angles);
+  for (float& f : inv_freq) f = 1.0f / f / static_cast<float>(rope.factor);
+  inv_freq.resize(static_cast<std::size_t>(head_dim / 2), 0.0f);
+  return inv_freq;
+}
+
 std::vector<float> longrope_frequencies(double theta, const std::vector<double>& factors, int head_dim) {
   std::vector<float> inv_freq = base_powers(theta, head_dim);
   for (std::size_t i = 0; i < inv_freq.size(); ++i) inv_freq[i] = 1.0f / (static_cast<float>(factors[i]) * inv_freq[i]);
@@ -339,8 +358,10 @@ ops::RotaryTable rotary_table(const RopeConfig& rope, int head_dim, std::int64_t
       table.original_length = rope.original_max_position_embeddings;
       table.dynamic_base = static_cast<float>(rope.theta);
       table.dynamic_factor = static_cast<float>(rope.factor);
+      table.dynamic_offset = static_cast<float>(rope.factor - 1);
       break;
     }
+    case RopeKind::proportional: table.inv_freq = proportional_frequencies(rope, head_dim); break;
     case RopeKind::yarn: table.inv_freq = yarn_frequencies(rope, head_dim); break;
     case RopeKind::llama3: table.inv_freq = llama3_frequencies(rope, head_dim); break;
     case RopeKind::longrope:

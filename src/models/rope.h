@@ -10,7 +10,7 @@
 
 namespace cajal {
 
-enum class RopeKind : std::uint8_t { standard, linear, dynamic, yarn, llama3, longrope };
+enum class RopeKind : std::uint8_t { standard, linear, dynamic, yarn, llama3, longrope, proportional };
 const char* to_string(RopeKind kind);  // as config.json spells it: "default", "linear", …
 
 // Options of the kinds that do not use them keep the values here. Numbers are Python's floats, as in the file: Hugging
@@ -26,6 +26,7 @@ struct RopeConfig {
   double beta_fast = 32.0, beta_slow = 1.0;              // yarn
   bool truncate = true;                                  // yarn
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
+  double partial_rotary_factor = 1.0;                    // proportional: the share of a head that is rotated
   std::vector<double> short_factor, long_factor;         // longrope: head_dim / 2 each
 
   bool operator==(const RopeConfig&) const = default;

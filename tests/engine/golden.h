@@ -1,6 +1,8 @@
 #pragma once
 // Cases of tests/data/goldens: a tiny checkpoint, and what Hugging Face Transformers computed with it.
+#include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -10,10 +12,13 @@
 
 namespace cajal {
 
+// Those of the repository, and those under the folder that CAJAL_GOLDENS names, if it does.
 inline std::vector<std::string> golden_folders() {
-  std::vector<std::string> folders;
-  for (const auto& entry : std::filesystem::directory_iterator(CAJAL_TEST_DATA "/goldens"))
-    if (file_exists(entry.path() / "expected.safetensors")) folders.push_back(entry.path());
+  std::vector<std::string> roots{CAJAL_TEST_DATA "/goldens"}, folders;
+  if (const char* more = std::getenv("CAJAL_GOLDENS")) roots.emplace_back(more);
+  for (const auto& root : roots)
+    for (const auto& entry : std::filesystem::directory_iterator(root))
+      if (file_exists(entry.path() / "expected.safetensors")) folders.push_back(entry.path());
   std::sort(folders.begin(), folders.end());
   return folders;
 }

@@ -174,7 +174,6 @@ TEST(Qwen3Config, RefusesByNameWhatItDoesNotDo) {
            Unsupported{"shared_expert_intermediate_size", "512", "shared_expert_intermediate_size"},
            Unsupported{"is_causal", "false", "is_causal"},
            Unsupported{"torch_dtype", R"("float8_e4m3fn")", "float8_e4m3fn"},
-           Unsupported{"rope_scaling", R"({"rope_type": "proportional"})", "proportional"},
        })
     EXPECT_THAT(refusal(with(dense(), u.key, u.value)), AllOf(HasSubstr(u.key), HasSubstr(u.says)));
 }

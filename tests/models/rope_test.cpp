@@ -213,7 +213,6 @@ TEST(Rope, TakesTheOriginalLengthFromTheTopLevelFirst) {
 }
 
 TEST(Rope, RefusesByNameWhatItDoesNotDo) {
-  EXPECT_THAT(refusal(R"({"rope_scaling": {"rope_type": "proportional"}})"), HasSubstr("proportional"));
   EXPECT_THAT(refusal(R"({"rope_scaling": {"type": "mrope", "mrope_section": [1]}})"),
               HasSubstr("config.json, rope_scaling: 'type' is \"mrope\""));
   EXPECT_THAT(refusal(R"({"rope_parameters": {"rope_type": null, "type": "linear"}})"),

@@ -5,6 +5,7 @@
 #include "backends/cpu/kernels/elementwise_isa.h"
 #include "backends/cpu/kernels/elementwise_scalar.h"
 #include "base/thread_pool.h"
+#include "tensor/pytorch_pow.h"
 
 namespace cajal::cpu {
 namespace {
@@ -28,16 +29,17 @@ class Frequencies {
   }
 
  private:
-  // As Transformers' _compute_dynamic_ntk_parameters does it: the base in Python's double, the powers in torch's float.
+  // As Transformers' _compute_dynamic_ntk_parameters does it with a length that is a tensor.
   void compute_dynamic(std::int64_t length) {
-    const double factor = static_cast<double>(op_.dynamic_factor), dim = static_cast<double>(head_dim_);
-    const double stretch =
-        factor * static_cast<double>(length) / static_cast<double>(op_.original_length) - (factor - 1.0);
-    const double base = static_cast<double>(op_.dynamic_base) * std::pow(stretch, dim / (dim - 2.0));
-    for (std::int64_t i = 0; i < head_dim_ / 2; ++i) {
-      const float exponent = static_cast<float>(2 * i) / static_cast<float>(head_dim_);
-      dynamic_[static_cast<std::size_t>(i)] = 1.0f / std::pow(static_cast<float>(base), exponent);
-    }
+    const auto half = static_cast<std::size_t>(head_dim_ / 2);
+    const double dim = static_cast<double>(head_dim_);
+    float growth = op_.dynamic_factor * static_cast<float>(length);
+    growth = growth / static_cast<float>(op_.original_length) - op_.dynamic_offset;
+    growth = static_cast<float>(std::pow(static_cast<double>(growth), dim / (dim - 2.0)));
+    std::array<float, kMaxHeadDim / 2> exponents;
+    for (std::size_t i = 0; i < half; ++i) exponents[i] = static_cast<float>(2 * i) / static_cast<float>(head_dim_);
+    pytorch_pow(op_.dynamic_base * growth, std::span(exponents).first(half), dynamic_);
+    for (std::size_t i = 0; i < half; ++i) dynamic_[i] = 1.0f / dynamic_[i];
     dynamic_length_ = length;
   }
 

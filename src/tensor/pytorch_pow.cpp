@@ -1,4 +1,4 @@
-#include "models/pytorch_pow.h"
+#include "tensor/pytorch_pow.h"
 
 #include <cmath>
 
@@ -88,12 +88,10 @@ float sleef_powf(float x, float y) { return exp_pair(product(log_pair(x), y)); }
 
 }  // namespace
 
-std::vector<float> pytorch_pow(float base, std::span<const float> exponents) {
+void pytorch_pow(float base, std::span<const float> exponents, std::span<float> powers) {
   const std::size_t in_blocks = exponents.size() - exponents.size() % 32;
-  std::vector<float> powers;
   for (std::size_t i = 0; i < exponents.size(); ++i)
-    powers.push_back(i < in_blocks ? sleef_powf(base, exponents[i]) : std::pow(base, exponents[i]));
-  return powers;
+    powers[i] = i < in_blocks ? sleef_powf(base, exponents[i]) : std::pow(base, exponents[i]);
 }
 
 }  // namespace cajal
