@@ -133,6 +133,7 @@ def variants():
              added("<n>", normalized=True, special=True), added("\u212ab", normalized=True), added("a\u0301", normalized=True, single_word=True)]
     out += [("flags", {"added_tokens": flags}, {}), ("flags and NFC", {"added_tokens": flags} | nfc, {}),
             ("tokens of spaces", {"added_tokens": [added("<r>", rstrip=True), added("  "), added(" x", lstrip=True)]}, {}),
+            ("a token of one space that strips", {"added_tokens": [added(" ", lstrip=True, rstrip=True), added("<r>", rstrip=True)]}, {}),
             ("a token of the vocabulary", {"added_tokens": [added("hello", special=True), added("\u0120\u0120")]}, {}),
             ("NFC in a sequence", {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "NFC"}]}}, {}),
             ("ignore_merges", {}, {"ignore_merges": True, "merges": MERGES[:3]}),

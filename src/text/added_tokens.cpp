@@ -21,8 +21,8 @@ bool stands_alone(std::string_view text, std::size_t begin, std::size_t end) {
   return !word_before && !word_after;
 }
 
-std::size_t without_spaces_before(std::string_view text, std::size_t begin) {
-  while (begin > 0) {
+std::size_t without_spaces_before(std::string_view text, std::size_t begin, std::size_t least) {
+  while (begin > least) {
     const std::size_t last = unicode::start_of_last(text, begin);
     if (!is_space(text, last)) break;
     begin = last;
@@ -66,7 +66,7 @@ const AddedToken* AddedTokenMatcher::match(std::string_view text, std::size_t at
 }
 
 void AddedTokenMatcher::split(std::string_view text, bool skip_special, std::vector<Part>& parts) const {
-  std::size_t done = 0;
+  std::size_t done = 0, run_begin = 0, run_end = 0;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t lead = static_cast<unsigned char>(text[at]);
     const AddedToken* token = first_of_[lead] == first_of_[lead + 1] ? nullptr : match(text, at);
@@ -78,11 +78,16 @@ void AddedTokenMatcher::split(std::string_view text, bool skip_special, std::vec
     at = end;
     if (token->special && skip_special) continue;
     if (token->single_word && !stands_alone(text, begin, end)) continue;
-    if (token->lstrip) begin = std::max(without_spaces_before(text, begin), done);
-    if (token->rstrip) end = without_spaces_after(text, end);
-    // A token that begins with white space may begin inside what the one before it stripped; both count.
+    if (token->lstrip) begin = std::max(without_spaces_before(text, begin, done), done);
+    if (token->rstrip) {
+      // A run of spaces is walked once, also if tokens are found inside it.
+      if (end < run_begin || end > run_end) run_begin = end, run_end = without_spaces_after(text, end);
+      end = run_end;
+    }
+    // Inside what the token before it stripped, a token counts, unless stripping leaves nothing of it.
+    if (begin > end) continue;
     if (done < begin) parts.push_back({text.substr(done, begin - done), nullptr});
-    parts.push_back({text.substr(begin, end - begin), token});
+    if (begin < end) parts.push_back({text.substr(begin, end - begin), token});
     done = end;
   }
   if (done < text.size()) parts.push_back({text.substr(done), nullptr});

@@ -259,5 +259,16 @@ TEST(TokenizerFile, TakesManyAddedTokensOfOneBeginning) {
   for (int i = 0; i < 5000; ++i) EXPECT_EQ(ids[static_cast<std::size_t>(i)], 256 + i);
 }
 
+// Quadratic, this would take hours.
+TEST(TokenizerFile, StripsLongRunsOfSpacesOnce) {
+  Json both = added(" ", 256), plain = added("<x>", 257);
+  both.set("lstrip", true);
+  both.set("rstrip", true);
+  const Json json = with(small_tokenizer(), "added_tokens", Json::Array{both, plain});
+  const Tokenizer tokenizer = Tokenizer::from_json(to_json(json), "t.json");
+  EXPECT_EQ(tokenizer.encode("a<x>" + std::string(1'000'000, '\t') + " <x>"), (Ids{'a', 257, 256, 257}));
+  EXPECT_EQ(tokenizer.encode(std::string(1'000'000, ' ')), Ids{256});
+}
+
 }  // namespace
 }  // namespace cajal
