@@ -20,14 +20,19 @@ void bf16_to_floats(const Bits16& in, Floats& out) {
   for (std::int64_t i = 0; i < kBlock; ++i) out[i] = bf16_to_float(in[i]);
 }
 
+// All ones where a > b, else zero, for values below 2^31: the sign of the difference, spread.
+std::uint32_t mask_if_greater(std::uint32_t a, std::uint32_t b) {
+  return static_cast<std::uint32_t>(static_cast<std::int32_t>(b - a) >> 31);
+}
+std::uint32_t select(std::uint32_t mask, std::uint32_t if_set, std::uint32_t if_clear) {
+  return (if_set & mask) | (if_clear & ~mask);
+}
+
 void floats_to_bf16(const Floats& in, Bits16& out) {
   for (std::int64_t i = 0; i < kBlock; ++i) {
     const auto bits = std::bit_cast<std::uint32_t>(in[i]);
     const std::uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16, nan = bits >> 16 | 0x40u;
-    // All ones where it is a NaN: the magnitude exceeds infinity's, both below 2^31, so the difference is negative.
-    const std::uint32_t is_nan =
-        static_cast<std::uint32_t>(static_cast<std::int32_t>(0x7f800000u - (bits & 0x7fffffffu)) >> 31);
-    out[i] = static_cast<std::uint16_t>((nan & is_nan) | (rounded & ~is_nan));
+    out[i] = static_cast<std::uint16_t>(select(mask_if_greater(bits & 0x7fffffffu, 0x7f800000u), nan, rounded));
   }
 }
 
@@ -35,12 +40,12 @@ void floats_to_bf16(const Floats& in, Bits16& out) {
 void f16_to_floats(const Bits16& in, Floats& out) {
   for (std::int64_t i = 0; i < kBlock; ++i) {
     const std::uint32_t h = in[i], magnitude = h & 0x7fffu, shifted = magnitude << 13;
-    const float normal = std::bit_cast<float>(shifted + (112u << 23));
+    const std::uint32_t normal = shifted + (112u << 23), special = shifted | 0x7f800000u;
     // Zero and subnormals are mantissa x 2^-24: put the mantissa under a 2^-14 and take the 2^-14 away again, exactly.
-    const float subnormal = std::bit_cast<float>(shifted + (113u << 23)) - 0x1p-14f;
-    const float special = std::bit_cast<float>(shifted | 0x7f800000u);
-    const float value = magnitude >= 0x7c00u ? special : magnitude < 0x0400u ? subnormal : normal;
-    out[i] = std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) | (h & 0x8000u) << 16);
+    const auto subnormal = std::bit_cast<std::uint32_t>(std::bit_cast<float>(shifted + (113u << 23)) - 0x1p-14f);
+    const std::uint32_t finite = select(mask_if_greater(0x0400u, magnitude), subnormal, normal);
+    const std::uint32_t value = select(mask_if_greater(magnitude, 0x7bffu), special, finite);
+    out[i] = std::bit_cast<float>(value | (h & 0x8000u) << 16);
   }
 }
 
@@ -51,9 +56,9 @@ void floats_to_f16(const Floats& in, Bits16& out) {
     const std::uint32_t normal = (magnitude + 0xfffu + (magnitude >> 13 & 1u) - 0x38000000u) >> 13;
     // Subnormal in f16: add a number whose last place is 2^-24, which rounds for us.
     const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
-    const std::uint32_t small = magnitude < 0x38800000u ? subnormal : normal;
-    const std::uint32_t finite = magnitude >= 0x477ff000u ? 0x7c00u : small;
-    out[i] = static_cast<std::uint16_t>(sign | (magnitude > 0x7f800000u ? 0x7e00u : finite));
+    const std::uint32_t small = select(mask_if_greater(0x38800000u, magnitude), subnormal, normal);
+    const std::uint32_t finite = select(mask_if_greater(magnitude, 0x477fefffu), 0x7c00u, small);
+    out[i] = static_cast<std::uint16_t>(sign | select(mask_if_greater(magnitude, 0x7f800000u), 0x7e00u, finite));
   }
 }
 
