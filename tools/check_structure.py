@@ -68,6 +68,8 @@ def check_include(root, name, layers, quoted, angled):
             yield f"{name}: <{angled}> is ours; include it with quotes"
         return
     roots = ["src", "include"] + ([] if is_src else ["tests", "bench", "fuzz"])
+    if not is_src and parts[0] != "include":
+        roots.append("/".join(parts[:-1]))  # a test's helpers may stand beside it
     if ".." in quoted.split("/") or not any((root / r / quoted).is_file() for r in roots):
         yield f'{name}: "{quoted}" is no file of ours; name ours from the root of src/ and use <> for a library\'s'
         return

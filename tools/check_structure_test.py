@@ -26,7 +26,8 @@ GOOD = {
     "src/engine/engine.cpp": '#include "cajal/engine.h"\n#include "base/error.h"\n#include "backends/cpu/matmul.h"\n',
     "include/cajal/engine.h": "#pragma once\n#include <memory>\n",
     "tests/support/temp.h": "#pragma once\n",
-    "tests/text/bpe_test.cpp": '#include "text/bpe.h"\n#include "support/temp.h"\nusing namespace cajal;\n',
+    "tests/text/cases.h": "#pragma once\n",
+    "tests/text/bpe_test.cpp": '#include "text/bpe.h"\n#include "cases.h"\n#include "support/temp.h"\nusing namespace cajal;\n',
 }
 FOREIGN = "/" + "home/somebody/model"
 
@@ -87,6 +88,7 @@ class Structure(unittest.TestCase):
         self.refuses("src/base/a.cpp", '#include "../base/error.h"\n', "is no file of ours")
         self.refuses("src/base/a.cpp", '#include "spdlog/spdlog.h"\n', "is no file of ours")
         self.refuses("src/base/a.cpp", '#include "support/temp.h"\n', "is no file of ours")
+        self.refuses("tests/base/a_test.cpp", '#include "cases.h"\n', "is no file of ours")
         self.refuses("src/base/a.cpp", "#include <base/error.h>\n", "with quotes")
 
     def test_no_flag_chooses_an_instruction_set(self):
