@@ -68,11 +68,14 @@ void linear_tiles(const LinearArgs& a, ThreadPool& pool) {
   // Rows are cut only as far as it takes to give every thread several pieces.
   const std::int64_t wanted = ceil_div<std::int64_t>(12 * pool.size(), units);
   const std::int64_t chunks = std::clamp<std::int64_t>(wanted, 1, ceil_div<std::int64_t>(a.rows, 8 * table.best_rows));
-  pool.parallel_for(units * chunks, 1, [&](std::int64_t begin, std::int64_t end) {
+  // Neighbouring tiles in one piece, since the next ones are fetched during the last rows of these.
+  const std::int64_t grain = std::max<std::int64_t>(1, units / (8 * pool.size()));
+  const std::int64_t pieces = ceil_div(units, grain);
+  pool.parallel_for(pieces * chunks, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t tile = i / chunks * step, chunk = i % chunks;
+      const std::int64_t tile = i / chunks * grain * step, chunk = i % chunks;
       multiply_tiles(table, product, a.rows * chunk / chunks, a.rows * (chunk + 1) / chunks, tile,
-                     std::min(tile + step, product.tiles()));
+                     std::min(tile + grain * step, product.tiles()));
     }
   });
 }

@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstring>
 
+#include "base/checked.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -13,11 +15,17 @@ namespace {
 
 constexpr int kMaxLevels = std::bit_width(static_cast<unsigned>(kMaxSumParts));
 
+constexpr std::int64_t kGroupsAhead = 32;  // fetched so long before they are multiplied: 2 KiB of each tile
+
 // Rows of x and tiles of the weight that are worked on together.
 struct Place {
   std::int64_t row, tile;
   int rows, tiles;
   std::int64_t next_tile;  // the one whose weights are needed after these
+  // These weights come from memory now, and are fetched shortly before use; or else they are in a cache, and of the next
+  // ones the share number `share` of `shares` is fetched.
+  bool cold;
+  std::int64_t share, shares;
 };
 
 struct Multiplier {
@@ -58,24 +66,47 @@ struct Multiplier {
     const std::byte* x = p.x + at.row * p.x_stride;
     // An odd number of columns ends in a group of which x has only one half.
     const bool ragged = p.in_features % group_size != 0;
-    const bool last = part + 1 == p.sum_parts;
-    const auto block = table.block[at.rows - 1][at.tiles - 1];
-    block({.x = x + first * kXGroupBytes,
-           .x_stride = p.x_stride,
-           .weight = weight + first * kGroupBytes,
-           .tile_stride = tile_stride,
-           .groups = part_groups - ragged,
-           .sums = into,
-           .from_zero = true,
-           .next = last ? p.weight + at.next_tile * tile_stride : weight + (first + part_groups) * kGroupBytes});
-    if (!ragged) return;
+    Block b{.x = x + first * kXGroupBytes,
+            .x_stride = p.x_stride,
+            .weight = weight + first * kGroupBytes,
+            .tile_stride = tile_stride,
+            .groups = part_groups - ragged,
+            .sums = into,
+            .from_zero = true,
+            .fetch_step = kGroupBytes,
+            .turn = 0,
+            .fetch = weight,
+            .fetch_after_turn = weight};
+    plan_fetching(at, first, part + 1 == p.sum_parts, b);
+    table.block[at.rows - 1][at.tiles - 1](b);
+    if (ragged) add_half_group(at, x, b);
+  }
+
+  void plan_fetching(const Place& at, std::int64_t first_group, bool last_part, Block& b) const {
+    const std::byte* next = p.weight + at.next_tile * tile_stride;
+    if (at.cold) {
+      b.turn = std::max<std::int64_t>(b.groups - kGroupsAhead, 0);
+      b.fetch = b.weight + kGroupsAhead * kGroupBytes;
+      b.fetch_after_turn = last_part ? next : b.weight + b.groups * kGroupBytes;
+    } else {
+      b.fetch_step = (kGroupBytes - 1) / at.shares + 1;
+      b.fetch = next + at.share * tile_stride / at.shares + first_group * b.fetch_step;
+    }
+  }
+
+  void add_half_group(const Place& at, const std::byte* x, Block b) const {
     std::byte padded[kMaxBlockRows * kXGroupBytes] = {};
     const std::int64_t final_group = groups - 1;
     for (int r = 0; r < at.rows; ++r)
       std::memcpy(padded + r * kXGroupBytes, x + r * p.x_stride + final_group * kXGroupBytes,
                   static_cast<std::size_t>(element_bytes));
-    const std::byte* final_weight = weight + final_group * kGroupBytes;
-    block({padded, kXGroupBytes, final_weight, tile_stride, 1, into, false, final_weight});
+    b.x = padded;
+    b.x_stride = kXGroupBytes;
+    b.weight = p.weight + at.tile * tile_stride + final_group * kGroupBytes;
+    b.groups = 1;
+    b.turn = 0;
+    b.from_zero = false;
+    table.block[at.rows - 1][at.tiles - 1](b);
   }
 };
 
@@ -100,17 +131,19 @@ void multiply_tiles(const BlockTable& table, const MatrixProduct& product, std::
   Multiplier multiplier(table, product);
   const int step = tiles_at_once(table, rows);
   // Blocks of nearly equal height, rather than a low one at the end.
-  const std::int64_t blocks = rows <= kMaxBlockRows ? 1 : (rows + table.best_rows - 1) / table.best_rows;
+  const std::int64_t blocks = rows <= kMaxBlockRows ? 1 : ceil_div<std::int64_t>(rows, table.best_rows);
   for (std::int64_t tile = tile_begin; tile < tile_end; tile += step) {
     const int tiles = static_cast<int>(std::min<std::int64_t>(step, tile_end - tile));
     for (std::int64_t b = 0; b < blocks; ++b) {
       const std::int64_t begin = rows * b / blocks, end = rows * (b + 1) / blocks;
-      const bool last = b + 1 == blocks && tile + tiles < product.tiles();
       multiplier.run({.row = row_begin + begin,
                       .tile = tile,
                       .rows = static_cast<int>(end - begin),
                       .tiles = tiles,
-                      .next_tile = last ? tile + tiles : tile});
+                      .next_tile = tile + tiles < product.tiles() ? tile + tiles : tile,
+                      .cold = blocks == 1 || (b == 0 && tile == tile_begin),
+                      .share = b,
+                      .shares = blocks});
     }
   }
 }

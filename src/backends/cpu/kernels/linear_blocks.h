@@ -25,9 +25,14 @@ struct Block {
   const std::byte* weight;   // of the first tile
   std::int64_t tile_stride;  // bytes from a tile to the next
   std::int64_t groups;
-  float* sums;            // [rows, kSumsStride]
-  bool from_zero;         // else sums are continued
-  const std::byte* next;  // where the stream of the first tile goes on behind this stretch; for prefetching
+  float* sums;     // [rows, kSumsStride]
+  bool from_zero;  // else sums are continued
+  // What is fetched from memory meanwhile, of every tile at once (addresses are those of the first). Either a whole group
+  // of bytes with each group, a little ahead, into the first cache: from `fetch` on, and behind group `turn` from
+  // `fetch_after_turn` on. Or fewer bytes with each group, for the tiles after these, into the second cache, from `fetch`
+  // on.
+  std::int64_t fetch_step, turn;
+  const std::byte *fetch, *fetch_after_turn;
 };
 
 // What becomes of finished sums.

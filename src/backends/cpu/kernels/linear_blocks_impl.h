@@ -9,21 +9,19 @@
 namespace cajal::cpu {
 namespace {
 
-// Groups between what is multiplied and what is fetched from memory: 2 KiB of each tile.
-constexpr std::int64_t kFetchAhead = 32;
-
-// sums += x * weight over `groups` groups; the line `fetch_offset` bytes behind the one multiplied is fetched.
-template <class Isa, int kRows, int kTiles>
+// sums += x * weight over the groups [begin, end), while memory is fetched in steps from `fetch` on.
+template <class Isa, int kRows, int kTiles, _mm_hint kHint>
 [[gnu::always_inline]] inline void multiply_stretch(typename Isa::Sum (&sums)[kRows][kTiles],
                                                     const std::byte* const (&x)[kRows],
-                                                    const std::byte* const (&weight)[kTiles], std::int64_t begin,
-                                                    std::int64_t end, std::int64_t fetch_offset) {
+                                                    const std::byte* const (&weight)[kTiles], const Block& b,
+                                                    std::int64_t begin, std::int64_t end, const std::byte* fetch) {
   for (std::int64_t g = begin; g < end; ++g) {
     typename Isa::Weight w[kTiles];
     CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) {
       w[t] = Isa::load_weight(weight[t] + g * kGroupBytes);
-      _mm_prefetch(reinterpret_cast<const char*>(weight[t] + g * kGroupBytes + fetch_offset), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(fetch + t * b.tile_stride), kHint);
     }
+    fetch += kHint == _MM_HINT_T0 ? kGroupBytes : b.fetch_step;
     CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
       const typename Isa::X xr = Isa::load_x(x[r] + g * kXGroupBytes);
       CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) Isa::multiply_add(sums[r][t], xr, w[t]);
@@ -43,10 +41,12 @@ void multiply_block(const Block& b) {
       sums[r][t] = b.from_zero ? Isa::zero() : Isa::load(b.sums + r * kSumsStride + t * kTileOutputs);
     }
   }
-  // Towards the end, what comes next is fetched instead of what lies behind the tile.
-  const std::int64_t turn = b.groups > kFetchAhead ? b.groups - kFetchAhead : 0;
-  multiply_stretch<Isa>(sums, x, weight, 0, turn, kFetchAhead * kGroupBytes);
-  multiply_stretch<Isa>(sums, x, weight, turn, b.groups, b.next - (b.weight + turn * kGroupBytes));
+  if (b.fetch_step == kGroupBytes) {
+    multiply_stretch<Isa, kRows, kTiles, _MM_HINT_T0>(sums, x, weight, b, 0, b.turn, b.fetch);
+    multiply_stretch<Isa, kRows, kTiles, _MM_HINT_T0>(sums, x, weight, b, b.turn, b.groups, b.fetch_after_turn);
+  } else {
+    multiply_stretch<Isa, kRows, kTiles, _MM_HINT_T1>(sums, x, weight, b, 0, b.groups, b.fetch);
+  }
   CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
     CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) {
       Isa::store(b.sums + r * kSumsStride + t * kTileOutputs, sums[r][t]);
