@@ -19,10 +19,21 @@ namespace cajal::cpu::flash {
 // Up to this many vectors of q go through a block of keys together.
 constexpr std::int64_t kMaxVectors = 8;
 
+// Few vectors wait for memory, not for arithmetic: while they read keys they fetch the values, and then the next keys.
+template <class Dot, int M>
+constexpr bool kFetches = M <= Dot::kRows - 2;
+
+template <std::int64_t kElements, class Raw>
+inline void fetch(const Raw* p) {
+  CAJAL_UNROLL for (std::int64_t i = 0; i < kElements; i += 64 / static_cast<std::int64_t>(sizeof(Raw)))
+      __builtin_prefetch(p + i);
+}
+
 // A block of 64 positions as some vectors of a tile meet it.
 template <class Raw>
 struct Block {
   const Raw *k, *v;
+  const Raw* next_k;  // of the block after it, to be fetched early
   std::int64_t first_position;
   std::int64_t head_dim;
 };
@@ -46,7 +57,12 @@ inline void scores(const Block<typename Dot::Raw>& block, Vectors<typename Dot::
     F sum[M][N];
     CAJAL_UNROLL for (int i = 0; i < M; ++i) { CAJAL_UNROLL for (int n = 0; n < N; ++n) sum[i][n] = V::zero(); }
     const auto* k = block.k + j * Dot::kGroup;
+    const auto* ahead = block.v + (k - block.k);
     for (std::int64_t d = 0; d < block.head_dim; d += Dot::kGroup, k += kPiece * Dot::kGroup) {
+      if constexpr (kFetches<Dot, M>) {
+        fetch<N * V::kLanes * Dot::kGroup>(ahead);
+        ahead += kPiece * Dot::kGroup;
+      }
       typename Dot::Keys keys[N];
       CAJAL_UNROLL for (int n = 0; n < N; ++n) keys[n] = Dot::keys(k + n * V::kLanes * Dot::kGroup);
       CAJAL_UNROLL for (int i = 0; i < M; ++i) {
@@ -86,9 +102,11 @@ inline void softmax(Vectors<Raw>& x, int i, float scale) {
 
 // o[i] = o[i] * again[i] + p[i] v over the positions of `span`, for M vectors from `first` on and N vectors of columns
 // from d on, `lanes` wide in all if that is less. Then again[i] must be 1.
-template <class V, class Raw, int M, int N>
-inline void weigh(const Block<Raw>& block, Vectors<Raw>& x, int first, Span span, std::int64_t d, std::int64_t lanes) {
+template <class V, class Dot, int M, int N>
+inline void weigh(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Raw>& x, int first, Span span,
+                  std::int64_t d, std::int64_t lanes) {
   using F = typename V::F;
+  using Raw = typename Dot::Raw;
   F sum[M][N];
   float* o = x.o + first * x.stride + d;
   CAJAL_UNROLL for (int i = 0; i < M; ++i) {
@@ -96,7 +114,12 @@ inline void weigh(const Block<Raw>& block, Vectors<Raw>& x, int first, Span span
         V::mul(V::load(o + i * x.stride + n * V::kLanes), V::set1(x.again[first + i]));
   }
   const Raw* v = block.v + span.begin * block.head_dim + d;
+  const Raw* ahead = block.next_k + (v - block.v);
   for (std::int64_t j = span.begin; j < span.end; ++j, v += block.head_dim) {
+    if constexpr (kFetches<Dot, M>) {
+      fetch<N * V::kLanes>(ahead);
+      ahead += block.head_dim;
+    }
     F values[N];
     CAJAL_UNROLL for (int n = 0; n < N; ++n) values[n] = N == 1 ? V::load(v, lanes) : V::load(v + n * V::kLanes);
     CAJAL_UNROLL for (int i = 0; i < M; ++i) {
@@ -111,13 +134,12 @@ inline void weigh(const Block<Raw>& block, Vectors<Raw>& x, int first, Span span
 
 template <class V, class Dot, int M>
 inline void weigh_all(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Raw>& x, int first, Span span) {
-  using Raw = typename Dot::Raw;
   if (span.empty()) return;
   constexpr std::int64_t width = Dot::kVectors * V::kLanes;
   std::int64_t d = 0;
-  for (; d + width <= block.head_dim; d += width) weigh<V, Raw, M, Dot::kVectors>(block, x, first, span, d, width);
+  for (; d + width <= block.head_dim; d += width) weigh<V, Dot, M, Dot::kVectors>(block, x, first, span, d, width);
   for (; d < block.head_dim; d += V::kLanes)
-    weigh<V, Raw, M, 1>(block, x, first, span, d, std::min(V::kLanes, block.head_dim - d));
+    weigh<V, Dot, M, 1>(block, x, first, span, d, std::min(V::kLanes, block.head_dim - d));
   CAJAL_UNROLL for (int i = 0; i < M; ++i) x.again[first + i] = 1.0f;
 }
 
@@ -192,7 +214,10 @@ inline void chunk(const AttentionArgs& a, const FlashTile& tile, std::int64_t nu
   const std::int32_t* blocks = a.block_tables + a.seq_indices[tile.first_row] * a.max_blocks_per_seq;
   for (std::int64_t b = seen.begin / kPiece; b * kPiece < seen.end; ++b) {
     const std::int64_t at = layout.matrix(blocks[b], tile.kv_head);
-    const Block<typename Dot::Raw> block{as<T>(a.k_cache) + at, as<T>(a.v_cache) + at, b * kPiece, a.head_dim};
+    const bool more = (b + 1) * kPiece < seen.end;
+    const std::int64_t next = more ? layout.matrix(blocks[b + 1], tile.kv_head) : at;
+    const Block<typename Dot::Raw> block{as<T>(a.k_cache) + at, as<T>(a.v_cache) + at, as<T>(a.k_cache) + next,
+                                         b * kPiece, a.head_dim};
     Span rows{std::max<std::int64_t>(0, b * kPiece - tile.first_position), tile.rows};
     if (a.sliding_window > 0)
       rows.end = std::min(rows.end, (b + 1) * kPiece + a.sliding_window - 1 - tile.first_position);
