@@ -9,16 +9,13 @@ namespace cajal::cli {
 namespace {
 
 constexpr auto kCommands = std::to_array<CommandInfo>({
-    {"generate", kGenerate,
-     "[MODEL] (--prompt TEXT | --prompt-file FILE | --token-ids IDS | --token-ids-file FILE) [flags]",
-     "Go on from a prompt.",
+    {"generate", kGenerate, "[MODEL] --prompt TEXT [flags]", "Go on from a prompt.",
      "Generates the text that follows a prompt and prints it as it comes. Decoding is greedy unless flags or the "
      "model's "
      "generation_config.json ask for sampling.",
      run_generate},
     {"chat", kChat, "[MODEL] [flags]", "Talk with a model.", "", nullptr},
-    {"score", kScore, "[MODEL] (--prompt TEXT | --prompt-file FILE | --token-ids IDS | --token-ids-file FILE) [flags]",
-     "Say how likely a text is.",
+    {"score", kScore, "[MODEL] --prompt TEXT [flags]", "Say how likely a text is.",
      "Prints the perplexity of a text: exp of minus the mean log-probability of its tokens after the first.",
      run_score},
     {"embed", kEmbed, "[MODEL] [flags]", "Turn texts into vectors.", "", nullptr},

@@ -137,7 +137,8 @@ constexpr auto kFlags = std::to_array<Flag>({
      [](Options& o, const Given& g) { o.score.dump_logits = g.text; }},
     {"against", "", "MODEL", kScore, Group::output, "Compare with what another model says of the same tokens.",
      [](Options& o, const Given& g) { o.score.against = g.text; }},
-    {"graph", "", "KIND", kInspect, Group::output, "Print the graph of one kind of step: decode or prefill.",
+    {"graph", "", "KIND", kInspect, Group::output,
+     "Print one graph: context_encoding, chunked_prefill, token_generation or speculation.",
      [](Options& o, const Given& g) { o.inspect.graph = g.text; }},
     {"plan", "", "", kInspect, Group::output, "Print where values live in memory and which kernels run.",
      [](Options& o, const Given& g) { o.inspect.plan = boolean(g); }},
@@ -291,12 +292,15 @@ std::string commands_with(const Flag& flag) {
 }
 
 std::string suggestion(std::string_view name, std::uint32_t command) {
-  for (const auto& [foreign, ours] : kForeignNames)
-    if (foreign == name && find_flag(ours, command)) return std::string(ours);
   std::vector<std::string_view> names;
   for (const Flag& flag : flags())
     if (flag.accepted_by(command)) names.push_back(flag.name);
-  return std::string(nearest(name, names));
+  for (const auto& [foreign, ours] : kForeignNames)
+    if (find_flag(ours, command)) names.push_back(foreign);
+  const std::string_view near = nearest(name, names);
+  for (const auto& [foreign, ours] : kForeignNames)
+    if (foreign == near && !find_flag(near, command)) return std::string(ours);
+  return std::string(near);
 }
 
 }  // namespace
@@ -338,7 +342,7 @@ std::string environment_name(const Flag& flag) {
 
 std::string_view nearest(std::string_view name, std::span<const std::string_view> names) {
   std::string_view best;
-  std::size_t best_distance = std::max<std::size_t>(2, name.size() / 3) + 1;
+  std::size_t best_distance = std::max<std::size_t>(2, name.size() / 2) + 1;
   for (const std::string_view candidate : names) {
     // The beginning of a name is as near as one slip.
     const bool begins = name.size() >= 3 && candidate.starts_with(name);

@@ -22,7 +22,7 @@ std::string entry(std::string head, std::string_view help) {
   head = "  " + head;
   const std::size_t used = columns(head);
   head += used + 2 > kColumn ? "\n" + std::string(kColumn, ' ') : std::string(kColumn - used, ' ');
-  return head + wrapped(help, kWidth, kColumn) + "\n";
+  return head + wrapped(help, kWidth, kColumn, kColumn) + "\n";
 }
 
 std::string heading(Group group) {
@@ -44,6 +44,8 @@ std::string flag_entry(const Flag& flag) {
   return entry(std::move(head), flag.help);
 }
 
+std::string paragraph(std::string_view text) { return "\n" + wrapped(text, kWidth, 0, 0) + "\n"; }
+
 constexpr std::string_view kFlagNotes =
     "In the names of flags - and _ are alike. Every flag is also an environment variable (--top-p is CAJAL_TOP_P) and "
     "a "
@@ -52,9 +54,9 @@ constexpr std::string_view kFlagNotes =
 
 }  // namespace
 
-std::string wrapped(std::string_view text, std::size_t width, std::size_t indent) {
+std::string wrapped(std::string_view text, std::size_t width, std::size_t indent, std::size_t first) {
   std::string result;
-  std::size_t used = indent;
+  std::size_t used = first;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = std::min(text.find(' ', at), text.size());
     const std::string_view word = text.substr(at, end - at);
@@ -79,22 +81,21 @@ std::string overview() {
       "cajal runs Qwen3 and Qwen3-MoE language models.\n\nUsage: cajal COMMAND [MODEL] [flags]\n\nCommands:\n";
   for (const CommandInfo& command : commands())
     if (command.run) text += entry(std::string(command.name), command.summary);
-  text += "\n" + wrapped(
-                     "MODEL is a folder as Hugging Face has it, or a name such as Qwen/Qwen3-0.6B that is in the "
-                     "Hugging Face cache on this machine.",
-                     kWidth, 0);
-  text += "\n\n'cajal COMMAND --help' shows the flags of a command; 'cajal --version' the version.\n\n";
+  text += paragraph(
+      "MODEL is a folder as Hugging Face has it, or a name such as Qwen/Qwen3-0.6B that is in the Hugging Face cache "
+      "on "
+      "this machine.");
+  text += paragraph("'cajal COMMAND --help' shows the flags of a command, 'cajal --version' the version.");
   std::string later;
   for (const CommandInfo& command : commands())
     if (!command.run) later += (later.empty() ? "" : ", ") + std::string(command.name);
-  return text + wrapped("Not in this version yet: " + later + ".", kWidth, 0) + "\n";
+  return text + paragraph("Not in this version yet: " + later + ".");
 }
 
 std::string help_of(const CommandInfo& command) {
+  const std::string head = detail::join("Usage: cajal ", command.name, " ");
   std::string text =
-      wrapped(detail::join("Usage: cajal ", command.name, command.usage.empty() ? "" : " ", command.usage), kWidth,
-              9 + 6 + command.name.size() - 1);
-  text += "\n\n" + wrapped(command.description, kWidth, 0) + "\n";
+      head + wrapped(command.usage, kWidth, head.size(), head.size()) + "\n" + paragraph(command.description);
   for (const Group group :
        {Group::prompt, Group::sampling, Group::output, Group::bench, Group::engine, Group::general}) {
     std::string section;
@@ -102,7 +103,7 @@ std::string help_of(const CommandInfo& command) {
       if (flag.group == group && (flag.commands & command.bit)) section += flag_entry(flag);
     if (!section.empty()) text += "\n" + heading(group) + ":\n" + section;
   }
-  return text + "\n" + wrapped(kFlagNotes, kWidth, 0) + "\n";
+  return text + paragraph(kFlagNotes);
 }
 
 }  // namespace cajal::cli

@@ -11,7 +11,8 @@ std::string version_line();
 std::string overview();
 std::string help_of(const CommandInfo& command);
 
-// `text` as lines of at most `width` columns, broken at spaces; `indent` spaces stand before all but the first.
-std::string wrapped(std::string_view text, std::size_t width, std::size_t indent);
+// `text` as lines of at most `width` columns, broken at spaces; it begins in column `first`, and its other lines after
+// `indent` spaces.
+std::string wrapped(std::string_view text, std::size_t width, std::size_t indent, std::size_t first);
 
 }  // namespace cajal::cli

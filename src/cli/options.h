@@ -13,7 +13,7 @@
 
 namespace cajal::cli {
 
-struct CommonOptions {
+struct CommonFlags {
   std::string model;  // a folder or a hub name; empty: the demo model
   std::string device = "cpu";
   std::string dtype = "auto";        // auto, bfloat16 or float32
@@ -26,13 +26,13 @@ struct CommonOptions {
 };
 
 // At most one of them is set.
-struct PromptOptions {
+struct PromptFlags {
   std::optional<std::string> prompt, prompt_file, token_ids_file;
   std::optional<std::vector<std::int32_t>> token_ids;
 };
 
 // What is not given comes from the model's generation_config.json, and then from the engine's defaults.
-struct GenerateOptions {
+struct GenerateFlags {
   std::optional<std::int64_t> max_new_tokens;
   std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
   std::optional<int> top_k;  // 0 and -1: off
@@ -43,29 +43,29 @@ struct GenerateOptions {
   int num_return_sequences = 1;
 };
 
-struct ScoreOptions {
+struct ScoreFlags {
   std::optional<int> top_logprobs;
   std::string dump_logits, against;  // empty: not asked for
 };
 
-struct BenchOptions {
+struct BenchFlags {
   std::optional<std::vector<int>> n_prompt, n_gen, n_batch, depth;
   std::optional<int> repeats;
   bool profile = false;
 };
 
-struct InspectOptions {
+struct InspectFlags {
   std::string graph;  // empty: not asked for
   bool plan = false;
 };
 
 struct Options {
-  CommonOptions common;
-  PromptOptions prompt;
-  GenerateOptions generate;
-  ScoreOptions score;
-  BenchOptions bench;
-  InspectOptions inspect;
+  CommonFlags common;
+  PromptFlags prompt;
+  GenerateFlags generate;
+  ScoreFlags score;
+  BenchFlags bench;
+  InspectFlags inspect;
   bool json = false, jsonl = false, skip_special_tokens = false;
 
   bool help = false;

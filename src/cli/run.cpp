@@ -60,8 +60,10 @@ void dispatch(std::span<const std::string> arguments, const Environment& environ
 }
 
 // What to do, for errors that do not say it themselves.
-const char* general_remedy(const Error& e) {
-  if (dynamic_cast<const UsageError*>(&e)) return "see 'cajal COMMAND --help'";
+std::string general_remedy(const Error& e, std::span<const std::string> arguments) {
+  const bool known = !arguments.empty() && find_command(arguments[0]);
+  if (dynamic_cast<const UsageError*>(&e))
+    return detail::join("see 'cajal ", known ? arguments[0] + " " : "", "--help'");
   switch (e.code()) {
     case ErrorCode::invalid_argument: return "correct it and try again";
     case ErrorCode::not_found: return "check the path and what the folder holds";
@@ -80,8 +82,8 @@ std::string one_line(std::string text) {
   return text;
 }
 
-int report(std::ostream& err, const Error& e) {
-  const std::string remedy = e.remedy().empty() ? general_remedy(e) : e.remedy();
+int report(std::ostream& err, const Error& e, std::span<const std::string> arguments) {
+  const std::string remedy = e.remedy().empty() ? general_remedy(e, arguments) : e.remedy();
   err << "cajal: error: " << one_line(e.message()) << " — " << one_line(remedy) << '\n' << std::flush;
   return dynamic_cast<const UsageError*>(&e) ? kMisused : kFailed;
 }
@@ -99,11 +101,11 @@ int run(std::span<const std::string> arguments, const Environment& environment, 
   } catch (const Interrupted&) {
     return kInterruptedByUser;
   } catch (const Error& e) {
-    return report(err, e);
+    return report(err, e, arguments);
   } catch (const std::bad_alloc&) {
-    return report(err, Error(ErrorCode::out_of_memory, "there is not enough memory"));
+    return report(err, Error(ErrorCode::out_of_memory, "there is not enough memory"), arguments);
   } catch (const std::exception& e) {
-    return report(err, Error(ErrorCode::unavailable, e.what()));
+    return report(err, Error(ErrorCode::unavailable, e.what()), arguments);
   }
 }
 

@@ -12,10 +12,14 @@
 namespace cajal::cli {
 namespace {
 
-std::atomic<bool> g_interrupted{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
+enum class Interrupts : int { end_the_program, deferred, waiting };
+std::atomic<Interrupts> g_interrupts{Interrupts::end_the_program};
+static_assert(std::atomic<Interrupts>::is_always_lock_free, "a signal handler uses it");
 
-void on_interrupt(int) { g_interrupted = true; }
+void on_interrupt(int) {
+  if (g_interrupts != Interrupts::deferred) _exit(130);
+  g_interrupts = Interrupts::waiting;
+}
 
 }  // namespace
 
@@ -26,7 +30,6 @@ void Output::write(std::string_view text) {
   if (to_) return;
   const int code = errno;
   if (code == EPIPE) throw ClosedPipe{};
-  throw_if_interrupted();
   fail(ErrorCode::unavailable, "standard output: cannot write: ", code == 0 ? "the stream failed" : std::strerror(code),
        remedy("free some space or write to another place"));
 }
@@ -34,16 +37,17 @@ void Output::write(std::string_view text) {
 void install_signal_handlers() {
   struct sigaction action {};
   action.sa_handler = on_interrupt;
-  action.sa_flags = SA_RESETHAND;
+  action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   action.sa_handler = SIG_IGN;
-  action.sa_flags = 0;
   sigaction(SIGPIPE, &action, nullptr);
 }
 
-bool interrupted() { return g_interrupted; }
+DeferInterrupts::DeferInterrupts() { g_interrupts = Interrupts::deferred; }
+DeferInterrupts::~DeferInterrupts() { g_interrupts = Interrupts::end_the_program; }
+
 void throw_if_interrupted() {
-  if (interrupted()) throw Interrupted{};
+  if (g_interrupts == Interrupts::waiting) throw Interrupted{};
 }
 
 std::string read_all(std::istream& in) {
@@ -51,7 +55,6 @@ std::string read_all(std::istream& in) {
   std::array<char, 1 << 16> piece;
   while (in.read(piece.data(), piece.size()), in.gcount() > 0)
     text.append(piece.data(), static_cast<std::size_t>(in.gcount()));
-  throw_if_interrupted();
   if (in.bad()) fail(ErrorCode::unavailable, "standard input: cannot read", remedy("check what it is connected to"));
   return text;
 }
@@ -61,9 +64,9 @@ FdBuffer::FdBuffer(int fd) : fd_(fd) {}
 FdBuffer::int_type FdBuffer::underflow() {
   for (;;) {
     const ssize_t got = ::read(fd_, in_.data(), in_.size());
-    if (got < 0 && errno == EINTR && !interrupted()) continue;
-    if (got < 0 && errno != EINTR) throw std::ios_base::failure("read");  // std::istream turns it into badbit
-    if (got <= 0) return traits_type::eof();
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw std::ios_base::failure("read");  // std::istream turns it into badbit
+    if (got == 0) return traits_type::eof();
     setg(in_.data(), in_.data(), in_.data() + got);
     return traits_type::to_int_type(in_[0]);
   }
@@ -72,7 +75,7 @@ FdBuffer::int_type FdBuffer::underflow() {
 bool FdBuffer::write_out(const char* text, std::size_t count) const {
   while (count > 0) {
     const ssize_t put = ::write(fd_, text, count);
-    if (put < 0 && errno == EINTR && !interrupted()) continue;
+    if (put < 0 && errno == EINTR) continue;
     if (put < 0) return false;
     text += put;
     count -= static_cast<std::size_t>(put);

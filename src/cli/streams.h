@@ -20,15 +20,24 @@ class Output {
 struct ClosedPipe {};   // thrown: nobody reads our results any more, which is no fault of ours
 struct Interrupted {};  // thrown: the user pressed Ctrl-C
 
-// From here on Ctrl-C sets a flag (a second one ends the program at once), and a closed pipe is an error of write().
+// From here on Ctrl-C ends the program at once with exit code 130, and a closed pipe is an error of write().
 void install_signal_handlers();
-bool interrupted();
+
+// While one of these lives Ctrl-C sets a flag only, for work that has something to tidy up: it must ask the flag often.
+// A second Ctrl-C ends the program.
+class DeferInterrupts {
+ public:
+  DeferInterrupts();
+  ~DeferInterrupts();
+  DeferInterrupts(const DeferInterrupts&) = delete;
+  DeferInterrupts& operator=(const DeferInterrupts&) = delete;
+};
 void throw_if_interrupted();
 
 // All of `in`, as it is.
 std::string read_all(std::istream& in);
 
-// A stream buffer on a file descriptor. Unlike those of the standard library it lets Ctrl-C end a read, and keeps errno.
+// A stream buffer on a file descriptor. Unlike that of std::cout it leaves errno as the system set it.
 class FdBuffer : public std::streambuf {
  public:
   explicit FdBuffer(int fd);

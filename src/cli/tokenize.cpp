@@ -37,9 +37,7 @@ void answer_lines(const Tokenizer& tokenizer, std::istream& in, Output& out) {
       if (bad++ == 0) first_bad = e.message();
       out.write(to_json(Json::Object{{"error", e.what()}}) + "\n");
     }
-    throw_if_interrupted();
   }
-  throw_if_interrupted();
   if (bad > 0)
     fail(ErrorCode::data_loss, bad, " of ", lines, " lines failed, the first: ", first_bad,
          remedy("write one JSON string a line"));

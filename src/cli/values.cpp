@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <optional>
+#include <sstream>
 
 #include "cli/usage_error.h"
 
@@ -40,11 +41,17 @@ std::string quoted(std::string_view text) {
   return text.size() <= kShown ? std::string(text) : std::string(text.substr(0, kShown)) + "…";
 }
 
+std::string shortest(double value) {
+  std::ostringstream out;
+  out << value;
+  return out.str();
+}
+
 std::string describe(const Range& range) {
-  constexpr double kAny = std::numeric_limits<double>::max();
-  std::string text = "a number";
-  if (range.min > -kAny) text += (range.above_min ? " above " : " from ") + to_json(range.min);
-  if (range.max < kAny) text += (range.above_min ? " and at most " : " to ") + to_json(range.max);
+  const bool bounded = range.max < std::numeric_limits<double>::max();
+  std::string text = "a number " + std::string(range.above_min ? "above " : bounded ? "from " : "of at least ");
+  text += shortest(range.min);
+  if (bounded) text += (range.above_min ? " and at most " : " to ") + shortest(range.max);
   return text;
 }
 

@@ -14,7 +14,7 @@
 namespace cajal::cli {
 
 struct Range {
-  double min = -std::numeric_limits<double>::max(), max = std::numeric_limits<double>::max();
+  double min = 0, max = std::numeric_limits<double>::max();
   bool above_min = false;  // min itself is outside
 };
 

@@ -1,0 +1,101 @@
+#include "cli/session.h"
+
+#include <istream>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "cli/model_path.h"
+#include "cli/usage_error.h"
+#include "cli/values.h"
+#include "engine/generator.h"
+
+namespace cajal::cli {
+namespace {
+
+std::int64_t allowed_length(const Qwen3Config& config, const CommonFlags& flags) {
+  const std::int64_t most = default_max_model_len(config);
+  if (flags.max_model_len && *flags.max_model_len > most)
+    misuse("--max-model-len is ", *flags.max_model_len, ", and the model's configuration allows at most ", most,
+           remedy("lower it, or stretch the model with --rope-scaling as its makers describe"));
+  return flags.max_model_len.value_or(most);
+}
+
+std::string read_text(const std::string& path, std::istream& in) {
+  return path == "-" ? read_all(in) : read_file(path);
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> open_device(const CommonFlags& flags) {
+  return make_backend(flags.device, {.num_threads = flags.threads.value_or(0)});
+}
+
+std::optional<DType> wanted_dtype(const CommonFlags& flags) {
+  if (flags.dtype == "auto") return std::nullopt;
+  return flags.dtype == "float32" ? DType::f32 : DType::bf16;
+}
+
+std::string_view flag_word(DType dtype) {
+  switch (dtype) {
+    case DType::bf16: return "bfloat16";
+    case DType::f16: return "float16";
+    case DType::f32: return "float32";
+    default: return to_string(dtype);
+  }
+}
+
+SessionBuilder::SessionBuilder(const CommonFlags& flags, const std::string& model, const Environment& environment)
+    : flags_(flags) {
+  session_.name = model;
+  session_.folder = resolve_model(model, environment);
+  config_ = load_config(session_.folder, flags.hf_overrides);
+  session_.max_model_len = allowed_length(config_, flags);
+  session_.backend = open_device(flags);
+  if (Tokenizer::is_present(session_.folder)) session_.tokenizer = Tokenizer::from_folder(session_.folder);
+}
+
+std::vector<std::int32_t> SessionBuilder::prompt(const PromptFlags& flags, std::istream& in) const {
+  std::vector<std::int32_t> ids;
+  if (flags.token_ids) {
+    ids = *flags.token_ids;
+  } else if (flags.token_ids_file) {
+    ids = parse_token_ids(read_text(*flags.token_ids_file, in), *flags.token_ids_file);
+  } else if (flags.prompt || flags.prompt_file) {
+    const std::string text = flags.prompt ? *flags.prompt : read_text(*flags.prompt_file, in);
+    // Where there is no tokenizer, loading one says which file is missing.
+    if (!session_.tokenizer) Tokenizer::from_folder(session_.folder);
+    ids =
+        with_context(flags.prompt ? "--prompt" : *flags.prompt_file, [&] { return session_.tokenizer->encode(text); });
+  } else {
+    misuse("no prompt is given", remedy("give one of --prompt, --prompt-file, --token-ids and --token-ids-file"));
+  }
+  check_token_ids(ids, config_.vocab_size, session_.max_model_len);
+  return ids;
+}
+
+Session SessionBuilder::load() && {
+  ModelOptions options;
+  options.folder = session_.folder;
+  options.dtype = wanted_dtype(flags_);
+  options.load_format = flags_.load_format == "dummy" ? LoadFormat::dummy : LoadFormat::automatic;
+  options.config_overrides = flags_.hf_overrides;
+  session_.model = std::make_unique<Model>(options, *session_.backend);
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(session_.model->load_time()).count();
+  log_debug("loaded ", session_.name, " in ", ms, " ms: ", session_.model->weight_bytes(), " bytes of weights on ",
+            session_.backend->description());
+  return std::move(session_);
+}
+
+std::int64_t kv_bytes_per_token(const Model& model) {
+  const Qwen3Config& c = model.config();
+  return std::int64_t{2} * c.num_hidden_layers * c.num_key_value_heads * c.head_dim *
+         static_cast<std::int64_t>(size_of(model.dtype()));
+}
+
+Json to_json_list(const std::vector<std::int32_t>& ids) {
+  Json::Array list;
+  for (const std::int32_t id : ids) list.emplace_back(id);
+  return list;
+}
+
+}  // namespace cajal::cli

@@ -1,0 +1,52 @@
+#pragma once
+// What the commands that run a model have in common: the device, the model, its tokenizer and the prompt.
+#include <cstdint>
+#include <iosfwd>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cli/commands.h"
+#include "engine/model.h"
+#include "text/tokenizer.h"
+
+namespace cajal::cli {
+
+std::unique_ptr<Backend> open_device(const CommonFlags& flags);
+std::optional<DType> wanted_dtype(const CommonFlags& flags);
+std::string_view flag_word(DType dtype);  // "bfloat16", as --dtype has it
+
+// A model that is loaded, and its device.
+struct Session {
+  std::string name, folder;  // as the user calls it; where it lies
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Model> model;
+  std::optional<Tokenizer> tokenizer;  // absent if the folder has none
+  std::int64_t max_model_len = 0;      // what the flags or the configuration allow
+};
+
+// What fails early goes first: the flags, the configuration and the prompt, then the weights.
+class SessionBuilder {
+ public:
+  SessionBuilder(const CommonFlags& flags, const std::string& model, const Environment& environment);
+
+  const std::optional<Tokenizer>& tokenizer() const { return session_.tokenizer; }
+  // The prompt that the flags give, as ids that the vocabulary has and no more of them than the model takes. UsageError
+  // if no flag gives one, Error if it is a text and the folder has no tokenizer.
+  std::vector<std::int32_t> prompt(const PromptFlags& flags, std::istream& in) const;
+  Session load() &&;
+
+ private:
+  const CommonFlags& flags_;
+  Session session_;
+  Qwen3Config config_;
+};
+
+// Key-value bytes of one token in all layers.
+std::int64_t kv_bytes_per_token(const Model& model);
+
+Json to_json_list(const std::vector<std::int32_t>& ids);
+
+}  // namespace cajal::cli
