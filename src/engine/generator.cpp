@@ -112,23 +112,20 @@ void Generator::compose_step() {
 }
 
 bool Generator::take_token(Running& s, SequenceResult& result, const OnToken& on_token) {
-  GeneratedToken token;
   const double lse = log_sum_exp(logits_);
   if (!std::isfinite(lse)) {  // a NaN or an infinity somewhere: no token can be trusted
     result.finish_reason = FinishReason::numerical_error;
     s.finished = true;
     return true;
   }
-  if (s.request.num_logprobs >= 0) token.top = top_logprobs(logits_, lse, s.request.num_logprobs);
-  std::vector<float>& processed = logits_;
-  const auto probability_of = [&, own = s.request.num_logprobs >= 0 ? logits_ : std::vector<float>()](std::int32_t id) {
-    return own.empty() ? 0.0 : static_cast<double>(own[static_cast<std::size_t>(id)]) - lse;
-  };
-  s.processor.apply(processed);
-  const std::int32_t id = s.request.sampling.greedy()
-                              ? argmax(processed)
-                              : sample_gumbel(processed, s.request.sampling.seed, s.request.sequence_index, static_cast<std::uint64_t>(s.length()));
-  token.chosen = {id, probability_of(id)};
+  processed_ = logits_;
+  s.processor.apply(processed_);
+  const SamplingParams& sampling = s.request.sampling;
+  const std::int32_t id = sampling.greedy() ? argmax(processed_)
+                                            : sample_gumbel(processed_, sampling.seed, s.request.sequence_index,
+                                                            static_cast<std::uint64_t>(s.length()));
+  GeneratedToken token{.chosen = {id, static_cast<double>(logits_[static_cast<std::size_t>(id)]) - lse}, .top = {}};
+  if (s.request.num_logprobs > 0) token.top = top_logprobs(logits_, lse, s.request.num_logprobs);
   s.processor.accept(id);
   s.output.push_back(id);
   result.tokens.push_back(std::move(token));

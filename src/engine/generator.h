@@ -21,15 +21,15 @@ struct SequenceRequest {
   std::int64_t max_new_tokens = 256;
   std::vector<std::int32_t> eos_token_ids;   // any of them ends the sequence
   std::vector<std::string> stop;             // needs a tokenizer
-  std::int64_t num_logprobs = -1;            // most likely tokens to report for each position; -1: no log-probabilities
+  std::int64_t num_logprobs = 0;             // most likely tokens to report for each position
 };
 
 enum class FinishReason { stop, length, interrupted, numerical_error };
 const char* to_string(FinishReason reason);
 
 struct GeneratedToken {
-  TokenLogprob chosen;              // logprob only if log-probabilities were asked for
-  std::vector<TokenLogprob> top;
+  TokenLogprob chosen;            // of the model's own distribution, before temperature and penalties
+  std::vector<TokenLogprob> top;  // the most likely ones, as many as were asked for
 };
 
 struct SequenceResult {
@@ -80,7 +80,7 @@ class Generator {
   std::vector<std::unique_ptr<Running>> running_;
   StepInput step_;
   std::vector<Running*> wanting_;  // whose logits the step gives, in order
-  std::vector<float> logits_;
+  std::vector<float> logits_, processed_;
 };
 
 }  // namespace cajal

@@ -45,21 +45,38 @@ Qwen3Config load_config(const std::string& folder, const Json& overrides) {
   return read_qwen3_config(json, file);
 }
 
-DType choose_dtype(const Qwen3Config& config, std::optional<DType> wanted) {
+DType choose_dtype(DType stored, std::optional<DType> wanted) {
   if (wanted == DType::f16)
-    fail(ErrorCode::unsupported, "dtype float16 cannot be computed in yet", remedy("use --dtype float32, which holds every float16 value, or bfloat16"));
-  const DType dtype = wanted.value_or(config.dtype);
+    fail(ErrorCode::unsupported, "dtype float16 cannot be computed in yet",
+         remedy("use --dtype float32, which holds every float16 value, or bfloat16"));
+  const DType dtype = wanted.value_or(stored);
   if (dtype != DType::f16) return dtype;
   log_warning("the checkpoint is float16, which cannot be computed in yet: running in float32");
   return DType::f32;
 }
 
+namespace {
+
+// A configuration that names no type leaves it to the weights, as Transformers' dtype="auto" does.
+DType stored_dtype(const Qwen3Config& config, const Checkpoint* checkpoint) {
+  if (config.has_dtype || !checkpoint) return config.dtype;
+  for (const char* name : {"model.embed_tokens.weight", "lm_head.weight"})
+    if (const auto found = checkpoint->find(name))
+      if (const auto dtype = found->tensor->dtype->dtype; dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16)
+        return *dtype;
+  return config.dtype;
+}
+
+}  // namespace
+
 Model::Model(const ModelOptions& options, Backend& backend)
     : folder_(options.folder), backend_(backend), config_(load_config(options.folder, options.config_overrides)),
-      generation_config_(load_generation_config(options.folder)), dtype_(choose_dtype(config_, options.dtype)) {
+      generation_config_(load_generation_config(options.folder)) {
   const auto start = std::chrono::steady_clock::now();
-  graph_options_.dtype = dtype_;
-  load_weights(options);
+  std::optional<Checkpoint> checkpoint;
+  if (options.load_format != LoadFormat::dummy) checkpoint.emplace(folder_);
+  dtype_ = choose_dtype(stored_dtype(config_, checkpoint ? &*checkpoint : nullptr), options.dtype);
+  load_weights(options, checkpoint ? &*checkpoint : nullptr);
   load_time_ = std::chrono::steady_clock::now() - start;
 }
 
@@ -69,21 +86,21 @@ Graph Model::graph(const Bucket& bucket) const {
   return backend_.prepare(build_qwen3(config_, options));
 }
 
-void Model::load_weights(const ModelOptions& options) {
-  std::unique_ptr<Checkpoint> checkpoint;
-  if (options.load_format == LoadFormat::dummy) {
-    if (config_.tie_word_embeddings) graph_options_.lm_head_tensor = graph_options_.embedding_tensor;
-  } else {
-    checkpoint = std::make_unique<Checkpoint>(folder_);
+void Model::load_weights(const ModelOptions& options, const Checkpoint* checkpoint) {
+  graph_options_.dtype = dtype_;
+  if (checkpoint) {
     const EmbeddingSources sources = resolve_tied_embeddings(*checkpoint, config_.tie_word_embeddings);
     graph_options_.embedding_tensor = sources.embedding;
     graph_options_.lm_head_tensor = sources.head;
+  } else if (config_.tie_word_embeddings) {
+    graph_options_.lm_head_tensor = graph_options_.embedding_tensor;
   }
   // Every bucket's graph has the same parameters; the smallest is the quickest to build.
   const Graph graph = this->graph(Bucket{});
   DeviceSink sink(backend_, parameters_);
   Staging staging(backend_.host_threads());
-  weight_bytes_ = checkpoint ? load_all(*checkpoint, graph, {}, sink, staging) : fill_all_dummy(graph, {}, options.dummy_seed, sink, staging);
+  weight_bytes_ = checkpoint ? load_all(*checkpoint, graph, {}, sink, staging)
+                             : fill_all_dummy(graph, {}, options.dummy_seed, sink, staging);
 }
 
 Buffer& Model::parameter(const std::string& name) const {

@@ -13,6 +13,8 @@
 
 namespace cajal {
 
+class Checkpoint;
+
 enum class LoadFormat { automatic, dummy };
 
 struct ModelOptions {
@@ -42,13 +44,13 @@ class Model {
   std::chrono::nanoseconds load_time() const { return load_time_; }
 
  private:
-  void load_weights(const ModelOptions& options);
+  void load_weights(const ModelOptions& options, const Checkpoint* checkpoint);
 
   std::string folder_;
   Backend& backend_;
   Qwen3Config config_;
   GenerationConfig generation_config_;
-  DType dtype_;
+  DType dtype_ = DType::bf16;
   Qwen3GraphOptions graph_options_;
   std::map<std::string, std::unique_ptr<Buffer>> parameters_;
   std::uint64_t weight_bytes_ = 0;
@@ -57,8 +59,8 @@ class Model {
 
 // config.json of a folder with overrides applied.
 Qwen3Config load_config(const std::string& folder, const Json& overrides);
-// Which element type a checkpoint runs in when the user does not say: its own; float16 runs as float32, which holds every
-// value of it, because no backend computes in float16 yet.
-DType choose_dtype(const Qwen3Config& config, std::optional<DType> wanted);
+// The element type that a model of `stored` elements runs in: the wanted one or else its own; float16 runs as float32,
+// which holds every value of it, because no backend computes in float16 yet.
+DType choose_dtype(DType stored, std::optional<DType> wanted);
 
 }  // namespace cajal
