@@ -37,6 +37,13 @@ struct StepRows {
   std::int64_t num_tokens = 0, num_logits = 0;
 };
 
+// What one node's kernel took, over all launches since profiling was switched on.
+struct NodeTiming {
+  std::uint32_t node = 0;  // of Executable::graph()
+  std::uint64_t calls = 0;
+  double seconds = 0;
+};
+
 // Where the leaves of a graph lie.
 struct Bindings {
   std::function<Buffer&(const std::string& name)> parameter;
@@ -59,6 +66,10 @@ class Executable {
   virtual std::span<std::byte> input(std::string_view name) = 0;
   virtual Event launch(const StepRows& rows) = 0;
   virtual void wait(Event event) = 0;
+  // While on, launches time each kernel, which costs some speed; switching it on forgets older times. A backend without
+  // timers ignores it and has no timings.
+  virtual void set_profiling(bool /*on*/) {}
+  virtual std::vector<NodeTiming> timings() const { return {}; }
   // Host memory that holds output `index` once the event of the last launch is waited for, until the next launch.
   virtual std::span<const std::byte> output(std::size_t index) = 0;
 };

@@ -47,12 +47,13 @@ class ModelRunner {
 
   // Makes the buckets of these numbers of rows ready now, so that no later step has to.
   void warm_up(std::span<const std::int64_t> rows);
+  // The executable that steps of so many rows run, made now if need be; for profiles.
+  Executable& executable(std::int64_t rows);
 
   std::uint64_t kv_cache_bytes() const { return kv_cache_bytes_; }
   std::uint64_t arena_bytes() const { return arena_ ? arena_->bytes() : 0; }  // activations of the largest bucket used so far
 
  private:
-  Executable& executable(std::int64_t rows);
   Bucket bucket(std::int64_t rows) const;
   void allocate_states(const Graph& graph);
   void bind(Executable& executable);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 #include <map>
 
@@ -91,10 +92,19 @@ class CpuExecutable final : public Executable {
   Event launch(const StepRows& rows) override {
     CAJAL_CHECK(!steps_.empty(), "launch before bind");
     const RunContext context{pool_, rows};
-    for (const Step& step : steps_) step.call(step, context);
+    if (profiling_)
+      run_timed(context);
+    else
+      for (const Step& step : steps_) step.call(step, context);
     return {++serial_};
   }
   void wait(Event event) override { CAJAL_CHECK(event.serial <= serial_); }
+
+  void set_profiling(bool on) override {
+    if (on) timings_.clear();
+    profiling_ = on;
+  }
+  std::vector<NodeTiming> timings() const override { return timings_; }
 
   std::span<const std::byte> output(std::size_t index) override {
     const Value v = graph_.outputs()[index];
@@ -102,6 +112,17 @@ class CpuExecutable final : public Executable {
   }
 
  private:
+  void run_timed(const RunContext& context) {
+    if (timings_.empty())
+      for (const Step& step : steps_) timings_.push_back({step.node});
+    for (std::size_t i = 0; i < steps_.size(); ++i) {
+      const auto start = std::chrono::steady_clock::now();
+      steps_[i].call(steps_[i], context);
+      timings_[i].seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      ++timings_[i].calls;
+    }
+  }
+
   std::byte* address(const Node& node, Value v, const Bindings& bindings, std::byte* arena) {
     const std::uint32_t root = plan_.root[v.id];
     if (root != v.id) return addresses_[root];
@@ -125,6 +146,8 @@ class CpuExecutable final : public Executable {
   std::vector<std::byte*> addresses_;  // by value
   std::vector<Step> steps_;
   std::uint64_t serial_ = 0;
+  bool profiling_ = false;
+  std::vector<NodeTiming> timings_;  // by step
 };
 
 class CpuBackend final : public Backend {
