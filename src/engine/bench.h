@@ -45,6 +45,7 @@ struct Spread {
 // One kernel's share of a run.
 struct KernelProfile {
   std::string kernel;
+  std::string weight;  // type of the weights that it multiplies by: "bf16[4096,1024]{tile 16x2}"; else empty
   std::uint64_t calls = 0;
   double seconds = 0;
   double percent_of_run = 0;  // of the time of all kernels
@@ -76,7 +77,7 @@ struct BenchReport {
 // Error(invalid_argument) for a case that the model cannot run, Error(out_of_memory) if the cache would not fit.
 BenchReport run_bench(const Model& model, std::span<const BenchCase> cases, const BenchOptions& options = {});
 
-// What this device does at best, measured now, in a few tens of milliseconds. All zero for a device without probes.
+// What this device does at best, measured now, in some tenths of a second. All zero for a device without probes.
 Ceilings measure_ceilings(Backend& backend);
 
 }  // namespace cajal

@@ -1,0 +1,230 @@
+#include "engine/inspect.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/checked.h"
+#include "base/log.h"
+
+namespace cajal {
+namespace {
+
+constexpr std::int64_t kDefaultContextLength = 8192;
+constexpr std::int64_t kMostSequences = 1024;  // that `fits` goes up to
+
+std::int64_t elements(const Graph& graph, Value v) { return graph.type(v).shape.elements(); }
+
+// A block of the pool, over all layers.
+std::int64_t kv_bytes_per_block(const Graph& graph) {
+  std::uint64_t bytes = 0;
+  for (const Node& node : graph.nodes()) {
+    if (!std::holds_alternative<ops::State>(node.op)) continue;
+    TensorType type = graph.type(node.results[0]);
+    type.shape[0] = 1;
+    bytes += type.bytes();
+  }
+  return static_cast<std::int64_t>(bytes);
+}
+
+// A step that fills its bucket, at the end of the longest sequences.
+StepShape full_step(GraphKind kind, const BucketLimits& limits) {
+  const auto at_end = [&](std::int64_t seqs, std::int64_t rows, std::int64_t logits) {
+    return uniform_step(seqs, {limits.max_model_len - rows, rows}, logits);
+  };
+  switch (kind) {
+    case GraphKind::context_encoding: return uniform_step(1, {0, limits.max_context_length}, 1);
+    case GraphKind::chunked_prefill: return at_end(1, limits.prefill_chunk_size, 1);
+    case GraphKind::token_generation: return at_end(limits.max_num_seqs, 1, 1);
+    case GraphKind::speculation:
+      return at_end(limits.max_num_seqs, limits.speculation_length, limits.speculation_length);
+  }
+  return {};
+}
+
+std::vector<LargeValue> values_of(const Executable& executable) {
+  const Graph& graph = executable.graph();
+  const MemoryPlan& plan = executable.plan();
+  std::vector<LargeValue> values;
+  for (std::uint32_t n = 0; n < graph.nodes().size(); ++n) {
+    const Node& node = graph.node(n);
+    for (const Value v : node.results)
+      if (const Slot& slot = plan.slots[v.id]; slot.bytes > 0)
+        values.push_back({node.name, to_string(graph.type(v)), slot.offset, slot.bytes});
+    if (n < plan.scratch.size() && plan.scratch[n].bytes > 0)
+      values.push_back({node.name, "scratch", plan.scratch[n].offset, plan.scratch[n].bytes});
+  }
+  std::stable_sort(values.begin(), values.end(), [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
+  return values;
+}
+
+std::vector<KernelUse> kernels_of(const Executable& executable) {
+  const auto names = executable.kernel_names();
+  std::map<std::pair<std::string, std::string>, int> counts;
+  for (std::uint32_t n = 0; n < names.size(); ++n) {
+    const Op& op = executable.graph().node(n).op;
+    const auto* region = std::get_if<ops::Region>(&op);
+    if (!names[n].empty()) ++counts[{region ? region->kind : op_name(op), names[n]}];
+  }
+  std::vector<KernelUse> uses;
+  for (const auto& [key, count] : counts) uses.push_back({key.first, key.second, count});
+  std::stable_sort(uses.begin(), uses.end(), [](const auto& a, const auto& b) { return a.nodes > b.nodes; });
+  return uses;
+}
+
+BucketLimits resolve(BucketLimits limits, const Qwen3Config& config) {
+  if (limits.max_model_len <= 0) limits.max_model_len = default_max_model_len(config);
+  if (limits.max_context_length <= 0) limits.max_context_length = kDefaultContextLength;
+  limits.max_context_length = std::min(limits.max_context_length, limits.max_model_len);
+  limits.prefill_chunk_size = std::min(limits.prefill_chunk_size, limits.max_model_len);
+  limits.speculation_length = std::min(limits.speculation_length, limits.max_model_len);
+  if (limits.max_num_seqs < 1 || limits.prefill_chunk_size < 1 || limits.speculation_length < 1)
+    fail(ErrorCode::invalid_argument, "max_num_seqs ", limits.max_num_seqs, ", prefill_chunk_size ",
+         limits.prefill_chunk_size, ", speculation_length ", limits.speculation_length,
+         ": expected at least 1 of each");
+  return limits;
+}
+
+// Builds graphs of one model for one backend.
+class Inspector {
+ public:
+  Inspector(const InspectOptions& options, Backend& backend, Inspection& into)
+      : options_(options), backend_(backend), into_(into) {
+    graph_options_.dtype = into.dtype;
+    if (into.config.tie_word_embeddings) graph_options_.lm_head_tensor = graph_options_.embedding_tensor;
+  }
+
+  Graph build(const Bucket& bucket) const {
+    Qwen3GraphOptions o = graph_options_;
+    o.bucket = bucket;
+    return build_qwen3(into_.config, o);
+  }
+
+  GraphReport report(GraphKind kind) {
+    GraphReport r;
+    r.kind = kind;
+    r.bucket = bucket_for(kind, into_.limits);
+    const Graph graph = build(r.bucket), prepared = backend_.prepare(graph);
+    if (options_.graph_text == kind) into_.graph_before = to_text(graph), into_.graph_after = to_text(prepared);
+    const auto executable = backend_.compile(prepared);
+    for (const Node& node : executable->graph().nodes()) r.num_nodes += !is_leaf(node.op);
+    r.arena_bytes = executable->plan().arena_bytes;
+    r.largest_values = values_of(*executable);
+    for (const LargeValue& v : r.largest_values) r.values_bytes += v.bytes;
+    r.largest_values.resize(std::min(r.largest_values.size(), options_.num_largest_values));
+    r.kernels = kernels_of(*executable);
+    r.overlap = find_overlap(executable->graph(), sequential_schedule(executable->graph()), executable->plan());
+    r.step = full_step(kind, into_.limits);
+    r.cost = step_cost(prepared, r.step);
+    if (options_.ceilings) r.floor_seconds = floor_seconds(r.cost, *options_.ceilings, into_.dtype);
+    return r;
+  }
+
+  std::uint64_t arena_bytes(std::int64_t num_seqs) const {
+    const Bucket bucket{std::max(into_.limits.prefill_chunk_size, num_seqs), num_seqs,
+                        ceil_div(into_.limits.max_model_len, kKvBlockSize), num_seqs};
+    return backend_.compile(backend_.prepare(build(bucket)))->plan().arena_bytes;
+  }
+
+ private:
+  const InspectOptions& options_;
+  Backend& backend_;
+  Inspection& into_;
+  Qwen3GraphOptions graph_options_;
+};
+
+std::uint64_t usable(std::uint64_t free_bytes) { return free_bytes - free_bytes / 16; }
+
+// Tokens of a sequence; 0 if not even a block of each fits.
+std::int64_t longest_that_fits(std::int64_t wanted, const MemoryNeed& need) {
+  const std::uint64_t fixed = need.weight_bytes + need.arena_bytes, space = usable(need.free_bytes);
+  const auto block_bytes = static_cast<std::uint64_t>(need.kv_bytes_per_token * kKvBlockSize);
+  CAJAL_CHECK(block_bytes > 0 && need.num_seqs > 0 && wanted > 0);
+  if (space < fixed) return 0;
+  const auto blocks = static_cast<std::int64_t>((space - fixed) / block_bytes) - 1;  // one is the spare one
+  return std::min(wanted, std::max<std::int64_t>(blocks, 0) / need.num_seqs * kKvBlockSize);
+}
+
+std::vector<Fit> fits(const Inspector& inspector, const Inspection& i) {
+  std::vector<Fit> all;
+  for (std::int64_t n = 1; n <= kMostSequences; n *= 2) {
+    const MemoryNeed need{i.weight_bytes, i.kv_bytes_per_token, inspector.arena_bytes(n), n, i.memory_bytes};
+    all.push_back({n, longest_that_fits(i.limits.max_model_len, need)});
+    if (all.back().max_model_len == 0) break;
+  }
+  return all;
+}
+
+}  // namespace
+
+ParameterCount count_parameters(const Graph& graph) {
+  ParameterCount count;
+  for (const Node& node : graph.nodes())
+    if (std::holds_alternative<ops::Parameter>(node.op)) count.total += elements(graph, node.results[0]);
+  std::int64_t unused = 0;
+  for (const Node& node : graph.nodes()) {
+    if (std::holds_alternative<ops::Embedding>(node.op)) count.embedding = elements(graph, node.inputs[0]);
+    if (!std::holds_alternative<ops::MoeExperts>(node.op)) continue;
+    const std::int64_t all = elements(graph, node.inputs[3]) + elements(graph, node.inputs[4]);
+    const std::int64_t experts = graph.type(node.inputs[4]).shape[0], chosen = graph.type(node.inputs[2]).shape[1];
+    count.experts += all;
+    unused += all / experts * (experts - chosen);
+  }
+  count.active = count.total - unused;
+  return count;
+}
+
+std::uint64_t weight_bytes(const Graph& graph) {
+  std::uint64_t bytes = 0;
+  for (const Node& node : graph.nodes())
+    if (std::holds_alternative<ops::Parameter>(node.op)) bytes += graph.type(node.results[0]).bytes();
+  return bytes;
+}
+
+Inspection inspect(const InspectOptions& options, Backend& backend) {
+  Inspection i;
+  i.model = options.folder;
+  i.device = backend.description();
+  i.config = load_config(options.folder, options.config_overrides);
+  i.dtype = choose_dtype(i.config.dtype, options.dtype);
+  i.limits = resolve(options.limits, i.config);
+  Inspector inspector(options, backend, i);
+  const Graph smallest = backend.prepare(inspector.build(Bucket{}));
+  i.parameters = count_parameters(smallest);
+  i.weight_bytes = weight_bytes(smallest);
+  i.kv_bytes_per_token = kv_bytes_per_block(smallest) / kKvBlockSize;
+  for (const GraphKind kind :
+       {GraphKind::context_encoding, GraphKind::chunked_prefill, GraphKind::token_generation, GraphKind::speculation})
+    i.graphs.push_back(inspector.report(kind));
+  i.memory_bytes = options.memory_bytes.value_or(backend.free_bytes());
+  i.fits = fits(inspector, i);
+  return i;
+}
+
+std::int64_t fit_max_model_len(std::int64_t wanted, const MemoryNeed& need) {
+  const std::int64_t length = longest_that_fits(wanted, need);
+  if (length > 0) return length;
+  const auto block_bytes = static_cast<std::uint64_t>(need.kv_bytes_per_token * kKvBlockSize);
+  const std::uint64_t least =
+      need.weight_bytes + need.arena_bytes + block_bytes * static_cast<std::uint64_t>(need.num_seqs + 1);
+  fail(ErrorCode::out_of_memory, "not enough memory: ", need.weight_bytes, " bytes of weights, ", need.arena_bytes,
+       " of activations and ", least - need.weight_bytes - need.arena_bytes, " of cache for ", need.num_seqs,
+       " sequences of ", kKvBlockSize, " tokens are ", least, " bytes, and of ", need.free_bytes, " free ones ",
+       usable(need.free_bytes), " may be used",
+       remedy("free memory, or lower the number of sequences, or take a smaller model"));
+}
+
+std::int64_t fit_max_model_len(const Model& model, std::int64_t max_num_seqs, std::int64_t max_num_batched_tokens) {
+  const std::int64_t wanted = default_max_model_len(model.config());
+  const Bucket largest{max_num_batched_tokens, max_num_seqs, ceil_div(wanted, kKvBlockSize),
+                       std::min(max_num_seqs, max_num_batched_tokens)};
+  const Graph graph = model.graph(largest);
+  const MemoryNeed need{0, kv_bytes_per_block(graph) / kKvBlockSize, model.backend().compile(graph)->plan().arena_bytes,
+                        max_num_seqs, model.backend().free_bytes()};
+  const std::int64_t length = fit_max_model_len(wanted, need);
+  if (length < wanted)
+    log_warning("max-model-len is lowered from ", wanted, " to ", length, ": the cache takes ", need.kv_bytes_per_token,
+                " bytes a token for each of ", max_num_seqs, " sequences, and ", need.free_bytes, " bytes are free");
+  return length;
+}
+
+}  // namespace cajal
