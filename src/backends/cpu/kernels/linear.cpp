@@ -55,7 +55,10 @@ void linear_stream(const LinearArgs& a, ThreadPool& pool) {
       std::max<std::int64_t>(1, (std::int64_t{512} << 10) / std::max<std::int64_t>(unit_bytes, 1));
   const std::int64_t grain = std::clamp<std::int64_t>(units / (8 * pool.size()), 1, most);
   pool.parallel_for(units, grain, [&](std::int64_t begin, std::int64_t end) {
-    multiply_tiles(table, product, 0, product.rows, begin * step, std::min(end * step, product.tiles()));
+    const std::int64_t stop = std::min(end * step, product.tiles());
+    multiply_tiles(
+        table, product,
+        {.row_begin = 0, .row_end = a.rows, .tile_begin = begin * step, .tile_end = stop, .tile_after = stop});
   });
 }
 
@@ -70,12 +73,18 @@ void linear_tiles(const LinearArgs& a, ThreadPool& pool) {
   const std::int64_t chunks = std::clamp<std::int64_t>(wanted, 1, ceil_div<std::int64_t>(a.rows, 8 * table.best_rows));
   // Neighbouring tiles in one piece, since the next ones are fetched during the last rows of these.
   const std::int64_t grain = std::max<std::int64_t>(1, units / (8 * pool.size()));
-  const std::int64_t pieces = ceil_div(units, grain);
-  pool.parallel_for(pieces * chunks, 1, [&](std::int64_t begin, std::int64_t end) {
+  const std::int64_t pieces = ceil_div(units, grain) * chunks;
+  const auto first_tile = [&](std::int64_t piece) { return piece / chunks * grain * step; };
+  pool.parallel_for(pieces, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t tile = i / chunks * grain * step, chunk = i % chunks;
-      multiply_tiles(table, product, a.rows * chunk / chunks, a.rows * (chunk + 1) / chunks, tile,
-                     std::min(tile + grain * step, product.tiles()));
+      const std::int64_t chunk = i % chunks;
+      multiply_tiles(table, product,
+                     {.row_begin = a.rows * chunk / chunks,
+                      .row_end = a.rows * (chunk + 1) / chunks,
+                      .tile_begin = first_tile(i),
+                      .tile_end = std::min(first_tile(i) + grain * step, product.tiles()),
+                      .tile_after = first_tile(i + pool.size()),
+                      .fetched = i >= pool.size()});
     }
   });
 }

@@ -14,7 +14,6 @@ namespace cajal::cpu {
 namespace {
 
 constexpr int kMaxLevels = std::bit_width(static_cast<unsigned>(kMaxSumParts));
-
 constexpr std::int64_t kGroupsAhead = 32;  // fetched so long before they are multiplied: 2 KiB of each tile
 
 // Rows of x and tiles of the weight that are worked on together.
@@ -90,7 +89,7 @@ struct Multiplier {
       b.fetch_after_turn = last_part ? next : b.weight + b.groups * kGroupBytes;
     } else {
       b.fetch_step = (kGroupBytes - 1) / at.shares + 1;
-      b.fetch = next + at.share * tile_stride / at.shares + first_group * b.fetch_step;
+      b.fetch_after_turn = next + at.share * tile_stride / at.shares + first_group * b.fetch_step;
     }
   }
 
@@ -119,9 +118,8 @@ int tiles_at_once(const BlockTable& table, std::int64_t rows) {
   return tiles;
 }
 
-void multiply_tiles(const BlockTable& table, const MatrixProduct& product, std::int64_t row_begin, std::int64_t row_end,
-                    std::int64_t tile_begin, std::int64_t tile_end) {
-  const std::int64_t rows = row_end - row_begin;
+void multiply_tiles(const BlockTable& table, const MatrixProduct& product, const TileRange& range) {
+  const std::int64_t rows = range.row_end - range.row_begin;
   if (rows <= 0) return;
   CAJAL_CHECK(product.sum_parts >= 1 && product.sum_parts <= kMaxSumParts &&
                   std::has_single_bit(static_cast<unsigned>(product.sum_parts)) &&
@@ -132,16 +130,18 @@ void multiply_tiles(const BlockTable& table, const MatrixProduct& product, std::
   const int step = tiles_at_once(table, rows);
   // Blocks of nearly equal height, rather than a low one at the end.
   const std::int64_t blocks = rows <= kMaxBlockRows ? 1 : ceil_div<std::int64_t>(rows, table.best_rows);
-  for (std::int64_t tile = tile_begin; tile < tile_end; tile += step) {
-    const int tiles = static_cast<int>(std::min<std::int64_t>(step, tile_end - tile));
+  for (std::int64_t tile = range.tile_begin; tile < range.tile_end; tile += step) {
+    const int tiles = static_cast<int>(std::min<std::int64_t>(step, range.tile_end - tile));
+    const std::int64_t next = tile + tiles < range.tile_end ? tile + tiles : range.tile_after;
+    const bool first = tile == range.tile_begin && !range.fetched;
     for (std::int64_t b = 0; b < blocks; ++b) {
       const std::int64_t begin = rows * b / blocks, end = rows * (b + 1) / blocks;
-      multiplier.run({.row = row_begin + begin,
+      multiplier.run({.row = range.row_begin + begin,
                       .tile = tile,
                       .rows = static_cast<int>(end - begin),
                       .tiles = tiles,
-                      .next_tile = tile + tiles < product.tiles() ? tile + tiles : tile,
-                      .cold = blocks == 1 || (b == 0 && tile == tile_begin),
+                      .next_tile = next < product.tiles() ? next : tile,
+                      .cold = blocks == 1 || (b == 0 && first),
                       .share = b,
                       .shares = blocks});
     }

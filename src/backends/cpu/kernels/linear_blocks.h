@@ -27,10 +27,8 @@ struct Block {
   std::int64_t groups;
   float* sums;     // [rows, kSumsStride]
   bool from_zero;  // else sums are continued
-  // What is fetched from memory meanwhile, of every tile at once (addresses are those of the first). Either a whole group
-  // of bytes with each group, a little ahead, into the first cache: from `fetch` on, and behind group `turn` from
-  // `fetch_after_turn` on. Or fewer bytes with each group, for the tiles after these, into the second cache, from `fetch`
-  // on.
+  // What is fetched from memory meanwhile, of every tile at once (addresses are those of the first): `fetch_step` bytes
+  // with each group, from `fetch` on, and behind group `turn` from `fetch_after_turn` on.
   std::int64_t fetch_step, turn;
   const std::byte *fetch, *fetch_after_turn;
 };
@@ -70,9 +68,14 @@ struct MatrixProduct {
   std::int64_t tiles() const { return (out_features + kTileOutputs - 1) / kTileOutputs; }
 };
 
-// Rows [row_begin, row_end) of tiles [tile_begin, tile_end), on the calling thread.
-void multiply_tiles(const BlockTable& table, const MatrixProduct& product, std::int64_t row_begin, std::int64_t row_end,
-                    std::int64_t tile_begin, std::int64_t tile_end);
+struct TileRange {
+  std::int64_t row_begin, row_end, tile_begin, tile_end;
+  std::int64_t tile_after;  // where this thread probably goes on, for fetching; past the last tile: nowhere
+  bool fetched = false;     // the first tiles probably are in a cache, thanks to tile_after of the range before
+};
+
+// On the calling thread.
+void multiply_tiles(const BlockTable& table, const MatrixProduct& product, const TileRange& range);
 
 // Tiles that blocks of so many rows work on at once.
 int tiles_at_once(const BlockTable& table, std::int64_t rows);

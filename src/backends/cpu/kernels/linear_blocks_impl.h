@@ -10,7 +10,7 @@ namespace cajal::cpu {
 namespace {
 
 // sums += x * weight over the groups [begin, end), while memory is fetched in steps from `fetch` on.
-template <class Isa, int kRows, int kTiles, _mm_hint kHint>
+template <class Isa, int kRows, int kTiles>
 [[gnu::always_inline]] inline void multiply_stretch(typename Isa::Sum (&sums)[kRows][kTiles],
                                                     const std::byte* const (&x)[kRows],
                                                     const std::byte* const (&weight)[kTiles], const Block& b,
@@ -19,9 +19,9 @@ template <class Isa, int kRows, int kTiles, _mm_hint kHint>
     typename Isa::Weight w[kTiles];
     CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) {
       w[t] = Isa::load_weight(weight[t] + g * kGroupBytes);
-      _mm_prefetch(reinterpret_cast<const char*>(fetch + t * b.tile_stride), kHint);
+      _mm_prefetch(reinterpret_cast<const char*>(fetch + t * b.tile_stride), _MM_HINT_T0);
     }
-    fetch += kHint == _MM_HINT_T0 ? kGroupBytes : b.fetch_step;
+    fetch += b.fetch_step;
     CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
       const typename Isa::X xr = Isa::load_x(x[r] + g * kXGroupBytes);
       CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) Isa::multiply_add(sums[r][t], xr, w[t]);
@@ -41,12 +41,8 @@ void multiply_block(const Block& b) {
       sums[r][t] = b.from_zero ? Isa::zero() : Isa::load(b.sums + r * kSumsStride + t * kTileOutputs);
     }
   }
-  if (b.fetch_step == kGroupBytes) {
-    multiply_stretch<Isa, kRows, kTiles, _MM_HINT_T0>(sums, x, weight, b, 0, b.turn, b.fetch);
-    multiply_stretch<Isa, kRows, kTiles, _MM_HINT_T0>(sums, x, weight, b, b.turn, b.groups, b.fetch_after_turn);
-  } else {
-    multiply_stretch<Isa, kRows, kTiles, _MM_HINT_T1>(sums, x, weight, b, 0, b.groups, b.fetch);
-  }
+  multiply_stretch<Isa>(sums, x, weight, b, 0, b.turn, b.fetch);
+  multiply_stretch<Isa>(sums, x, weight, b, b.turn, b.groups, b.fetch_after_turn);
   CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
     CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) {
       Isa::store(b.sums + r * kSumsStride + t * kTileOutputs, sums[r][t]);

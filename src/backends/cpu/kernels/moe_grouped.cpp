@@ -160,7 +160,13 @@ class GroupedMoe {
         .in_features = m.inputs,
         .out_features = m.outputs,
         .sum_parts = sum_parts};
-    multiply_tiles(table_, product, 0, product.rows, unit_begin * step, std::min(unit_end * step, product.tiles()));
+    const std::int64_t stop = std::min(unit_end * step, product.tiles());
+    multiply_tiles(table_, product,
+                   {.row_begin = 0,
+                    .row_end = product.rows,
+                    .tile_begin = unit_begin * step,
+                    .tile_end = stop,
+                    .tile_after = stop});
   }
 
   void activate() {
