@@ -4,6 +4,8 @@
 #include <array>
 #include <cctype>
 #include <numeric>
+#include <tuple>
+#include <utility>
 
 #include "base/checked.h"
 #include "base/error.h"
