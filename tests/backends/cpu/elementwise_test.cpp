@@ -201,6 +201,7 @@ TEST_P(RowWise, RotaryTableFollowsTheLengthOfTheRequest) {
   };
   op.dynamic_base = 1e4f;
   op.dynamic_factor = 2;
+  op.dynamic_offset = 1;
   const auto dynamic = [](double length) { return 1 / std::sqrt(1e4 * std::pow(2 * length / 100 - 1, 4.0 / 2)); };
   const Elements ntk = run();
   expect_row(ntk, 0, 0.1);
