@@ -65,7 +65,7 @@ void linear_stream(const LinearArgs& a, ThreadPool& pool) {
 // Many rows: a few tiles, which stay in a cache, times all rows of a chunk.
 template <const BlockTable& table>
 void linear_tiles(const LinearArgs& a, ThreadPool& pool) {
-  if (a.rows <= kMaxBlockRows) return linear_stream<table>(a, pool);
+  if (a.rows <= table.max_rows) return linear_stream<table>(a, pool);
   const MatrixProduct product = product_of(a);
   const std::int64_t step = tiles_at_once(table, a.rows), units = ceil_div(product.tiles(), step);
   // Rows are cut only as far as it takes to give every thread several pieces.

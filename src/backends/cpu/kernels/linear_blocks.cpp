@@ -112,7 +112,7 @@ struct Multiplier {
 }  // namespace
 
 int tiles_at_once(const BlockTable& table, std::int64_t rows) {
-  const auto& blocks = table.block[(rows <= kMaxBlockRows ? rows : table.best_rows) - 1];
+  const auto& blocks = table.block[(rows <= table.max_rows ? rows : table.best_rows) - 1];
   int tiles = kMaxBlockTiles;
   while (!blocks[tiles - 1]) --tiles;
   return tiles;
@@ -129,7 +129,7 @@ void multiply_tiles(const BlockTable& table, const MatrixProduct& product, const
   Multiplier multiplier(table, product);
   const int step = tiles_at_once(table, rows);
   // Blocks of nearly equal height, rather than a low one at the end.
-  const std::int64_t blocks = rows <= kMaxBlockRows ? 1 : ceil_div<std::int64_t>(rows, table.best_rows);
+  const std::int64_t blocks = rows <= table.max_rows ? 1 : ceil_div<std::int64_t>(rows, table.best_rows);
   for (std::int64_t tile = range.tile_begin; tile < range.tile_end; tile += step) {
     const int tiles = static_cast<int>(std::min<std::int64_t>(step, range.tile_end - tile));
     const std::int64_t next = tile + tiles < range.tile_end ? tile + tiles : range.tile_after;

@@ -1,5 +1,5 @@
 #pragma once
-// The inside of the fast matrix kernels, shared by Linear and the experts of MoeExperts. A *block* is up to 8 rows of x
+// The inside of the fast matrix kernels, shared by Linear and the experts of MoeExperts. A *block* is up to 12 rows of x
 // times up to 4 tiles of 16 outputs, summed over a stretch of k in registers; each instruction set has its table of
 // blocks, and everything around them (parts of the sum, tails, the walk over rows and tiles) is written once, here.
 //
@@ -15,7 +15,7 @@ namespace cajal::cpu {
 
 constexpr int kTileOutputs = 16;
 constexpr std::int64_t kGroupBytes = 64, kXGroupBytes = 4;
-constexpr int kMaxBlockRows = 8, kMaxBlockTiles = 4;
+constexpr int kMaxBlockRows = 12, kMaxBlockTiles = 4;
 constexpr int kSumsStride = kMaxBlockTiles * kTileOutputs;  // floats from a row of sums to the next
 constexpr int kMaxSumParts = 64;
 
@@ -46,7 +46,8 @@ struct Finish {
 struct BlockTable {
   DType dtype;
   int best_rows;  // of a block, when there are many rows
-  // [rows - 1][tiles - 1]; null where the registers do not suffice. Every number of rows has at least one tile.
+  int max_rows;   // of any block: up to here the weights are read once
+  // [rows - 1][tiles - 1]; null where the registers do not suffice. Every number of rows up to max_rows has one tile.
   void (*block[kMaxBlockRows][kMaxBlockTiles])(const Block&);
   void (*add)(float* into, const float* other, int rows);  // whole rows of sums
   void (*finish)(const Finish&);

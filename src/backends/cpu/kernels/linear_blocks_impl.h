@@ -72,7 +72,7 @@ void finish_sums(const Finish& f) {
 
 template <class Isa, int kRows, int kTiles>
 constexpr auto block_or_null() -> void (*)(const Block&) {
-  if constexpr (kRows * kTiles <= Isa::kMaxVectors || kTiles == 1)
+  if constexpr (kRows * kTiles <= Isa::kMaxVectors)
     return multiply_block<Isa, kRows, kTiles>;
   else
     return nullptr;
@@ -83,6 +83,7 @@ constexpr BlockTable make_table(int best_rows) {
   BlockTable table{};
   table.dtype = Isa::kDType;
   table.best_rows = best_rows;
+  table.max_rows = Isa::kMaxVectors < kMaxBlockRows ? Isa::kMaxVectors : kMaxBlockRows;
   const auto fill = [&table]<int kRows>() {
     table.block[kRows - 1][0] = block_or_null<Isa, kRows, 1>();
     table.block[kRows - 1][1] = block_or_null<Isa, kRows, 2>();
@@ -91,7 +92,8 @@ constexpr BlockTable make_table(int best_rows) {
   };
   fill.template operator()<1>(), fill.template operator()<2>(), fill.template operator()<3>();
   fill.template operator()<4>(), fill.template operator()<5>(), fill.template operator()<6>();
-  fill.template operator()<7>(), fill.template operator()<8>();
+  fill.template operator()<7>(), fill.template operator()<8>(), fill.template operator()<9>();
+  fill.template operator()<10>(), fill.template operator()<11>(), fill.template operator()<12>();
   table.add = add_sums<Isa>;
   table.finish = finish_sums<Isa>;
   return table;
