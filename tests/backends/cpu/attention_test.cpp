@@ -116,6 +116,27 @@ TEST_P(Attention, KernelsAgreeOnLongContexts) {
   expect_equal_to_the_reference(world, std::vector<Part>{{0, 2990, 3}, {1, 39, 1}, {2, 1020, 8}});
 }
 
+// More threads than work: contexts are cut into chunks that run in waves, some longer than a wave.
+TEST_P(Attention, ManyThreadsShareFewRows) {
+  ThreadPool one(1);
+  for (const std::int64_t window : {0, 900}) {
+    const World world({GetParam(), 2, 1, 20, window}, {7300, 600, 1500}, 6);
+    for (const std::vector<Part>& parts :
+         {std::vector<Part>{{0, 7299, 1}, {2, 1499, 1}}, std::vector<Part>{{1, 0, 20}, {0, 7290, 9}, {2, 1490, 10}}}) {
+      const KvStorage storage = kv_cache_storage(GetParam(), 20, detect_isa());
+      const Step step(world, parts, storage, 8);
+      const Elements expected = step.run(attention_kernels().back(), one);
+      for (const int threads : {2, 3, 5, 16}) {
+        ThreadPool pool(threads);
+        for (const AttentionKernel& kernel : attention_kernels()) {
+          if (!runs_here(kernel.isa) || !step.accepted_by(kernel)) continue;
+          EXPECT_TRUE(step.run(kernel, pool) == expected) << kernel.name << " threads " << threads;
+        }
+      }
+    }
+  }
+}
+
 TEST_P(Attention, RowsDoNotDependOnTheStepTheyAreIn) {
   for (const std::int64_t window : {0, 50}) {
     const Heads h{GetParam(), 6, 2, 64, window};

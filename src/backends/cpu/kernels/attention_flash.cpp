@@ -8,20 +8,29 @@
 namespace cajal::cpu {
 namespace {
 
-constexpr std::int64_t kTileVectors = 64;  // their state stays in the L2 cache, and a key is read once for all of them
+constexpr std::int64_t kTileVectors = 64;   // their state stays in the L2 cache, and a key is read once for all of them
+constexpr std::int64_t kLeastVectors = 12;  // of a tile that is small so that every thread has one
 constexpr std::int64_t kUnitsPerThread = 4;
 
-std::int64_t rows_per_tile(std::int64_t group) { return std::max<std::int64_t>(1, kTileVectors / group); }
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t most_tile_rows(std::int64_t group) { return std::max<std::int64_t>(1, kTileVectors / group); }
 
-// Scratch memory: the tiles' first rows, then the states: kUnitsPerThread a thread and one more.
+// Chunk number `chunk` of item number `item`.
+struct Unit {
+  std::int64_t item, chunk;
+};
+
+// Scratch memory: the tiles' first rows; a wave of units; the states of a wave and one more.
 struct Scratch {
-  std::int64_t index_bytes, state_floats;
+  std::int64_t index_bytes, unit_bytes, state_floats, states;
 
-  Scratch(std::int64_t rows, std::int64_t group, std::int64_t head_dim)
-      : index_bytes(((rows + 1) * static_cast<std::int64_t>(sizeof(std::int32_t)) + 63) / 64 * 64),
-        state_floats(FlashState::floats(rows_per_tile(group) * group, head_dim)) {}
+  Scratch(std::int64_t rows, std::int64_t group, std::int64_t head_dim, int threads)
+      : index_bytes(ceil_div((rows + 1) * std::int64_t{sizeof(std::int32_t)}, 64) * 64),
+        unit_bytes(ceil_div(threads * kUnitsPerThread * std::int64_t{sizeof(Unit)}, 64) * 64),
+        state_floats(FlashState::floats(most_tile_rows(group) * group, head_dim)),
+        states(threads * kUnitsPerThread + 1) {}
 
-  static std::int64_t states(int threads) { return threads * kUnitsPerThread + 1; }
+  std::int64_t bytes() const { return index_bytes + unit_bytes + states * state_floats * std::int64_t{sizeof(float)}; }
 };
 
 class FlashStep {
@@ -31,9 +40,9 @@ class FlashStep {
         pool_(pool),
         parts_(parts),
         group_(a.num_heads / a.num_kv_heads),
-        vectors_(rows_per_tile(group_) * group_),
-        scratch_(a.rows, group_, a.head_dim),
-        first_rows_(reinterpret_cast<std::int32_t*>(a.scratch)) {
+        scratch_(a.rows, group_, a.head_dim, pool.size()),
+        first_rows_(reinterpret_cast<std::int32_t*>(a.scratch)),
+        units_(reinterpret_cast<Unit*>(a.scratch + scratch_.index_bytes)) {
     find_tiles();
   }
 
@@ -49,7 +58,8 @@ class FlashStep {
  private:
   // Tiles are runs of rows of one sequence with consecutive positions.
   void find_tiles() {
-    const std::int64_t most = rows_per_tile(group_);
+    const std::int64_t share = ceil_div(a_.rows * a_.num_kv_heads, std::int64_t{2} * pool_.size());
+    const std::int64_t most = std::min(most_tile_rows(group_), std::max(share, ceil_div(kLeastVectors, group_)));
     std::int64_t first = 0;
     for (std::int64_t row = 0; row < a_.rows; ++row) {
       const bool follows = row > 0 && a_.seq_indices[row] == a_.seq_indices[row - 1] &&
@@ -74,9 +84,12 @@ class FlashStep {
     return {first.begin / kChunk, (tile.first_position + tile.rows - 1) / kChunk + 1};
   }
 
+  float* state_memory(std::int64_t index) const {
+    auto* floats = reinterpret_cast<float*>(a_.scratch + scratch_.index_bytes + scratch_.unit_bytes);
+    return floats + index * scratch_.state_floats;
+  }
   FlashState state(std::int64_t index) const {
-    auto* floats = reinterpret_cast<float*>(a_.scratch + scratch_.index_bytes);
-    return FlashState::at(floats + index * scratch_.state_floats, vectors_, a_.head_dim);
+    return FlashState::at(state_memory(index), most_tile_rows(group_) * group_, a_.head_dim);
   }
 
   // Every thread takes items one by one and owns two states.
@@ -108,51 +121,58 @@ class FlashStep {
     return units;
   }
 
-  // Few items but long contexts: the units are (item, chunk). They run in waves as large as there are states; after each,
-  // its states are merged in ascending order into one more, which an unfinished item keeps until the next wave.
+  // Few items but long contexts: the threads share the (item, chunk) units, in waves as large as there are states. After
+  // each, the states of one item are merged in ascending order, into the first of them or into the state that carries an
+  // unfinished item from wave to wave.
   void run_chunks() {
-    const std::int64_t wave = pool_.size() * kUnitsPerThread;
-    for (Unit first = {0, chunks_of(tile_of(0)).begin}; first.item < items_;) {
-      Unit end = first;
-      std::int64_t units = 0;
-      for (; units < wave && end.item < items_; ++units) end = after(end);
-      pool_.parallel_for(units, 1, [&](std::int64_t from, std::int64_t to) {
-        Unit unit = first;
-        for (std::int64_t i = 0; i < to; ++i, unit = after(unit))
-          if (i >= from) parts_.chunk(a_, tile_of(unit.item), unit.chunk, state(i));
+    const std::int64_t wave = scratch_.states - 1;
+    for (Unit next = {0, chunks_of(tile_of(0)).begin}; next.item < items_;) {
+      num_units_ = 0;
+      for (; num_units_ < wave && next.item < items_; next = after(next)) units_[num_units_++] = next;
+      pool_.parallel_for(num_units_, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) parts_.chunk(a_, tile_of(units_[i].item), units_[i].chunk, state(i));
       });
-      merge_wave(first, units, wave);
-      first = end;
+      pool_.parallel_for(num_units_, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i)
+          if (i == 0 || starts_item(units_[i])) merge_item(i);
+      });
+      if (next.item < items_ && !starts_item(next)) carry(next);
     }
   }
 
-  struct Unit {
-    std::int64_t item, chunk;
-  };
   Unit after(Unit unit) const {
     if (++unit.chunk < chunks_of(tile_of(unit.item)).end) return unit;
     if (++unit.item < items_) unit.chunk = chunks_of(tile_of(unit.item)).begin;
     return unit;
   }
+  bool starts_item(Unit unit) const { return unit.chunk == chunks_of(tile_of(unit.item)).begin; }
+  FlashState carried() const { return state(scratch_.states - 1); }
 
-  void merge_wave(Unit unit, std::int64_t units, std::int64_t carried) const {
-    const FlashState total = state(carried);
-    for (std::int64_t i = 0; i < units; ++i, unit = after(unit)) {
-      const FlashTile tile = tile_of(unit.item);
-      const Span chunks = chunks_of(tile);
-      if (unit.chunk == chunks.begin) std::fill_n(total.l, tile.vectors(), 0.0f);
-      parts_.merge(total, state(i), tile.vectors());
-      if (unit.chunk + 1 == chunks.end) parts_.finish(a_, tile, total);
-    }
+  // Merges the wave's units of the item whose first unit there is number i.
+  void merge_item(std::int64_t i) const {
+    const std::int64_t item = units_[i].item;
+    const FlashTile tile = tile_of(item);
+    const bool fresh = starts_item(units_[i]);
+    const FlashState total = fresh ? state(i) : carried();
+    std::int64_t next = fresh ? i + 1 : i;
+    for (; next < num_units_ && units_[next].item == item; ++next) parts_.merge(total, state(next), tile.vectors());
+    if (units_[next - 1].chunk + 1 == chunks_of(tile).end) parts_.finish(a_, tile, total);
+  }
+
+  // The wave's last item goes on with `next`: keeps what it has, unless that is there already.
+  void carry(Unit next) const {
+    const std::int64_t first = num_units_ - (next.chunk - chunks_of(tile_of(next.item)).begin);
+    if (first >= 0) std::copy_n(state_memory(first), scratch_.state_floats, state_memory(scratch_.states - 1));
   }
 
   const AttentionArgs& a_;
   ThreadPool& pool_;
   const FlashParts& parts_;
-  std::int64_t group_, vectors_;
+  std::int64_t group_;
   Scratch scratch_;
   std::int32_t* first_rows_;
-  std::int64_t num_tiles_ = 0, items_ = 0;
+  Unit* units_;
+  std::int64_t num_tiles_ = 0, items_ = 0, num_units_ = 0;
 };
 
 }  // namespace
@@ -162,9 +182,7 @@ void flash_attention(const AttentionArgs& a, ThreadPool& pool, const FlashParts&
 }
 
 std::size_t flash_scratch_bytes(const AttentionShape& s, int threads) {
-  const Scratch scratch(s.rows, s.num_heads / s.num_kv_heads, s.head_dim);
-  return static_cast<std::size_t>(scratch.index_bytes) +
-         static_cast<std::size_t>(scratch.state_floats * Scratch::states(threads)) * sizeof(float);
+  return static_cast<std::size_t>(Scratch(s.rows, s.num_heads / s.num_kv_heads, s.head_dim, threads).bytes());
 }
 
 }  // namespace cajal::cpu
