@@ -66,3 +66,12 @@ function(cajal_program name source)
   target_link_libraries(${name} PRIVATE ${uses})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
 endfunction()
+
+# A program of bench/, built only when asked for.
+function(cajal_bench name)
+  cmake_parse_arguments(ARG "" "" "USES" ${ARGN})
+  cajal_program(${name} bench/${name}.cpp USES ${ARG_USES})
+  if(TARGET ${name})
+    set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
+  endif()
+endfunction()
