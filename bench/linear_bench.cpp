@@ -122,6 +122,7 @@ class Bench {
   void probe() {
     read_ = std::max(read_, memory_.rate(pool_, isa_));
     f32_ = std::max(f32_, multiply_rate(pool_, Multiply::f32, isa_));
+    f32_avx2_ = std::max(f32_avx2_, multiply_rate(pool_, Multiply::f32, isa_ & kAvx2));
     bf16_ = std::max(bf16_, multiply_rate(pool_, Multiply::bf16, isa_));
     int8_ = std::max(int8_, multiply_rate(pool_, Multiply::int8, isa_));
   }
@@ -146,11 +147,17 @@ class Bench {
       run();
       best = std::min(best, std::chrono::duration<double>(Clock::now() - begin).count());
     }
-    const bool dot = dtype == DType::bf16 && (needs & kAvx512Bf16);
+    const bool wide = needs & (kAvx512 | kAvx512Bf16), dot = dtype == DType::bf16 && (needs & kAvx512Bf16);
     const double bandwidth = work.bytes / best, rate = work.operations / best;
     std::printf("%-31s %-14s rows %4d %9.1f us %7.1f GB/s %4.0f %% of read %8.1f GFLOP/s %4.0f %% of %s\n", kernel,
                 what, static_cast<int>(rows), best * 1e6, bandwidth * 1e-9, 100 * bandwidth / read_, rate * 1e-9,
-                100 * rate / (dot ? bf16_ : f32_), dot ? "bf16" : "f32");
+                100 * rate /
+                    (dot    ? bf16_
+                     : wide ? f32_
+                            : f32_avx2_),
+                dot    ? "bf16"
+                : wide ? "f32"
+                       : "f32 of avx2");
     std::fflush(stdout);
   }
 
@@ -163,7 +170,7 @@ class Bench {
   std::byte* y_ = allocate_huge(std::size_t{320} << 20);
   std::byte* scratch_ = allocate_huge(std::size_t{128} << 20);
   std::size_t at_ = 0;
-  double read_ = 0, f32_ = 0, bf16_ = 0, int8_ = 0;
+  double read_ = 0, f32_ = 0, f32_avx2_ = 0, bf16_ = 0, int8_ = 0;
 };
 
 struct Case {

@@ -44,6 +44,10 @@ MatrixProduct product_of(const LinearArgs& a) {
           .sum_parts = a.sum_parts};
 }
 
+const std::byte* weight_of(const BlockTable& table, const MatrixProduct& product, std::int64_t tile) {
+  return tile < product.tiles() ? product.weight + tile * product.tile_bytes(table) : nullptr;
+}
+
 // Few rows: the weights come from memory once, several tiles of a thread at a time; pieces of tiles.
 template <const BlockTable& table>
 void linear_stream(const LinearArgs& a, ThreadPool& pool) {
@@ -55,10 +59,8 @@ void linear_stream(const LinearArgs& a, ThreadPool& pool) {
       std::max<std::int64_t>(1, (std::int64_t{512} << 10) / std::max<std::int64_t>(unit_bytes, 1));
   const std::int64_t grain = std::clamp<std::int64_t>(units / (8 * pool.size()), 1, most);
   pool.parallel_for(units, grain, [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t stop = std::min(end * step, product.tiles());
-    multiply_tiles(
-        table, product,
-        {.row_begin = 0, .row_end = a.rows, .tile_begin = begin * step, .tile_end = stop, .tile_after = stop});
+    const std::int64_t first = begin * step, stop = std::min(end * step, product.tiles());
+    multiply_tiles(table, product, {0, a.rows, first, stop, weight_of(table, product, stop)});
   });
 }
 
@@ -83,7 +85,7 @@ void linear_tiles(const LinearArgs& a, ThreadPool& pool) {
                       .row_end = a.rows * (chunk + 1) / chunks,
                       .tile_begin = first_tile(i),
                       .tile_end = std::min(first_tile(i) + grain * step, product.tiles()),
-                      .tile_after = first_tile(i + pool.size()),
+                      .weight_after = weight_of(table, product, first_tile(i + pool.size())),
                       .fetched = i >= pool.size()});
     }
   });

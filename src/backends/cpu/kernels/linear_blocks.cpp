@@ -20,7 +20,7 @@ constexpr std::int64_t kGroupsAhead = 32;  // fetched so long before they are mu
 struct Place {
   std::int64_t row, tile;
   int rows, tiles;
-  std::int64_t next_tile;  // the one whose weights are needed after these
+  const std::byte* next;  // the weights needed after these
   // These weights come from memory now, and are fetched shortly before use; or else they are in a cache, and of the next
   // ones the share number `share` of `shares` is fetched.
   bool cold;
@@ -34,8 +34,8 @@ struct Multiplier {
   const MatrixProduct& p;
   std::int64_t group_size = table.dtype == DType::bf16 ? 2 : 1;
   std::int64_t element_bytes = static_cast<std::int64_t>(size_of(table.dtype));
-  std::int64_t groups = (p.in_features + group_size - 1) / group_size;
-  std::int64_t tile_stride = groups * kGroupBytes;
+  std::int64_t groups = ceil_div(p.in_features, group_size);
+  std::int64_t tile_stride = p.tile_bytes(table);
   // A tree of sums in the making: level i holds a sum that waits for its sibling.
   alignas(64) float sums[kMaxLevels][kMaxBlockRows * kSumsStride];
 
@@ -82,14 +82,13 @@ struct Multiplier {
   }
 
   void plan_fetching(const Place& at, std::int64_t first_group, bool last_part, Block& b) const {
-    const std::byte* next = p.weight + at.next_tile * tile_stride;
     if (at.cold) {
       b.turn = std::max<std::int64_t>(b.groups - kGroupsAhead, 0);
       b.fetch = b.weight + kGroupsAhead * kGroupBytes;
-      b.fetch_after_turn = last_part ? next : b.weight + b.groups * kGroupBytes;
+      b.fetch_after_turn = last_part ? at.next : b.weight + b.groups * kGroupBytes;
     } else {
       b.fetch_step = (kGroupBytes - 1) / at.shares + 1;
-      b.fetch_after_turn = next + at.share * tile_stride / at.shares + first_group * b.fetch_step;
+      b.fetch_after_turn = at.next + at.share * tile_stride / at.shares + first_group * b.fetch_step;
     }
   }
 
@@ -132,7 +131,9 @@ void multiply_tiles(const BlockTable& table, const MatrixProduct& product, const
   const std::int64_t blocks = rows <= table.max_rows ? 1 : ceil_div<std::int64_t>(rows, table.best_rows);
   for (std::int64_t tile = range.tile_begin; tile < range.tile_end; tile += step) {
     const int tiles = static_cast<int>(std::min<std::int64_t>(step, range.tile_end - tile));
-    const std::int64_t next = tile + tiles < range.tile_end ? tile + tiles : range.tile_after;
+    const std::byte* weight = product.weight + tile * multiplier.tile_stride;
+    const std::byte* after = range.weight_after ? range.weight_after : weight;
+    const std::byte* next = tile + tiles < range.tile_end ? weight + tiles * multiplier.tile_stride : after;
     const bool first = tile == range.tile_begin && !range.fetched;
     for (std::int64_t b = 0; b < blocks; ++b) {
       const std::int64_t begin = rows * b / blocks, end = rows * (b + 1) / blocks;
@@ -140,7 +141,7 @@ void multiply_tiles(const BlockTable& table, const MatrixProduct& product, const
                       .tile = tile,
                       .rows = static_cast<int>(end - begin),
                       .tiles = tiles,
-                      .next_tile = next < product.tiles() ? next : tile,
+                      .next = next,
                       .cold = blocks == 1 || (b == 0 && first),
                       .share = b,
                       .shares = blocks});

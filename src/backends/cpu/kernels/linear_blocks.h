@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "backends/cpu/kernels/kernel.h"
+#include "base/checked.h"
 #include "base/thread_pool.h"
 
 namespace cajal::cpu {
@@ -66,13 +67,17 @@ struct MatrixProduct {
   std::int64_t rows, in_features, out_features;
   std::int32_t sum_parts;
 
-  std::int64_t tiles() const { return (out_features + kTileOutputs - 1) / kTileOutputs; }
+  std::int64_t tiles() const { return ceil_div<std::int64_t>(out_features, kTileOutputs); }
+  std::int64_t tile_bytes(const BlockTable& table) const {
+    return ceil_div<std::int64_t>(in_features, table.dtype == DType::bf16 ? 2 : 1) * kGroupBytes;
+  }
 };
 
 struct TileRange {
   std::int64_t row_begin, row_end, tile_begin, tile_end;
-  std::int64_t tile_after;  // where this thread probably goes on, for fetching; past the last tile: nowhere
-  bool fetched = false;     // the first tiles probably are in a cache, thanks to tile_after of the range before
+  // The tiles that this thread probably multiplies after these, of the same length; fetched meanwhile. Null: unknown.
+  const std::byte* weight_after;
+  bool fetched = false;  // the first tiles probably are in a cache: they were weight_after
 };
 
 // On the calling thread.

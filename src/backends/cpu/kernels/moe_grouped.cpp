@@ -71,9 +71,9 @@ class GroupedMoe {
   void run() {
     sort_pairs();
     gather();
-    multiply(gate_up_of(a_), a_.gate_up, 1, bytes(at_.x), a_.x, bytes(at_.gate_up));
+    multiply({gate_up_of(a_), a_.gate_up, 1, bytes(at_.x), a_.x, bytes(at_.gate_up)});
     activate();
-    multiply(down_of(a_), a_.down, a_.sum_parts, bytes(at_.hidden), nullptr, bytes(at_.out));
+    multiply({down_of(a_), a_.down, a_.sum_parts, bytes(at_.hidden), nullptr, bytes(at_.out)});
     combine();
   }
 
@@ -120,53 +120,82 @@ class GroupedMoe {
     });
   }
 
-  // y[position] = expert's matrix * x[position] for all positions. `rows` is where the single row of an expert is read,
-  // by its row of the step, or null: then at its position in x, like the others.
-  void multiply(const ExpertMatrix& matrix, const std::byte* weights, std::int32_t sum_parts, const std::byte* x,
-                const std::byte* rows, std::byte* y) {
-    const std::int32_t* active = ints(at_.active);
+  // One of the two products of all experts: y[position] = matrix of its expert * x[position].
+  struct Product {
+    ExpertMatrix matrix;
+    const std::byte* weights;
+    std::int32_t sum_parts;
+    const std::byte* x;
+    const std::byte*
+        rows;  // where the only row of an expert is read, as row of the step; null: at its position in x too
+    std::byte* y;
+  };
+
+  // The work is cut in units: as many tiles of an expert as its blocks take at once, in the order of the experts.
+  void multiply(const Product& p) {
     std::int32_t* units = ints(at_.units);
     units[0] = 0;
+    const std::int64_t tiles = ceil_div<std::int64_t>(p.matrix.outputs, kTileOutputs);
     for (std::int32_t i = 0; i < num_active_; ++i)
-      units[i + 1] = units[i] + static_cast<std::int32_t>(ceil_div(product_tiles(matrix), tiles_a_unit(active[i])));
-    const std::int64_t grain = std::clamp<std::int64_t>(units[num_active_] / (16 * pool_.size()), 1, 4);
-    pool_.parallel_for(units[num_active_], grain, [&](std::int64_t begin, std::int64_t end) {
+      units[i + 1] = units[i] + static_cast<std::int32_t>(ceil_div(tiles, tiles_a_unit(expert_at(i))));
+    const std::int64_t total = units[num_active_];
+    const std::int64_t grain = std::clamp<std::int64_t>(total / (16 * pool_.size()), 1, 4);
+    pool_.parallel_for(total, grain, [&](std::int64_t begin, std::int64_t end) {
+      // Threads probably take pieces in turn.
+      const std::int64_t after = begin + grain * pool_.size();
+      bool fetched = begin >= grain * pool_.size();
       while (begin < end) {
-        const auto i = std::upper_bound(units, units + num_active_, begin) - units - 1;
+        const std::int32_t i = active_of_unit(begin);
         const std::int64_t stop = std::min<std::int64_t>(end, units[i + 1]);
-        multiply_expert(active[i], matrix, weights, sum_parts, x, rows, y, begin - units[i], stop - units[i]);
+        multiply_expert(p, i, begin, stop, unit_weight(p, stop < end ? stop : after), fetched);
         begin = stop;
+        fetched = true;
       }
     });
   }
 
-  static std::int64_t product_tiles(const ExpertMatrix& m) { return ceil_div<std::int64_t>(m.outputs, kTileOutputs); }
+  std::int32_t expert_at(std::int32_t i) const { return ints(at_.active)[i]; }
   std::int64_t tiles_a_unit(std::int32_t expert) const { return tiles_at_once(table_, group_rows(expert)); }
+  std::int32_t active_of_unit(std::int64_t unit) const {
+    const std::int32_t* units = ints(at_.units);
+    return static_cast<std::int32_t>(std::upper_bound(units, units + num_active_, unit) - units - 1);
+  }
+  const std::byte* unit_weight(const Product& p, std::int64_t unit) const {
+    if (unit >= ints(at_.units)[num_active_]) return nullptr;
+    const std::int32_t i = active_of_unit(unit), expert = expert_at(i);
+    const std::int64_t tile = (unit - ints(at_.units)[i]) * tiles_a_unit(expert);
+    return p.weights + expert * p.matrix.bytes() + tile * product_of(p, expert).tile_bytes(table_);
+  }
 
-  void multiply_expert(std::int32_t expert, const ExpertMatrix& m, const std::byte* weights, std::int32_t sum_parts,
-                       const std::byte* x, const std::byte* rows, std::byte* y, std::int64_t unit_begin,
-                       std::int64_t unit_end) {
-    const std::int64_t position = ints(at_.begin)[expert], step = tiles_a_unit(expert);
-    const std::int64_t x_row = row_bytes(m.inputs), y_row = row_bytes(m.outputs);
-    const bool in_place = rows && group_rows(expert) == 1;
-    const MatrixProduct product{
-        .x = in_place ? rows + ints(at_.pairs)[position] / a_.top_k * x_row : x + position * x_row,
-        .x_stride = x_row,
-        .weight = weights + expert * m.bytes(),
-        .bias = nullptr,
-        .y = y + position * y_row,
-        .y_stride = y_row,
-        .rows = group_rows(expert),
-        .in_features = m.inputs,
-        .out_features = m.outputs,
-        .sum_parts = sum_parts};
-    const std::int64_t stop = std::min(unit_end * step, product.tiles());
+  MatrixProduct product_of(const Product& p, std::int32_t expert) const {
+    const std::int64_t position = ints(at_.begin)[expert];
+    const std::int64_t x_row = row_bytes(p.matrix.inputs), y_row = row_bytes(p.matrix.outputs);
+    const bool in_place = p.rows && group_rows(expert) == 1;
+    return {.x = in_place ? p.rows + ints(at_.pairs)[position] / a_.top_k * x_row : p.x + position * x_row,
+            .x_stride = x_row,
+            .weight = p.weights + expert * p.matrix.bytes(),
+            .bias = nullptr,
+            .y = p.y + position * y_row,
+            .y_stride = y_row,
+            .rows = group_rows(expert),
+            .in_features = p.matrix.inputs,
+            .out_features = p.matrix.outputs,
+            .sum_parts = p.sum_parts};
+  }
+
+  // Units [begin, end), all of the i-th active expert.
+  void multiply_expert(const Product& p, std::int32_t i, std::int64_t begin, std::int64_t end,
+                       const std::byte* weight_after, bool fetched) {
+    const std::int32_t expert = expert_at(i), first = ints(at_.units)[i];
+    const MatrixProduct product = product_of(p, expert);
+    const std::int64_t step = tiles_a_unit(expert);
     multiply_tiles(table_, product,
                    {.row_begin = 0,
                     .row_end = product.rows,
-                    .tile_begin = unit_begin * step,
-                    .tile_end = stop,
-                    .tile_after = stop});
+                    .tile_begin = (begin - first) * step,
+                    .tile_end = std::min((end - first) * step, product.tiles()),
+                    .weight_after = weight_after,
+                    .fetched = fetched});
   }
 
   void activate() {
