@@ -43,7 +43,7 @@ void check_lengths(const std::vector<BenchCase>& cases, std::int64_t max_model_l
 bool show_progress(const BenchProgress& p) {
   if (isatty(STDERR_FILENO))
     std::cerr << "\rcase " << p.case_index + 1 << " of " << p.num_cases << ", run " << p.repeat << " of "
-              << p.num_repeats << "   \r" << std::flush;
+              << p.num_repeats << "\033[K\r" << std::flush;
   return true;
 }
 
@@ -133,6 +133,7 @@ void run_bench(CommandContext& context) {
   options.profile = o.bench.profile;
   options.on_progress = show_progress;
   const BenchReport report = cajal::run_bench(*session.model, cases, options);
+  if (isatty(STDERR_FILENO)) std::cerr << "\033[K" << std::flush;
   context.out.write(o.json ? to_json(report_json(report, session, o.bench.profile)) + "\n"
                            : report_text(report, session, o.bench.profile));
 }

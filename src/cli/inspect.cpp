@@ -101,6 +101,16 @@ std::string shape_of(const Qwen3Config& c) {
   return text;
 }
 
+std::string fits_text(const std::vector<Fit>& fits) {
+  constexpr std::int64_t kMostShown = 64;
+  std::string text;
+  for (const Fit& f : fits) {
+    if (f.num_seqs > kMostShown || f.max_model_len == 0) break;
+    text += detail::join(text.empty() ? "enough for " : ", ", f.num_seqs, " x ", f.max_model_len);
+  }
+  return text.empty() ? "too little for this model" : text + " tokens";
+}
+
 std::string summary(const Inspection& i, const std::string& name) {
   std::string text;
   const auto line = [&](std::string_view what, const auto&... parts) {
@@ -118,10 +128,7 @@ std::string summary(const Inspection& i, const std::string& name) {
   line("weights", human_bytes(static_cast<double>(i.weight_bytes)));
   line("KV cache", human_bytes(static_cast<double>(i.kv_bytes_per_token)), " a token");
   line("max model len", i.limits.max_model_len, " tokens");
-  line("memory", human_bytes(static_cast<double>(i.memory_bytes)),
-       i.fits.empty() ? " free: the model does not fit" : " free, enough for:");
-  for (const Fit& f : i.fits)
-    line("", f.num_seqs, f.num_seqs == 1 ? " sequence of " : " sequences of ", f.max_model_len, " tokens");
+  line("memory", human_bytes(static_cast<double>(i.memory_bytes)), " free, ", fits_text(i.fits));
   return text;
 }
 
