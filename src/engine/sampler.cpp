@@ -24,7 +24,7 @@ bool more_likely(const TokenLogprob& a, const TokenLogprob& b) {
 
 void check_sampling_params(const SamplingParams& p) {
   check_range("temperature", p.temperature, std::isfinite(p.temperature) && p.temperature >= 0, "0 (greedy) or more");
-  check_range("top_p", p.top_p, p.top_p > 0 && p.top_p <= 1, "above 0 and at most 1");
+  check_range("top_p", p.top_p, p.top_p >= 0 && p.top_p <= 1, "0 to 1");
   check_range("min_p", p.min_p, p.min_p >= 0 && p.min_p <= 1, "0 to 1");
   check_range("repetition_penalty", p.repetition_penalty, std::isfinite(p.repetition_penalty) && p.repetition_penalty > 0, "above 0");
   check_range("presence_penalty", p.presence_penalty, p.presence_penalty >= -2 && p.presence_penalty <= 2, "-2 to 2");

@@ -20,6 +20,12 @@ std::vector<std::vector<float>> all_logits(const Model& model, std::span<const s
   return rows;
 }
 
+float margin_of(std::span<const float> logits) {
+  std::vector<float> sorted(logits.begin(), logits.end());
+  std::partial_sort(sorted.begin(), sorted.begin() + 2, sorted.end(), std::greater<>());
+  return sorted[0] - sorted[1];
+}
+
 class Goldens : public testing::TestWithParam<std::string> {
  protected:
   Golden golden{GetParam()};
@@ -46,9 +52,7 @@ TEST_P(Goldens, LogitsAreTransformers) {
       sum += delta, ++count, far += delta >= 0.2;
     }
     if (model.dtype() != DType::bf16) continue;
-    std::vector<float> sorted(want.begin(), want.end());
-    std::partial_sort(sorted.begin(), sorted.begin() + 2, sorted.end(), std::greater<>());
-    if (sorted[0] - sorted[1] > 0.25f) {
+    if (margin_of(want) > 0.25f) {
       EXPECT_EQ(argmax(got), argmax(want)) << "token " << golden.positions[i];
     }
   }
@@ -62,7 +66,6 @@ TEST_P(Goldens, LogitsAreTransformers) {
 }
 
 TEST_P(Goldens, GreedyTokensAreTransformers) {
-  if (model.dtype() != DType::f32) GTEST_SKIP() << "bf16 engines agree on likelihoods, not on every token";
   Generator generator(model, nullptr, {.max_num_seqs = 1, .max_model_len = static_cast<std::int64_t>(golden.input_ids.size() + golden.greedy.size())});
   SequenceRequest request;
   request.prompt = golden.input_ids;
@@ -71,7 +74,16 @@ TEST_P(Goldens, GreedyTokensAreTransformers) {
   const auto results = generator.run(std::span(&request, 1));
   std::vector<std::int32_t> tokens;
   for (const auto& token : results[0].tokens) tokens.push_back(token.chosen.token_id);
-  EXPECT_EQ(tokens, golden.greedy);
+  ASSERT_EQ(tokens.size(), golden.greedy.size());
+  // In bf16 two engines may part where the first two tokens are almost as likely; after that they read different texts.
+  const auto decode_logits = read_tensor<float>(golden.expected, "greedy_logits");
+  const auto v = static_cast<std::size_t>(model.config().vocab_size);
+  for (std::size_t t = 0; t < tokens.size(); ++t) {
+    if (tokens[t] != golden.greedy[t] && model.dtype() == DType::bf16 &&
+        (decode_logits.empty() || margin_of(std::span(decode_logits).subspan(t * v, v)) <= 0.25f))
+      break;
+    ASSERT_EQ(tokens[t], golden.greedy[t]) << "token " << t;
+  }
 }
 
 std::string case_name(const testing::TestParamInfo<std::string>& info) { return std::filesystem::path(info.param).filename(); }

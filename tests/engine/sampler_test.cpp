@@ -153,7 +153,7 @@ TEST(TopLogprobs, AreSortedAndBreakTiesByTheLowerId) {
 
 TEST(SamplingParams, RefusesWhatMakesNoSense) {
   for (const SamplingParams& bad : {SamplingParams{.temperature = -1}, SamplingParams{.temperature = NAN}, SamplingParams{.top_k = -2},
-                                    SamplingParams{.top_p = 0}, SamplingParams{.top_p = 1.5f}, SamplingParams{.min_p = 2},
+                                    SamplingParams{.top_p = -0.1f}, SamplingParams{.top_p = 1.5f}, SamplingParams{.min_p = 2},
                                     SamplingParams{.repetition_penalty = 0}, SamplingParams{.presence_penalty = 3}, SamplingParams{.frequency_penalty = -3}})
     EXPECT_THROW(check_sampling_params(bad), Error);
 }
