@@ -3,6 +3,7 @@
 
 #include "backends/cpu/kernels/attention_kernels.h"
 #include "backends/cpu/kernels/attention_order.h"
+#include "base/checked.h"
 #include "base/thread_pool.h"
 
 namespace cajal::cpu {
@@ -12,7 +13,6 @@ constexpr std::int64_t kTileVectors = 64;   // their state stays in the L2 cache
 constexpr std::int64_t kLeastVectors = 12;  // of a tile that is small so that every thread has one
 constexpr std::int64_t kUnitsPerThread = 4;
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 std::int64_t most_tile_rows(std::int64_t group) { return std::max<std::int64_t>(1, kTileVectors / group); }
 
 // Chunk number `chunk` of item number `item`.
