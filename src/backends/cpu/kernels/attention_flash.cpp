@@ -25,8 +25,8 @@ struct Scratch {
   std::int64_t index_bytes, unit_bytes, state_floats, states;
 
   Scratch(std::int64_t rows, std::int64_t group, std::int64_t head_dim, int threads)
-      : index_bytes(ceil_div((rows + 1) * std::int64_t{sizeof(std::int32_t)}, 64) * 64),
-        unit_bytes(ceil_div(threads * kUnitsPerThread * std::int64_t{sizeof(Unit)}, 64) * 64),
+      : index_bytes(round_up<std::int64_t>((rows + 1) * std::int64_t{sizeof(std::int32_t)}, 64)),
+        unit_bytes(round_up<std::int64_t>(threads * kUnitsPerThread * std::int64_t{sizeof(Unit)}, 64)),
         state_floats(FlashState::floats(most_tile_rows(group) * group, head_dim)),
         states(threads * kUnitsPerThread + 1) {}
 
