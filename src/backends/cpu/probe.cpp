@@ -198,7 +198,9 @@ std::byte* allocate_huge(std::size_t bytes) {
 
 void free_huge(std::byte* data) { std::free(data); }
 
-ReadProbe::ReadProbe(std::size_t bytes) : data_(allocate_huge(bytes)), bytes_(bytes) {}
+ReadProbe::ReadProbe(std::size_t bytes) : data_(allocate_huge(bytes)), bytes_(bytes) {
+  CAJAL_CHECK(bytes >= std::size_t{1} << 20, "a probe of ", bytes, " bytes");
+}
 ReadProbe::~ReadProbe() { free_huge(data_); }
 
 double ReadProbe::rate(ThreadPool& pool, std::uint32_t isa) {
