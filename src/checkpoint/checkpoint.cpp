@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "checkpoint/quantized_names.h"
 
 namespace cajal {
@@ -138,10 +139,12 @@ std::vector<std::pair<std::string, std::string>> parse_checkpoint_index(std::str
 }
 
 Checkpoint::Checkpoint(const std::string& folder) : folder_(folder) {
-  if (file_exists(in_folder(folder, kIndex)))
-    open_index();
-  else if (file_exists(in_folder(folder, kSingle)))
+  const bool single = file_exists(in_folder(folder, kSingle)), index = file_exists(in_folder(folder, kIndex));
+  if (single && index) log_warning(in_folder(folder, kIndex), ": not used: ", kSingle, " is there, and goes first, as in Transformers");
+  if (single)
     open_single();
+  else if (index)
+    open_index();
   else
     fail_without_weights(folder);
   refuse_quantized();

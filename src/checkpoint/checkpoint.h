@@ -1,5 +1,5 @@
 #pragma once
-// A model's weights on disk: a folder with model.safetensors, or with model.safetensors.index.json and the files it names.
+// A model's weights on disk: a folder with model.safetensors, or else with model.safetensors.index.json and the files it names.
 // Nothing else in the folder is looked at.
 #include <cstdint>
 #include <memory>

@@ -73,7 +73,6 @@ struct Sharded {
 
 TEST(Checkpoint, TheIndexSaysWhichTensorsThereAre) {
   const Sharded sharded;
-  write_tensors(sharded.folder.file("model.safetensors"), {{"three", bf16({2})}});  // not looked at
   ASSERT_EQ(
       sharded.open_with(
           R"({"metadata":{"total_size":10,"total_parameters":5},"weight_map":{"two":"b.safetensors","one":"a.safetensors"}})"),
@@ -82,7 +81,15 @@ TEST(Checkpoint, TheIndexSaysWhichTensorsThereAre) {
   EXPECT_EQ(checkpoint.find("two")->tensor->shape[0], 3);
   EXPECT_TRUE(checkpoint.find("one"));
   EXPECT_FALSE(checkpoint.find("not listed"));
-  EXPECT_FALSE(checkpoint.find("three"));
+}
+
+TEST(Checkpoint, TheSingleFileGoesBeforeTheIndexAsInTransformers) {
+  const Sharded sharded;
+  write_tensors(sharded.folder.file("model.safetensors"), {{"three", bf16({2})}});
+  ASSERT_EQ(sharded.open_with(R"({"weight_map":{"one":"gone.safetensors"}})"), "no error");
+  const Checkpoint checkpoint(sharded.folder.path());
+  EXPECT_TRUE(checkpoint.find("three"));
+  EXPECT_FALSE(checkpoint.find("one"));
 }
 
 TEST(Checkpoint, AnIndexThatDoesNotFitItsFilesIsRefused) {
