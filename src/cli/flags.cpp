@@ -6,7 +6,6 @@
 #include <numeric>
 #include <utility>
 
-#include "base/file.h"
 #include "cli/commands.h"
 #include "cli/usage_error.h"
 #include "cli/values.h"
@@ -16,15 +15,13 @@ namespace {
 
 constexpr std::uint32_t kPromptCommands = kGenerate | kScore;
 constexpr std::uint32_t kText = kTokenize | kDetokenize;
-constexpr std::uint32_t kParallel = kModelCommands;
-constexpr double kInf = std::numeric_limits<double>::max();
-constexpr std::int64_t kMaxInt64 = std::numeric_limits<std::int64_t>::max();
+constexpr double kLarge = 1e6;  // beyond it no parameter makes a difference
 
 void set_device(Options& o, const Given& g) {
   if (g.text.starts_with("cuda"))
     misuse(g.label, " ", g.text, " is not in this version of cajal yet: this build has no CUDA backend",
            remedy("use --device cpu"));
-  o.common.device = one_of(g, {"cpu", "auto"}) == "auto" ? "cpu" : "cpu";
+  o.common.device = one_of(g, {"cpu", "auto"});
 }
 
 void set_dtype(Options& o, const Given& g) {
@@ -96,7 +93,7 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"max-new-tokens", "", "N", kGenerate, Group::sampling, "The most tokens to generate. Default: 256.",
      [](Options& o, const Given& g) { o.generate.max_new_tokens = integer(g, 1); }},
     {"temperature", "", "T", kGenerate, Group::sampling, "Divides the logits; 0 takes the likeliest token.",
-     [](Options& o, const Given& g) { o.generate.temperature = decimal(g, {.min = 0}); }},
+     [](Options& o, const Given& g) { o.generate.temperature = decimal(g, {.min = 0, .max = kLarge}); }},
     {"top-k", "", "K", kGenerate, Group::sampling, "Draw from the K likeliest tokens; 0 and -1 are all.",
      [](Options& o, const Given& g) { o.generate.top_k = small_integer(g, -1); }},
     {"top-p", "", "P", kGenerate, Group::sampling, "Draw from the likeliest tokens that make up probability P.",
@@ -106,7 +103,7 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"repetition-penalty", "", "R", kGenerate, Group::sampling,
      "Above 1 makes tokens of the prompt and of the answer less likely.",
      [](Options& o, const Given& g) {
-       o.generate.repetition_penalty = decimal(g, {.min = 0, .max = kInf, .above_min = true});
+       o.generate.repetition_penalty = decimal(g, {.min = 0, .max = kLarge, .above_min = true});
      }},
     {"presence-penalty", "", "R", kGenerate, Group::sampling, "Taken from the logit of each token of the answer.",
      [](Options& o, const Given& g) { o.generate.presence_penalty = decimal(g, {.min = -2, .max = 2}); }},
@@ -167,7 +164,8 @@ constexpr auto kFlags = std::to_array<Flag>({
        if (!o.common.model.empty() && o.common.model != g.text)
          misuse("two models are given, ", o.common.model, " and ", g.text, remedy("give one"));
        o.common.model = g.text;
-     }},
+     },
+     OneOf::none, true},
     {"device", "", "DEVICE", kModelCommands, Group::engine, "cpu. CUDA is not in this version yet.", set_device},
     {"dtype", "", "DTYPE", kModelCommands, Group::engine, "auto (as the checkpoint says), bfloat16 or float32.",
      set_dtype},
@@ -175,9 +173,9 @@ constexpr auto kFlags = std::to_array<Flag>({
      set_quantization},
     {"kv-cache-dtype", "", "DTYPE", kModelCommands, Group::engine, "auto. Others are not in this version yet.",
      set_kv_cache_dtype},
-    {"tensor-parallel-size", "-tp", "N", kParallel, Group::engine, "1. More is not in this version yet.",
+    {"tensor-parallel-size", "-tp", "N", kModelCommands, Group::engine, "1. More is not in this version yet.",
      set_parallel_size},
-    {"expert-parallel-size", "-ep", "N", kParallel, Group::engine, "1. More is not in this version yet.",
+    {"expert-parallel-size", "-ep", "N", kModelCommands, Group::engine, "1. More is not in this version yet.",
      set_parallel_size},
     {"threads", "", "N", kModelCommands, Group::engine, "Threads that compute. Default: the cores that cajal may use.",
      [](Options& o, const Given& g) { o.common.threads = small_integer(g, 1, 4096); }},
@@ -297,7 +295,7 @@ std::string suggestion(std::string_view name, std::uint32_t command) {
     if (flag.accepted_by(command)) names.push_back(flag.name);
   for (const auto& [foreign, ours] : kForeignNames)
     if (find_flag(ours, command)) names.push_back(foreign);
-  const std::string_view near = nearest(name, names);
+  const std::string_view near = nearest(name, names, std::max<std::size_t>(3, name.size() / 2));
   for (const auto& [foreign, ours] : kForeignNames)
     if (foreign == near && !find_flag(near, command)) return std::string(ours);
   return std::string(near);
@@ -340,9 +338,9 @@ std::string environment_name(const Flag& flag) {
   return name;
 }
 
-std::string_view nearest(std::string_view name, std::span<const std::string_view> names) {
+std::string_view nearest(std::string_view name, std::span<const std::string_view> names, std::size_t at_most) {
   std::string_view best;
-  std::size_t best_distance = std::max<std::size_t>(2, name.size() / 2) + 1;
+  std::size_t best_distance = at_most + 1;
   for (const std::string_view candidate : names) {
     // The beginning of a name is as near as one slip.
     const bool begins = name.size() >= 3 && candidate.starts_with(name);

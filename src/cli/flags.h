@@ -68,7 +68,7 @@ std::string environment_name(const Flag& flag);  // "CAJAL_MAX_NEW_TOKENS"
 // Refuses a name that `command` does not know, and says whose it is or which one is near. `spelled` is how the user
 // wrote it.
 [[noreturn]] void refuse_unknown_flag(std::string_view spelled, std::uint32_t command);
-// The nearest of `names`, or "" if none is near.
-std::string_view nearest(std::string_view name, std::span<const std::string_view> names);
+// The nearest of `names`, or "" if even that takes more than `at_most` slips.
+std::string_view nearest(std::string_view name, std::span<const std::string_view> names, std::size_t at_most = 3);
 
 }  // namespace cajal::cli

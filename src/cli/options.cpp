@@ -122,7 +122,7 @@ void Reader::read_environment(const Environment& environment) {
   const std::vector<std::string_view> known(names.begin(), names.end());
   for (auto it = environment.lower_bound("CAJAL_"); it != environment.end() && it->first.starts_with("CAJAL_"); ++it) {
     if (is_other_variable(it->first) || std::find(known.begin(), known.end(), it->first) != known.end()) continue;
-    if (const std::string_view near = nearest(it->first, known); !near.empty())
+    if (const std::string_view near = nearest(it->first, known, 2); !near.empty())
       notes_.push_back(
           detail::join("the environment variable ", it->first, " is no flag of cajal — did you mean ", near, "?"));
   }
@@ -139,7 +139,7 @@ void Reader::read_config_entry(const std::string& key, const std::vector<std::st
       if (other.name == name) return;
     std::vector<std::string_view> names;
     for (const Flag& known : flags()) names.push_back(known.name);
-    const std::string_view near = nearest(name, names);
+    const std::string_view near = nearest(name, names, std::max<std::size_t>(3, name.size() / 2));
     misuse(where, ": no flag is called '", key, "'",
            near.empty() ? remedy("see 'cajal ", command_.name, " --help'") : remedy("did you mean ", near, "?"));
   }

@@ -116,10 +116,11 @@ void run_score(CommandContext& context) {
   const std::int64_t vocab_size = session.model->config().vocab_size;
   const auto rows = static_cast<std::int64_t>(ids.size());
 
-  const DeferInterrupts defer;  // so that no half-written file stays behind
+  std::optional<DeferInterrupts> defer;  // so that no half-written file stays behind
   std::optional<SafetensorsWriter> file;
   std::optional<Comparer> comparer;
-  if (!o.score.dump_logits.empty())
+  if (!o.score.dump_logits.empty()) defer.emplace();
+  if (defer)
     file.emplace(o.score.dump_logits, std::vector<SafetensorsEntry>{{"logits", DType::f32, {rows, vocab_size}}});
   if (!o.score.against.empty()) comparer.emplace(ids.size(), vocab_size);
 

@@ -2,7 +2,6 @@
 
 #include <istream>
 
-#include "base/file.h"
 #include "base/log.h"
 #include "cli/model_path.h"
 #include "cli/usage_error.h"
@@ -18,10 +17,6 @@ std::int64_t allowed_length(const Qwen3Config& config, const CommonFlags& flags)
     misuse("--max-model-len is ", *flags.max_model_len, ", and the model's configuration allows at most ", most,
            remedy("lower it, or stretch the model with --rope-scaling as its makers describe"));
   return flags.max_model_len.value_or(most);
-}
-
-std::string read_text(const std::string& path, std::istream& in) {
-  return path == "-" ? read_all(in) : read_file(path);
 }
 
 }  // namespace
@@ -59,9 +54,9 @@ std::vector<std::int32_t> SessionBuilder::prompt(const PromptFlags& flags, std::
   if (flags.token_ids) {
     ids = *flags.token_ids;
   } else if (flags.token_ids_file) {
-    ids = parse_token_ids(read_text(*flags.token_ids_file, in), *flags.token_ids_file);
+    ids = parse_token_ids(read_file_or(in, *flags.token_ids_file), *flags.token_ids_file);
   } else if (flags.prompt || flags.prompt_file) {
-    const std::string text = flags.prompt ? *flags.prompt : read_text(*flags.prompt_file, in);
+    const std::string text = flags.prompt ? *flags.prompt : read_file_or(in, *flags.prompt_file);
     // Where there is no tokenizer, loading one says which file is missing.
     if (!session_.tokenizer) Tokenizer::from_folder(session_.folder);
     ids =

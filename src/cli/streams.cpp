@@ -6,8 +6,11 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 
 #include "base/error.h"
+#include "base/file.h"
 
 namespace cajal::cli {
 namespace {
@@ -57,6 +60,16 @@ std::string read_all(std::istream& in) {
     text.append(piece.data(), static_cast<std::size_t>(in.gcount()));
   if (in.bad()) fail(ErrorCode::unavailable, "standard input: cannot read", remedy("check what it is connected to"));
   return text;
+}
+
+std::string read_file_or(std::istream& in, const std::string& path) {
+  if (path == "-") return read_all(in);
+  std::error_code ignored;
+  if (!std::filesystem::is_fifo(path, ignored) && !std::filesystem::is_character_file(path, ignored))
+    return read_file(path);
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail(ErrorCode::unavailable, path, ": cannot open");
+  return read_all(file);
 }
 
 FdBuffer::FdBuffer(int fd) : fd_(fd) {}

@@ -36,6 +36,8 @@ void throw_if_interrupted();
 
 // All of `in`, as it is.
 std::string read_all(std::istream& in);
+// All of a file, which may also be a pipe, as the shell's <(…) makes them; - is `in`.
+std::string read_file_or(std::istream& in, const std::string& path);
 
 // A stream buffer on a file descriptor. Unlike that of std::cout it leaves errno as the system set it.
 class FdBuffer : public std::streambuf {
