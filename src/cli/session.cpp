@@ -14,8 +14,8 @@ namespace {
 std::int64_t allowed_length(const Qwen3Config& config, const CommonFlags& flags) {
   const std::int64_t most = default_max_model_len(config);
   if (flags.max_model_len && *flags.max_model_len > most)
-    misuse("--max-model-len is ", *flags.max_model_len, ", and the model's configuration allows at most ", most,
-           remedy("lower it, or stretch the model with --rope-scaling as its makers describe"));
+    log_warning("--max-model-len is ", *flags.max_model_len, ", and the configuration is made for ", most,
+                " tokens: what comes after them may make no sense");
   return flags.max_model_len.value_or(most);
 }
 

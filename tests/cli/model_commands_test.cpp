@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "cli/generation_request.h"
 #include "cli/cli_fixture.h"
+#include "cli/generation_request.h"
 
 namespace cajal::cli {
 namespace {
@@ -79,7 +79,6 @@ TEST_F(ModelCommands, RefuseIdsAndLengthsThatDoNotFit) {
   const std::pair<Words, int> cases[] = {{{"--token-ids", "96"}, 1},
                                          {{"--token-ids", ""}, 1},
                                          {{"--token-ids", "1,2,3", "--max-model-len", "2"}, 1},
-                                         {{"--token-ids", "1", "--max-model-len", "129"}, 2},
                                          {{"--token-ids-file", "/nope"}, 1},
                                          {{}, 2}};
   for (const auto& [words, code] : cases)
@@ -92,6 +91,15 @@ TEST_F(ModelCommands, RefuseIdsAndLengthsThatDoNotFit) {
       << "no room for an answer";
   EXPECT_EQ(run_on_tiny("score", {"--token-ids", "1,2,3", "--max-model-len", "3"}).code, 0);
   EXPECT_EQ(run_on_tiny("generate", {"--token-ids", "1", "--stop", "x"}).code, 1) << "no text, so nothing to stop at";
+}
+
+TEST_F(ModelCommands, GoBeyondTheConfigurationWhenToldTo) {
+  std::string ids = "1";
+  for (int i = 0; i < 140; ++i) ids += ",1";
+  EXPECT_EQ(run_on_tiny("score", {"--token-ids", ids}).code, 1);
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(run_on_tiny("score", {"--token-ids", ids, "--max-model-len", "160"}).code, 0);
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("made for 128 tokens"));
 }
 
 TEST_F(ModelCommands, ScoreGivesLogprobsWithNullFirst) {

@@ -2,8 +2,8 @@
 
 #include <gmock/gmock.h>
 
-#include "cli/usage_error.h"
 #include "cli/cli_fixture.h"
+#include "cli/usage_error.h"
 
 namespace cajal::cli {
 namespace {

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <set>
 
+#include "cli/cli_fixture.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/usage_error.h"
-#include "cli/cli_fixture.h"
 
 namespace cajal::cli {
 namespace {

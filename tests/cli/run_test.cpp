@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 
 #include "base/utf8.h"
-#include "cli/commands.h"
 #include "cli/cli_fixture.h"
+#include "cli/commands.h"
 
 namespace cajal::cli {
 namespace {
