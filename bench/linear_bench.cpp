@@ -186,7 +186,7 @@ constexpr Case kQwen3_0_6B[] = {{"qkv", 4096, 1024, 1},
 
 void run_linear(Bench& bench, const Options& options) {
   for (const LinearKernel& kernel : linear_kernels()) {
-    const bool wanted = std::strstr(kernel.name, options.kernel.c_str()) && kernel.isa != kBaseline;
+    const bool wanted = std::strstr(kernel.name, options.kernel.c_str()) && !std::strstr(kernel.name, "ref");
     if (!wanted || (kernel.isa & ~detect_isa())) continue;
     for (const std::int64_t rows : options.rows)
       for (const Case& c : kQwen3_0_6B)
@@ -201,7 +201,7 @@ void run_linear(Bench& bench, const Options& options) {
 
 void run_moe(Bench& bench, const Options& options) {
   for (const MoeKernel& kernel : moe_kernels()) {
-    const bool wanted = std::strstr(kernel.name, options.kernel.c_str()) && kernel.isa != kBaseline;
+    const bool wanted = std::strstr(kernel.name, options.kernel.c_str()) && !std::strstr(kernel.name, "ref");
     if (!wanted || (kernel.isa & ~detect_isa())) continue;
     for (const std::int64_t rows : options.rows) {
       const Storage tile = linear_weight_storage(DType::bf16, detect_isa());

@@ -7,8 +7,11 @@
 #include <cstdint>
 #include <cstring>
 #include <random>
+#include <span>
+#include <string_view>
 #include <vector>
 
+#include "backends/cpu/kernels/kernel.h"
 #include "backends/cpu/kernels/linear_ref.h"
 #include "tensor/pack.h"
 #include "tensor/tensor.h"
@@ -55,6 +58,15 @@ inline Bytes packed_tensor(const TensorType& type, const Bytes& plain) {
 inline Packed tile_of(const Storage& storage) {
   const auto* packed = std::get_if<Packed>(&storage);
   return packed ? *packed : Packed{};
+}
+
+// The last kernel of the list that is in the class of the one that production would take here.
+template <class Shape, class Args>
+const Kernel<Shape, Args>& reference_of(std::span<const Kernel<Shape, Args>> kernels, const Shape& shape) {
+  const std::string_view numerics_class = choose(kernels, shape, detect_isa()).numerics_class;
+  for (std::size_t i = kernels.size(); i-- > 0;)
+    if (kernels[i].numerics_class == numerics_class && kernels[i].accepts(shape)) return kernels[i];
+  return kernels.back();
 }
 
 // The same bits, except that one NaN is as good as another.

@@ -178,9 +178,10 @@ TEST_P(Moe, KernelsAgreeInEveryBit) {
                               packed_shape(GetParam(), 40, 4, 2, 50, 16), packed_shape(GetParam(), 3, 16, 1, 1, 1),
                               packed_shape(GetParam(), 12, 1, 1, 16, 32, 2)}) {
       const Problem p = make_problem(s, values);
-      const Bytes want = run(choose(moe_kernels(), s, kBaseline), p, pool_);
+      const MoeKernel& reference = reference_of(moe_kernels(), s);
+      const Bytes want = run(reference, p, pool_);
       for (const MoeKernel& kernel : moe_kernels()) {
-        if (!runs_here(kernel) || !kernel.accepts(s) || kernel.isa == kBaseline) continue;
+        if (!runs_here(kernel) || !kernel.accepts(s) || &kernel == &moe_kernels().back()) continue;
         ASSERT_TRUE(same_bits(run(kernel, p, pool_), want, GetParam())) << kernel.name << " rows " << s.rows;
       }
     }
@@ -210,7 +211,7 @@ TEST_P(Moe, ReferenceIsTheWeightedSumOfTheChosenExperts) {
     const auto at = [&](const Bytes& b, std::int64_t i) {
       return static_cast<double>(load_element(b.data(), i, GetParam()));
     };
-    const Bytes y = run(choose(moe_kernels(), p.shape, kBaseline), p, pool_);
+    const Bytes y = run(reference_of(moe_kernels(), p.shape), p, pool_);
     for (std::int64_t row = 0; row < 5; ++row) {
       std::vector<double> want(static_cast<std::size_t>(h)), size(want.size());
       for (std::int64_t j = 0; j < 2; ++j) {

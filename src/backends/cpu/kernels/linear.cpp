@@ -113,6 +113,8 @@ constexpr LinearKernel kKernels[] = {
     {"linear_f32_avx512_tiles", kF32Class, kAvx512, tiles_f32, linear_tiles<kBlocksF32Avx512>},
     {"linear_f32_avx2_stream", kF32Class, kAvx2, few_rows_f32, linear_stream<kBlocksF32Avx2>},
     {"linear_f32_avx2_tiles", kF32Class, kAvx2, tiles_f32, linear_tiles<kBlocksF32Avx2>},
+    {"linear_bf16_baseline", kBf16Class, kBaseline, tiles_bf16, linear_tiles<kBlocksBf16Sse2>},
+    {"linear_f32_baseline", kF32Class, kBaseline, tiles_f32, linear_tiles<kBlocksF32Sse2>},
     {"linear_bf16_ref", kBf16Class, kBaseline, any_bf16, linear_ref},
     {"linear_ref", kF32Class, kBaseline, anything, linear_ref},
 };

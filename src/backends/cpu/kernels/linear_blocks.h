@@ -54,7 +54,9 @@ struct BlockTable {
   void (*finish)(const Finish&);
 };
 
-extern const BlockTable kBlocksBf16Avx2, kBlocksF32Avx2, kBlocksBf16Avx512, kBlocksF32Avx512, kBlocksBf16Avx512Bf16;
+extern const BlockTable kBlocksBf16Sse2, kBlocksF32Sse2;  // any x86-64
+extern const BlockTable kBlocksBf16Avx2, kBlocksF32Avx2;
+extern const BlockTable kBlocksBf16Avx512, kBlocksF32Avx512, kBlocksBf16Avx512Bf16;
 
 // One matrix product; the weight packed in tiles.
 struct MatrixProduct {

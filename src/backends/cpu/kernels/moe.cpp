@@ -78,6 +78,10 @@ constexpr MoeKernel kKernels[] = {
     {"moe_f32_avx512_grouped", kF32Class, kUpToAvx512, tiles_f32, moe_grouped<kBlocksF32Avx512, kUpToAvx512>,
      scratch_bytes},
     {"moe_f32_avx2_grouped", kF32Class, kAvx2, tiles_f32, moe_grouped<kBlocksF32Avx2, kAvx2>, scratch_bytes},
+    {"moe_bf16_baseline_grouped", kBf16Class, kBaseline, tiles_bf16, moe_grouped<kBlocksBf16Sse2, kBaseline>,
+     scratch_bytes},
+    {"moe_f32_baseline_grouped", kF32Class, kBaseline, tiles_f32, moe_grouped<kBlocksF32Sse2, kBaseline>,
+     scratch_bytes},
     {"moe_bf16_ref", kBf16Class, kBaseline, any_bf16, moe_ref, scratch_bytes},
     {"moe_ref", kF32Class, kBaseline, anything, moe_ref, scratch_bytes},
 };

@@ -10,46 +10,59 @@
 #include "backends/cpu/kernels/moe_layout.h"
 #include "backends/cpu/kernels/vec_avx2.h"
 
+namespace cajal::cpu {
+namespace {
+
+// What remains when the experts are done: y[0..n) = the sum over choices j of weights[j] * rows[j][0..n), each product
+// rounded, f32 in between.
+struct Combination {
+  const std::byte* const* rows;
+  const float* weights;
+  std::int32_t choices;
+  std::byte* y;
+  std::int64_t n;
+};
+
+void combine_from(const Combination& c, DType dtype, std::int64_t first) {
+  for (std::int64_t i = first; i < c.n; ++i) {
+    float sum = 0;
+    for (std::int32_t j = 0; j < c.choices; ++j)
+      sum += round_to(dtype, c.weights[j] * load_element(c.rows[j], i, dtype));
+    store_element(c.y, i, dtype, sum);
+  }
+}
+
+}  // namespace
+}  // namespace cajal::cpu
+
 CAJAL_TARGET_REGION_BEGIN(CAJAL_AVX2)
 namespace cajal::cpu {
 namespace {
 
-// y[0..n) = the sum over choices j of weights[j] * rows[j][0..n), each product rounded, f32 in between.
-void combine_bf16(const std::byte* const* rows, const float* weights, std::int32_t choices, std::byte* y,
-                  std::int64_t n) {
+void combine_bf16_avx2(const Combination& c) {
   std::int64_t i = 0;
-  for (; i + 8 <= n; i += 8) {
+  for (; i + 8 <= c.n; i += 8) {
     __m256 sum = _mm256_setzero_ps();
-    for (std::int32_t j = 0; j < choices; ++j) {
-      const __m256 product = _mm256_mul_ps(_mm256_set1_ps(weights[j]), avx2::load_bf16(rows[j] + i * 2));
+    for (std::int32_t j = 0; j < c.choices; ++j) {
+      const __m256 product = _mm256_mul_ps(_mm256_set1_ps(c.weights[j]), avx2::load_bf16(c.rows[j] + i * 2));
       sum = _mm256_add_ps(sum, avx2::round_to_bf16(product));
     }
-    avx2::store_bf16(y + i * 2, sum);
+    avx2::store_bf16(c.y + i * 2, sum);
   }
-  for (; i < n; ++i) {
-    float sum = 0;
-    for (std::int32_t j = 0; j < choices; ++j)
-      sum += round_to(DType::bf16, weights[j] * load_element(rows[j], i, DType::bf16));
-    store_element(y, i, DType::bf16, sum);
-  }
+  combine_from(c, DType::bf16, i);
 }
 
-void combine_f32(const std::byte* const* rows, const float* weights, std::int32_t choices, std::byte* y,
-                 std::int64_t n) {
+void combine_f32_avx2(const Combination& c) {
   std::int64_t i = 0;
-  for (; i + 8 <= n; i += 8) {
+  for (; i + 8 <= c.n; i += 8) {
     __m256 sum = _mm256_setzero_ps();
-    for (std::int32_t j = 0; j < choices; ++j) {
-      const __m256 row = _mm256_loadu_ps(reinterpret_cast<const float*>(rows[j]) + i);
-      sum = _mm256_add_ps(sum, _mm256_mul_ps(_mm256_set1_ps(weights[j]), row));
+    for (std::int32_t j = 0; j < c.choices; ++j) {
+      const __m256 row = _mm256_loadu_ps(reinterpret_cast<const float*>(c.rows[j]) + i);
+      sum = _mm256_add_ps(sum, _mm256_mul_ps(_mm256_set1_ps(c.weights[j]), row));
     }
-    _mm256_storeu_ps(reinterpret_cast<float*>(y) + i, sum);
+    _mm256_storeu_ps(reinterpret_cast<float*>(c.y) + i, sum);
   }
-  for (; i < n; ++i) {
-    float sum = 0;
-    for (std::int32_t j = 0; j < choices; ++j) sum += weights[j] * load_element(rows[j], i, DType::f32);
-    store_element(y, i, DType::f32, sum);
-  }
+  combine_from(c, DType::f32, i);
 }
 
 }  // namespace
@@ -222,8 +235,11 @@ class GroupedMoe {
           outs[j] = bytes(at_.out) + ints(at_.positions)[pair] * row;
           weights[j] = load_element(a_.weights, pair, a_.dtype);
         }
-        const auto sum = a_.dtype == DType::bf16 ? combine_bf16 : combine_f32;
-        sum(outs, weights, a_.top_k, a_.y + r * row, a_.hidden_size);
+        const Combination c{outs, weights, a_.top_k, a_.y + r * row, a_.hidden_size};
+        if (!(isa_ & kAvx2))
+          combine_from(c, a_.dtype, 0);
+        else
+          a_.dtype == DType::bf16 ? combine_bf16_avx2(c) : combine_f32_avx2(c);
       }
     });
   }
