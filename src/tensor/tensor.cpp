@@ -54,8 +54,8 @@ bool take_storage(std::string_view& text, Storage& into) {
     into = p;
   } else if (take(text, "{bits ")) {
     Quantized q;
-    if (!take_int(text, q.bits) || !take(text, ", group ") || !take_int(text, q.group_size) || !take(text, ", scales ") ||
-        !take_dtype(text, q.scale_dtype))
+    if (!take_int(text, q.bits) || !take(text, ", group ") || !take_int(text, q.group_size) ||
+        !take(text, ", scales ") || !take_dtype(text, q.scale_dtype))
       return false;
     q.zero_points = take(text, ", zero points");
     if (!take(text, "}") || q.bits < 1 || q.bits > 8 || q.group_size < 1) return false;
@@ -106,7 +106,8 @@ std::size_t TensorType::bytes() const {
             const std::size_t n = stored_elements(shape, 1, q.group_size);
             const std::size_t groups = n / static_cast<std::size_t>(q.group_size);
             const std::size_t per_group = size_of(q.scale_dtype) * (q.zero_points ? 2 : 1);
-            return checked_mul(n, static_cast<std::size_t>(q.bits), kWhat) / 8 + checked_mul(groups, per_group, kWhat);
+            const std::size_t bits = checked_mul(n, static_cast<std::size_t>(q.bits), kWhat);
+            return checked_add(bits / 8 + (bits % 8 != 0), checked_mul(groups, per_group, kWhat), kWhat);
           },
       },
       storage);
