@@ -6,9 +6,17 @@ namespace cajal {
 
 // Calls f("name", member) for every attribute. Works for const and mutable ops; regions' bodies are not attributes.
 
-#define CAJAL_ATTRIBUTES(OpType, ...)                                                       \
-  template <class F> void visit_attributes(const ops::OpType& op, F&& f) { __VA_ARGS__; static_cast<void>(op), static_cast<void>(f); } \
-  template <class F> void visit_attributes(ops::OpType& op, F&& f) { __VA_ARGS__; static_cast<void>(op), static_cast<void>(f); }
+#define CAJAL_ATTRIBUTES(OpType, ...)                   \
+  template <class F>                                    \
+  void visit_attributes(const ops::OpType& op, F&& f) { \
+    __VA_ARGS__;                                        \
+    static_cast<void>(op), static_cast<void>(f);        \
+  }                                                     \
+  template <class F>                                    \
+  void visit_attributes(ops::OpType& op, F&& f) {       \
+    __VA_ARGS__;                                        \
+    static_cast<void>(op), static_cast<void>(f);        \
+  }
 
 CAJAL_ATTRIBUTES(Input, f("name", op.name))
 CAJAL_ATTRIBUTES(State, f("name", op.name))
@@ -16,9 +24,10 @@ CAJAL_ATTRIBUTES(Parameter, f("pieces", op.pieces); f("repeat", op.repeat); f("s
 CAJAL_ATTRIBUTES(Embedding)
 CAJAL_ATTRIBUTES(Linear, f("sum_parts", op.sum_parts))
 CAJAL_ATTRIBUTES(RmsNorm, f("epsilon", op.epsilon))
-CAJAL_ATTRIBUTES(RotaryTable, f("dtype", op.dtype); f("inv_freq", op.inv_freq); f("attention_scaling", op.attention_scaling);
-                 f("original_length", op.original_length); f("long_inv_freq", op.long_inv_freq);
-                 f("dynamic_base", op.dynamic_base); f("dynamic_factor", op.dynamic_factor); f("dynamic_offset", op.dynamic_offset))
+CAJAL_ATTRIBUTES(RotaryTable, f("dtype", op.dtype); f("inv_freq", op.inv_freq);
+                 f("attention_scaling", op.attention_scaling); f("original_length", op.original_length);
+                 f("long_inv_freq", op.long_inv_freq); f("dynamic_base", op.dynamic_base);
+                 f("dynamic_factor", op.dynamic_factor); f("dynamic_offset", op.dynamic_offset))
 CAJAL_ATTRIBUTES(Rope)
 CAJAL_ATTRIBUTES(SiluMul)
 CAJAL_ATTRIBUTES(Add)

@@ -7,7 +7,8 @@
 namespace cajal {
 namespace {
 
-constexpr std::array<const char*, 4> kNames = {"context_encoding", "chunked_prefill", "token_generation", "speculation"};
+constexpr std::array<const char*, 4> kNames = {"context_encoding", "chunked_prefill", "token_generation",
+                                               "speculation"};
 
 }  // namespace
 

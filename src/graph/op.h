@@ -23,7 +23,9 @@ struct Sharding {
   int dim = -1;  // -1: every rank holds the whole
   int parts = 1;
   bool replicated() const { return dim < 0 || parts == 1; }
-  bool operator==(const Sharding&) const = default;
+  bool operator==(const Sharding& other) const {
+    return replicated() ? other.replicated() : dim == other.dim && parts == other.parts;
+  }
 };
 
 // One tensor of the checkpoint, with the checkpoint's shape. Sharding applies to each piece by itself, before they are
@@ -37,8 +39,12 @@ struct WeightPiece {
 
 namespace ops {
 
-struct Input { std::string name; };  // () -> declared type; filled by the host before each step
-struct State { std::string name; };  // () -> declared type; lives across steps: a KV cache
+struct Input {
+  std::string name;
+};  // () -> declared type; filled by the host before each step
+struct State {
+  std::string name;
+};  // () -> declared type; lives across steps: a KV cache
 
 // () -> declared type: rank's shares of the pieces, one below the other along the rows. With `repeat` > 1 the list of
 // pieces is run through for index 0..repeat-1 and the result has one dimension more (stacked experts). A checkpoint that
@@ -54,11 +60,15 @@ struct Embedding {};  // table[V,H], ids[T] -> dt[T,H]
 // x[T,K], weight[N,K] (, bias[N]) -> dt[T,N]. The sum over k is made in `sum_parts` equal consecutive parts, each in
 // ascending order in f32, and the parts are added as a balanced tree; then the bias; then one rounding. The parts belong
 // to the meaning because a row-parallel layer must give the same bits on 1, 2, 4 and 8 ranks.
-struct Linear { int sum_parts = 1; };
+struct Linear {
+  int sum_parts = 1;
+};
 
 // x[...,H], weight[H] -> like x: round(x * rsqrt(mean(x^2) + epsilon)) * weight. The mean and the product with it are f32;
 // the result is rounded to dt before the weight, and again after it, as Hugging Face's Qwen3RMSNorm does.
-struct RmsNorm { float epsilon; };
+struct RmsNorm {
+  float epsilon;
+};
 
 // positions[T] (, rope_lengths[T]) -> dt[T,2,D/2]: cosines, then sines, of angle f32(inv_freq) * f32(position), each times
 // `attention_scaling`, rounded to dt. With original_length > 0 the frequencies depend on the length of the row's request:
@@ -80,8 +90,12 @@ struct Rope {};
 
 struct SiluMul {};  // gate[T,N], up[T,N] -> [T,N]: round(round(silu(gate)) * up)
 struct Add {};      // a, b -> like a
-struct Slice { std::int64_t begin = 0, end = 0; };  // x[...,N] -> [...,end-begin]: columns of the last dimension
-struct Reshape { Shape shape; };                    // x -> shape, the same bytes
+struct Slice {
+  std::int64_t begin = 0, end = 0;
+};  // x[...,N] -> [...,end-begin]: columns of the last dimension
+struct Reshape {
+  Shape shape;
+};  // x -> shape, the same bytes
 
 // cache[blocks,kv_heads,block_size,D], x[T,kv_heads,D], slot_mapping[T] -> cache, in place. Slot = block * block_size +
 // offset. Rows that carry nothing write to block 0, which no sequence ever owns.
@@ -106,15 +120,21 @@ struct Router {
 // down(silu(gate(x)) * up(x)), every step rounded to dt as the dense layers' are; its output times its weight, rounded;
 // the sum over the choices in their order in f32, rounded once (Transformers 5's grouped_mm path). `sum_parts` is that of
 // the down projection, as in Linear.
-struct MoeExperts { int sum_parts = 1; };
+struct MoeExperts {
+  int sum_parts = 1;
+};
 
 struct GatherRows {};  // x[T,H], rows[R] -> [R,H]
 
 // Collectives over the ranks of the tensor-parallel group.
 struct AllReduce {};  // x -> like x, summed over ranks in the balanced order of Linear's parts
-struct AllGather { int dim = 0, ranks = 1; };      // x -> dimension `dim` times ranks
-struct ReduceScatter { int dim = 0, ranks = 1; };  // x -> summed, dimension `dim` divided by ranks
-struct AllToAll {};   // x[ranks,...] -> like x
+struct AllGather {
+  int dim = 0, ranks = 1;
+};  // x -> dimension `dim` times ranks
+struct ReduceScatter {
+  int dim = 0, ranks = 1;
+};                   // x -> summed, dimension `dim` divided by ranks
+struct AllToAll {};  // x[ranks,...] -> like x
 
 // Operations that a backend runs as one. The body is the meaning and the reference: its inputs are this node's inputs in
 // order, its outputs this node's results. A backend without a kernel for the whole runs the body.
@@ -125,10 +145,10 @@ struct Region {
 
 }  // namespace ops
 
-using Op = std::variant<ops::Input, ops::State, ops::Parameter, ops::Embedding, ops::Linear, ops::RmsNorm, ops::RotaryTable,
-                        ops::Rope, ops::SiluMul, ops::Add, ops::Slice, ops::Reshape, ops::KvWrite, ops::PagedAttention,
-                        ops::Router, ops::MoeExperts, ops::GatherRows, ops::AllReduce, ops::AllGather, ops::ReduceScatter,
-                        ops::AllToAll, ops::Region>;
+using Op = std::variant<ops::Input, ops::State, ops::Parameter, ops::Embedding, ops::Linear, ops::RmsNorm,
+                        ops::RotaryTable, ops::Rope, ops::SiluMul, ops::Add, ops::Slice, ops::Reshape, ops::KvWrite,
+                        ops::PagedAttention, ops::Router, ops::MoeExperts, ops::GatherRows, ops::AllReduce,
+                        ops::AllGather, ops::ReduceScatter, ops::AllToAll, ops::Region>;
 
 const char* op_name(const Op& op);
 bool is_leaf(const Op& op);  // input, state, parameter: made of no other value

@@ -1,6 +1,7 @@
 // The text form of a graph. One line a node:
 //   %5, %6 = region(%3, %4, %2) {kind="add_rms_norm"} : bf16[8,64], bf16[8,64]  # model.layers.0
 // A region's body follows in indented lines between '{' and '}'. Attributes that equal their default are left out.
+#include <cctype>
 #include <charconv>
 #include <map>
 #include <sstream>
@@ -14,8 +15,8 @@ namespace {
 void put(std::string& out, const std::string& s) {
   out += '"';
   for (const char c : s) {
-    if (c == '"' || c == '\\') out += '\\';
-    out += c;
+    if (c == '"' || c == '\\' || c == '\n') out += '\\';
+    out += c == '\n' ? 'n' : c;
   }
   out += '"';
 }
@@ -71,7 +72,8 @@ std::string text_of(const Graph& graph, const std::string& indent) {
     out += detail::join(indent, values(node.results), " = ", op_name(node.op), "(", values(node.inputs), ")");
     if (const std::string attributes = attributes_text(node.op); !attributes.empty()) out += " {" + attributes + "}";
     out += " : ";
-    for (std::size_t i = 0; i < node.results.size(); ++i) out += (i ? ", " : "") + to_string(graph.type(node.results[i]));
+    for (std::size_t i = 0; i < node.results.size(); ++i)
+      out += (i ? ", " : "") + to_string(graph.type(node.results[i]));
     out += "  # " + node.name + "\n";
     if (const auto* region = std::get_if<ops::Region>(&node.op))
       out += indent + "{\n" + text_of(*region->body, indent + "  ") + indent + "}\n";
@@ -119,9 +121,9 @@ class Line {
     expect("\"");
     into.clear();
     while (!text_.empty() && text_[0] != '"') {
-      if (text_[0] == '\\') text_.remove_prefix(1);
+      const bool escaped = take("\\");
       if (text_.empty()) break;
-      into += text_[0];
+      into += escaped && text_[0] == 'n' ? '\n' : text_[0];
       text_.remove_prefix(1);
     }
     expect("\"");
@@ -182,11 +184,13 @@ void read_attributes(Op& op, Line& line) {
     const auto name = line.word();
     line.expect("=");
     bool known = false;
-    std::visit([&](auto& o) {
-      visit_attributes(o, [&](const char* attribute, auto& value) {
-        if (name == attribute) line.get(value), known = true;
-      });
-    }, op);
+    std::visit(
+        [&](auto& o) {
+          visit_attributes(o, [&](const char* attribute, auto& value) {
+            if (name == attribute) line.get(value), known = true;
+          });
+        },
+        op);
     if (!known) fail(ErrorCode::data_loss, op_name(op), " has no attribute '", name, "'");
   } while (line.take(", "));
   line.expect("}");
@@ -234,11 +238,12 @@ class Parser {
 
   static std::vector<Value> read_values(Line& line, const Graph& graph) {
     std::vector<Value> values;
-    while (line.take("%")) {
+    if (!line.rest().starts_with("%")) return values;
+    do {
+      line.expect("%");
       values.push_back({line.number<std::uint32_t>()});
       if (values.back().id >= graph.num_values()) fail(ErrorCode::data_loss, "%", values.back().id, " is not made yet");
-      if (!line.take(", ")) break;
-    }
+    } while (line.take(", "));
     return values;
   }
 
@@ -246,7 +251,8 @@ class Parser {
     std::size_t results = 0;
     do {
       line.expect("%");
-      if (line.number<std::uint32_t>() != graph.num_values() + results++) fail(ErrorCode::data_loss, "values out of order");
+      if (line.number<std::uint32_t>() != graph.num_values() + results++)
+        fail(ErrorCode::data_loss, "values out of order");
     } while (line.take(", "));
     line.expect(" = ");
     Op op = op_by_name(line.word());

@@ -1,6 +1,7 @@
 // The type rule of every op: what its inputs must be, and what its results then are.
 #include <algorithm>
 
+#include "base/checked.h"
 #include "graph/graph.h"
 
 namespace cajal {
@@ -34,8 +35,8 @@ class Rules {
   }
   Types operator()(const ops::RmsNorm& op) const {
     inputs(2);
-    plain(0), plain(1), rank(1, 1), same_dtype(0, 1);
-    require(in_[0].shape.rank() >= 1 && in_[0].shape[-1] == in_[1].shape[0], "weight[H] against x[...,H]");
+    rows_of_columns(0), plain(1), rank(1, 1), same_dtype(0, 1);
+    require(in_[0].shape[-1] == in_[1].shape[0], "weight[H] against x[...,H]");
     require(op.epsilon > 0, "epsilon above 0");
     return {in_[0]};
   }
@@ -43,7 +44,8 @@ class Rules {
     inputs(1, 2);
     rank(0, 1), integers(0);
     require(!op.inv_freq.empty(), "at least one frequency");
-    require(op.long_inv_freq.empty() || op.long_inv_freq.size() == op.inv_freq.size(), "as many long frequencies as short");
+    require(op.long_inv_freq.empty() || op.long_inv_freq.size() == op.inv_freq.size(),
+            "as many long frequencies as short");
     require((op.original_length > 0) == (in_.size() == 2), "lengths exactly where the frequencies depend on them");
     if (in_.size() == 2) rank(1, 1), integers(1), same_rows(0, 1);
     return {{op.dtype, {in_[0].shape[0], 2, static_cast<std::int64_t>(op.inv_freq.size())}, Plain{}}};
@@ -51,26 +53,27 @@ class Rules {
   Types operator()(const ops::Rope&) const {
     inputs(2);
     rank(0, 3), rank(1, 3), plain(0), plain(1), same_dtype(0, 1), same_rows(0, 1);
-    require(in_[1].shape[1] == 2 && in_[1].shape[2] * 2 == in_[0].shape[2], "x[T,heads,D] with table[T,2,D/2]");
+    require(in_[1].shape[1] == 2 && in_[0].shape[2] % 2 == 0 && in_[1].shape[2] == in_[0].shape[2] / 2,
+            "x[T,heads,D] with table[T,2,D/2]");
     return {in_[0]};
   }
   Types operator()(const ops::SiluMul&) const {
     inputs(2);
-    plain(0);
+    rows_of_columns(0);
     require(in_[0] == in_[1], "gate and up alike");
     return {in_[0]};
   }
   Types operator()(const ops::Add&) const {
     inputs(2);
-    plain(0);
+    rows_of_columns(0);
     require(in_[0] == in_[1], "operands alike");
     return {in_[0]};
   }
   Types operator()(const ops::Slice& op) const {
     inputs(1);
-    plain(0);
-    require(in_[0].shape.rank() >= 1 && 0 <= op.begin && op.begin < op.end && op.end <= in_[0].shape[-1],
-            "0 <= begin < end <= columns");
+    rows_of_columns(0);
+    require(0 <= op.begin && op.begin < op.end && op.end <= in_[0].shape[-1],
+            detail::join("0 <= begin (", op.begin, ") < end (", op.end, ") <= columns"));
     TensorType result = in_[0];
     result.shape[-1] = op.end - op.begin;
     return {result};
@@ -78,8 +81,9 @@ class Rules {
   Types operator()(const ops::Reshape& op) const {
     inputs(1);
     plain(0);
-    require(!op.shape.dynamic() && !in_[0].shape.dynamic() && op.shape.elements() == in_[0].shape.elements(),
-            "the same number of elements");
+    require(std::all_of(op.shape.begin(), op.shape.end(), [](std::int64_t d) { return d >= 1; }) &&
+                !in_[0].shape.dynamic() && op.shape.elements() == in_[0].shape.elements(),
+            detail::join("as many elements as ", to_string(op.shape)));
     return {{in_[0].dtype, op.shape, Plain{}}};
   }
   Types operator()(const ops::KvWrite&) const {
@@ -92,8 +96,10 @@ class Rules {
   Types operator()(const ops::PagedAttention& op) const {
     inputs(6);
     rank(0, 3), rank(1, 4), rank(2, 4), rank(3, 2), rank(4, 1), rank(5, 1);
-    plain(0), same_dtype(0, 1), same_dtype(0, 2), integers(3), integers(4), integers(5), same_rows(0, 4), same_rows(0, 5);
-    require(in_[1].shape == in_[2].shape && in_[1].shape[3] == in_[0].shape[2], "q[T,heads,D] with caches [..,..,..,D]");
+    plain(0), same_dtype(0, 1), same_dtype(0, 2), integers(3), integers(4), integers(5), same_rows(0, 4),
+        same_rows(0, 5);
+    require(in_[1].shape == in_[2].shape && in_[1].shape[3] == in_[0].shape[2],
+            "q[T,heads,D] with caches [..,..,..,D]");
     require(in_[1].shape[1] > 0 && in_[0].shape[1] % in_[1].shape[1] == 0, "heads a multiple of kv_heads");
     require(op.sliding_window >= 0, "a window of 0 (none) or more");
     return {in_[0]};
@@ -101,17 +107,19 @@ class Rules {
   Types operator()(const ops::Router& op) const {
     inputs(1);
     rank(0, 2), plain(0);
-    require(op.top_k >= 1 && op.top_k <= in_[0].shape[1], "1 <= top_k <= experts");
+    require(op.top_k >= 1 && op.top_k <= in_[0].shape[1], detail::join("1 <= top_k (", op.top_k, ") <= experts"));
     const Shape chosen{in_[0].shape[0], op.top_k};
     return {{in_[0].dtype, chosen, Plain{}}, {DType::i32, chosen, Plain{}}};
   }
   Types operator()(const ops::MoeExperts& op) const {
     inputs(5);
     rank(0, 2), rank(1, 2), rank(2, 2), rank(3, 3), rank(4, 3);
-    plain(0), plain(1), integers(2), same_dtype(0, 1), same_dtype(0, 3), same_dtype(0, 4), same_rows(0, 1), same_rows(0, 2);
+    plain(0), plain(1), integers(2), same_dtype(0, 1), same_dtype(0, 3), same_dtype(0, 4), same_rows(0, 1),
+        same_rows(0, 2);
     const Shape &x = in_[0].shape, &gate_up = in_[3].shape, &down = in_[4].shape;
-    require(in_[1].shape == in_[2].shape, "a weight for every chosen expert");
-    require(gate_up[0] == down[0] && gate_up[1] == 2 * down[2] && gate_up[2] == x[1] && down[1] == x[1],
+    require(in_[1].shape == in_[2].shape && in_[1].shape[1] <= down[0], "a weight for every chosen expert");
+    require(gate_up[0] == down[0] && gate_up[1] % 2 == 0 && gate_up[1] / 2 == down[2] && gate_up[2] == x[1] &&
+                down[1] == x[1],
             "x[T,H], gate_up[E,2I,H], down[E,H,I]");
     sum_parts(op.sum_parts, down[2]);
     return {in_[0]};
@@ -134,7 +142,8 @@ class Rules {
       if (!is_leaf(node.op)) continue;
       require(std::holds_alternative<ops::Input>(node.op) && body.producer(node.results[0]) == leaves,
               "a body begins with its inputs and has no other leaves");
-      require(leaves < in_.size() && body.type(node.results[0]) == in_[leaves], "inputs of the types that the body declares");
+      require(leaves < in_.size() && body.type(node.results[0]) == in_[leaves],
+              "inputs of the types that the body declares");
       ++leaves;
     }
     inputs(leaves);
@@ -163,7 +172,12 @@ class Rules {
     if (!in_[i].plain()) broken(detail::join("plain storage for input ", i));
   }
   void integers(std::size_t i) const {
-    if (in_[i].dtype != DType::i32) broken(detail::join("i32 for input ", i));
+    if (in_[i].dtype != DType::i32 || !in_[i].plain()) broken(detail::join("plain i32 for input ", i));
+  }
+  // What works row by row: the first dimension counts rows of the step, the last columns.
+  void rows_of_columns(std::size_t i) const {
+    plain(i);
+    if (in_[i].shape.rank() < 2) broken(detail::join("at least two dimensions for input ", i));
   }
   void same_dtype(std::size_t a, std::size_t b) const {
     if (in_[a].dtype != in_[b].dtype) broken(detail::join("one element type for inputs ", a, " and ", b));
@@ -173,7 +187,7 @@ class Rules {
   }
   void sum_parts(int parts, std::int64_t k) const {
     require(parts >= 1 && parts <= 64 && (parts & (parts - 1)) == 0 && (parts == 1 || k % (2 * parts) == 0),
-            "sum_parts a power of two that cuts K into equal even parts");
+            detail::join("sum_parts (", parts, ") a power of two that cuts K into equal even parts"));
   }
   Types leaf() const {
     CAJAL_CHECK(false, "a leaf declares its type");
@@ -188,9 +202,9 @@ class Rules {
     inputs(1);
     plain(0);
     require(dim >= 0 && dim < in_[0].shape.rank() && times >= 1 && divided >= 1 && in_[0].shape[dim] % divided == 0,
-            "a dimension that the ranks share evenly");
+            detail::join("a dimension (", dim, ") that the ranks (", std::max(times, divided), ") share evenly"));
     TensorType result = in_[0];
-    result.shape[dim] = result.shape[dim] / divided * times;
+    result.shape[dim] = checked_mul(result.shape[dim] / divided, std::int64_t{times}, "a gathered dimension");
     return {result};
   }
 
@@ -201,7 +215,16 @@ class Rules {
 }  // namespace
 
 std::vector<TensorType> infer_types(const Op& op, std::span<const TensorType> inputs) {
-  return std::visit(Rules(op, inputs), op);
+  std::vector<TensorType> results = std::visit(Rules(op, inputs), op);
+  for (std::size_t r = 0; r < results.size(); ++r) {
+    if (aliased_input(op, static_cast<int>(r))) continue;
+    if (results[r].shape.dynamic())
+      fail(ErrorCode::invalid_argument, op_name(op), ": ", to_string(results[r]),
+           " would be made anew in each step, in a size that nobody knows");
+    if (results[r].bytes() > kMaxTensorBytes)
+      fail(ErrorCode::invalid_argument, op_name(op), ": ", to_string(results[r]), " is too large");
+  }
+  return results;
 }
 
 }  // namespace cajal
