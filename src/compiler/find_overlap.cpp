@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <vector>
 
 #include "compiler/memory_plan.h"
 
@@ -48,9 +49,12 @@ class Arena {
 
 class Player {
  public:
-  Player(const Graph& graph, const Schedule& schedule, const MemoryPlan& plan) : graph_(graph), schedule_(schedule), plan_(plan) {}
+  Player(const Graph& graph, const Schedule& schedule, const MemoryPlan& plan)
+      : graph_(graph), schedule_(schedule), plan_(plan), root_(graph.num_values()) {}
 
   std::string play() {
+    for (std::uint32_t n = 0; n < graph_.nodes().size(); ++n)
+      if (auto problem = follow(n); !problem.empty()) return problem;
     std::map<std::uint32_t, std::vector<std::uint32_t>> stages;
     for (std::uint32_t n = 0; n < graph_.nodes().size(); ++n)
       if (!is_leaf(graph_.node(n).op)) stages[schedule_.stage[n]].push_back(n);
@@ -62,11 +66,43 @@ class Player {
   }
 
  private:
+  // Follows a node in the graph's order: whose memory its results are, and what must have run before it.
+  std::string follow(std::uint32_t n) {
+    const Node& node = graph_.node(n);
+    if (is_leaf(node.op)) {
+      root_[node.results[0].id] = node.results[0].id;
+      return plan_.root[node.results[0].id] == node.results[0].id
+                 ? ""
+                 : detail::join("leaf ", node.name, " has no memory of its own");
+    }
+    const std::uint32_t stage = schedule_.stage[n];
+    for (const Value v : node.inputs) {
+      const std::uint32_t maker = graph_.producer(v);
+      if (!is_leaf(graph_.node(maker).op) && schedule_.stage[maker] >= stage)
+        return detail::join(node.name, " runs before %", v.id, " is made");
+    }
+    for (std::size_t r = 0; r < node.results.size(); ++r) {
+      const std::uint32_t id = node.results[r].id;
+      const auto alias = aliased_input(node.op, static_cast<int>(r));
+      root_[id] = alias ? root_[node.inputs[static_cast<std::size_t>(*alias)].id] : id;
+      if (plan_.root[id] != root_[id])
+        return detail::join("%", id, " lies in %", root_[id], ", not in %", plan_.root[id]);
+      if (!overwrites_input(node.op, static_cast<int>(r))) continue;
+      // Its older values must have been read by then.
+      if (const auto last = last_read_.find(root_[id]); last != last_read_.end() && last->second >= stage)
+        return detail::join(node.name, " overwrites %", root_[id], " while it is read");
+    }
+    for (const Value v : node.inputs) last_read_[root_[v.id]] = std::max(last_read_[root_[v.id]], stage);
+    return {};
+  }
+
   // Where a value's bytes are; nothing for memory outside the arena.
   std::optional<Range> range(Value v) const {
     const Slot& slot = plan_.slots[plan_.root[v.id]];
     if (slot.bytes == 0) return std::nullopt;
-    return Range{slot.offset, slot.offset + graph_.type(v).bytes()};
+    // A slot that is nowhere in the arena may lie anywhere: no sum of it may wrap.
+    const std::size_t begin = std::min(slot.offset, plan_.arena_bytes + 1);
+    return Range{begin, begin + graph_.type(v).bytes()};
   }
   std::string lost(Value v, const std::string& reader) const {
     const auto r = range(v);
@@ -92,16 +128,22 @@ class Player {
         const auto r = range(node.results[i]);
         const bool own_memory = plan_.root[node.results[i].id] == node.results[i].id;
         if (r && own_memory) touches.push_back({*r, n, true, node.results[i].id});
-        if (!r && own_memory && graph_.type(node.results[i]).bytes() > 0) return detail::join("%", node.results[i].id, " has no memory");
+        if (!r && own_memory && graph_.type(node.results[i]).bytes() > 0)
+          return detail::join("%", node.results[i].id, " has no memory");
       }
-      if (const Slot& s = plan_.scratch[n]; s.bytes) touches.push_back({{s.offset, s.offset + s.bytes}, n, true, kScratchOwner - n});
+      if (const Slot& s = plan_.scratch[n]; s.bytes) {
+        const std::size_t begin = std::min(s.offset, plan_.arena_bytes + 1);
+        touches.push_back({{begin, begin + std::min(s.bytes, plan_.arena_bytes + 1)}, n, true, kScratchOwner - n});
+      }
     }
     for (std::size_t a = 0; a < touches.size(); ++a) {
-      if (touches[a].range.end > plan_.arena_bytes) return detail::join("node ", touches[a].node, " reaches beyond the arena");
+      if (touches[a].range.end > plan_.arena_bytes)
+        return detail::join("node ", touches[a].node, " reaches beyond the arena");
       for (std::size_t b = a + 1; b < touches.size(); ++b)
-        if ((touches[a].write || touches[b].write) && touches[a].owner != touches[b].owner && overlap(touches[a].range, touches[b].range))
-          return detail::join("nodes ", touches[a].node, " and ", touches[b].node, " (", graph_.node(touches[b].node).name,
-                              ") touch the same bytes at the same time");
+        if ((touches[a].write || touches[b].write) && touches[a].owner != touches[b].owner &&
+            overlap(touches[a].range, touches[b].range))
+          return detail::join("nodes ", touches[a].node, " and ", touches[b].node, " (",
+                              graph_.node(touches[b].node).name, ") touch the same bytes at the same time");
     }
     for (const Touch& touch : touches)
       if (touch.write) arena_.write(touch.range, touch.owner);
@@ -112,6 +154,8 @@ class Player {
   const Schedule& schedule_;
   const MemoryPlan& plan_;
   Arena arena_;
+  std::vector<std::uint32_t> root_;                   // by value, found here anew
+  std::map<std::uint32_t, std::uint32_t> last_read_;  // by memory: the last stage so far that reads it
 };
 
 }  // namespace

@@ -79,11 +79,20 @@ class Pass {
         return other->inputs.size() != first.inputs.size() ||
                std::get<ops::Linear>(other->op).sum_parts != std::get<ops::Linear>(first.op).sum_parts;
       });
-      if (linears.size() < 2) continue;
+      if (linears.size() < 2 || !claim_names(linears)) continue;
       for (const Node* linear : linears)
         for (std::size_t i = 1; i < linear->inputs.size(); ++i) swallowed_.insert(own_parameter(*linear, i));
       groups_[first.results[0].id] = {linears, {}, {}};
     }
+  }
+
+  // Names of leaves are unique: a group that would be called like another leaf stays apart.
+  bool claim_names(const std::vector<const Node*>& linears) {
+    const std::string name = joined_name(linears);
+    for (const char* suffix : {".weight", ".bias"})
+      if (graph_.find_leaf(name + suffix) || names_.contains(name + suffix)) return false;
+    names_.insert({name + ".weight", name + ".bias"});
+    return true;
   }
 
   Value join(const std::vector<const Node*>& linears, std::size_t input, const std::string& name) {
@@ -121,6 +130,7 @@ class Pass {
   const Graph& graph_;
   std::map<std::uint32_t, Group> groups_;  // by the result of their first linear
   std::set<const Node*> swallowed_;
+  std::set<std::string> names_;  // of the new leaves
 };
 
 }  // namespace

@@ -54,19 +54,23 @@ class Pass {
 
   // s = a + b; y = rms_norm(s): stands where the sum stood, since others read the sum too.
   std::optional<Match> add_rms_norm(const Node& add) const {
-    if (!as<ops::Add>(&add)) return std::nullopt;
+    if (!as<ops::Add>(&add) || !is_matrix(add.results[0])) return std::nullopt;
     for (const std::uint32_t user : rewriter_.users(add.results[0])) {
       const Node& norm = graph_.node(user);
-      if (!as<ops::RmsNorm>(&norm) || norm.inputs[0] != add.results[0] || !is_leaf(graph_.producer_node(norm.inputs[1]).op))
+      if (!as<ops::RmsNorm>(&norm) || norm.inputs[0] != add.results[0] ||
+          !is_leaf(graph_.producer_node(norm.inputs[1]).op))
         continue;
-      return Match{kAddRmsNorm, {&add, &norm}, {add.inputs[0], add.inputs[1], norm.inputs[1]},
-                   {add.results[0], norm.results[0]}, &add};
+      return Match{kAddRmsNorm,
+                   {&add, &norm},
+                   {add.inputs[0], add.inputs[1], norm.inputs[1]},
+                   {add.results[0], norm.results[0]},
+                   &add};
     }
     return std::nullopt;
   }
 
   std::optional<Match> silu_mul_halves(const Node& mul) const {
-    if (!as<ops::SiluMul>(&mul)) return std::nullopt;
+    if (!as<ops::SiluMul>(&mul) || !is_matrix(mul.results[0])) return std::nullopt;
     const Node* gate = own_slice(mul.inputs[0]);
     const Node* up = own_slice(mul.inputs[1]);
     if (!gate || !up || gate->inputs[0] != up->inputs[0]) return std::nullopt;
@@ -75,6 +79,9 @@ class Pass {
     if (g.begin != 0 || g.end != u.begin || u.end != columns) return std::nullopt;
     return Match{kSiluMulHalves, {gate, up, &mul}, {gate->inputs[0]}, {mul.results[0]}, &mul};
   }
+
+  // Rows of columns and nothing between: what the kernels of these regions read.
+  bool is_matrix(Value v) const { return graph_.type(v).shape.rank() == 2; }
 
   // The producer of `v` if it is an op of this type that nobody else reads.
   template <class OpType>
@@ -95,6 +102,8 @@ class Pass {
       v = c.norm->inputs[0];
     }
     if (!(c.reshape = own<ops::Reshape>(v)) || !(c.slice = own_slice(c.reshape->inputs[0]))) return std::nullopt;
+    const Shape &sliced = graph_.type(c.slice->results[0]).shape, &heads = graph_.type(v).shape;
+    if (sliced.rank() != 2 || heads.rank() != 3 || sliced[0] != heads[0]) return std::nullopt;
     return c;
   }
 
@@ -103,15 +112,18 @@ class Pass {
     const Node* k_write = own<ops::KvWrite>(attention.inputs[1]);
     const Node* v_write = own<ops::KvWrite>(attention.inputs[2]);
     if (!k_write || !v_write || k_write->inputs[2] != v_write->inputs[2]) return std::nullopt;
-    const auto q = chain(attention.inputs[0], true), k = chain(k_write->inputs[1], true), v = chain(v_write->inputs[1], false);
+    const auto q = chain(attention.inputs[0], true), k = chain(k_write->inputs[1], true),
+               v = chain(v_write->inputs[1], false);
     if (!q || !k || !v) return std::nullopt;
     const Value qkv = q->slice->inputs[0], table = q->rope->inputs[1];
     if (k->slice->inputs[0] != qkv || v->slice->inputs[0] != qkv || k->rope->inputs[1] != table) return std::nullopt;
     if (!covers_in_order({q->slice, k->slice, v->slice}, graph_.type(qkv).shape[1])) return std::nullopt;
     if (std::get<ops::RmsNorm>(q->norm->op).epsilon != std::get<ops::RmsNorm>(k->norm->op).epsilon) return std::nullopt;
     Match m{kQkNormRopeKvWrite,
-            {q->slice, k->slice, v->slice, q->reshape, q->norm, k->reshape, k->norm, v->reshape, q->rope, k->rope, k_write, v_write},
-            {qkv, q->norm->inputs[1], k->norm->inputs[1], table, k_write->inputs[0], v_write->inputs[0], k_write->inputs[2]},
+            {q->slice, k->slice, v->slice, q->reshape, q->norm, k->reshape, k->norm, v->reshape, q->rope, k->rope,
+             k_write, v_write},
+            {qkv, q->norm->inputs[1], k->norm->inputs[1], table, k_write->inputs[0], v_write->inputs[0],
+             k_write->inputs[2]},
             {q->rope->results[0], k_write->results[0], v_write->results[0]},
             &attention};
     return m;
@@ -166,6 +178,34 @@ class Pass {
 
 Graph fuse_regions(const Graph& graph, std::span<const std::string_view> kinds) { return Pass(graph, kinds).run(); }
 
+namespace {
+
+// Adds the nodes of a body to `to`, where its inputs are `inputs`, and gives the values that its outputs then are.
+std::vector<Value> add_body(Graph& to, const Graph& body, std::span<const Value> inputs,
+                            const std::function<bool(std::string_view)>& has_kernel) {
+  std::vector<Value> map(body.num_values());
+  std::size_t leaves = 0;
+  const auto mapped = [&](std::span<const Value> values) {
+    std::vector<Value> now;
+    for (const Value v : values) now.push_back(map[v.id]);
+    return now;
+  };
+  for (const Node& node : body.nodes()) {
+    if (is_leaf(node.op)) {
+      map[node.results[0].id] = inputs[leaves++];
+      continue;
+    }
+    const auto* region = std::get_if<ops::Region>(&node.op);
+    const bool open = region && !has_kernel(region->kind);
+    const auto results = open ? add_body(to, *region->body, mapped(node.inputs), has_kernel)
+                              : to.add_multi(node.op, mapped(node.inputs), node.name);
+    for (std::size_t i = 0; i < results.size(); ++i) map[node.results[i].id] = results[i];
+  }
+  return mapped(body.outputs());
+}
+
+}  // namespace
+
 Graph inline_regions(const Graph& graph, const std::function<bool(std::string_view)>& has_kernel) {
   Rewriter rewriter(graph);
   rewriter.copy_leaves();
@@ -176,17 +216,8 @@ Graph inline_regions(const Graph& graph, const std::function<bool(std::string_vi
       rewriter.copy(node);
       continue;
     }
-    const Graph body = inline_regions(*region->body, has_kernel);
-    std::vector<std::optional<Value>> map(body.num_values());
-    for (std::size_t i = 0; i < node.inputs.size(); ++i) map[body.node(static_cast<std::uint32_t>(i)).results[0].id] = rewriter[node.inputs[i]];
-    for (const Node& n : body.nodes()) {
-      if (is_leaf(n.op)) continue;
-      std::vector<Value> inputs;
-      for (const Value v : n.inputs) inputs.push_back(*map[v.id]);
-      const auto results = rewriter.to().add_multi(n.op, std::move(inputs), n.name);
-      for (std::size_t i = 0; i < results.size(); ++i) map[n.results[i].id] = results[i];
-    }
-    for (std::size_t i = 0; i < node.results.size(); ++i) rewriter.map(node.results[i], *map[body.outputs()[i].id]);
+    const auto results = add_body(rewriter.to(), *region->body, rewriter(node.inputs), has_kernel);
+    for (std::size_t i = 0; i < results.size(); ++i) rewriter.map(node.results[i], results[i]);
   }
   return rewriter.finish();
 }

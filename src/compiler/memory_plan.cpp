@@ -1,6 +1,7 @@
 #include "compiler/memory_plan.h"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 
 #include "base/checked.h"
@@ -28,7 +29,8 @@ void set_lifetimes(const Graph& graph, const Schedule& schedule, MemoryPlan& pla
       const std::uint32_t id = node.results[r].id;
       const auto alias = aliased_input(node.op, static_cast<int>(r));
       plan.root[id] = alias ? plan.root[node.inputs[static_cast<std::size_t>(*alias)].id] : id;
-      if (!alias && !is_leaf(node.op)) plan.slots[id] = {0, round_up(graph.type(node.results[r]).bytes(), kPlanAlignment), stage, stage};
+      if (!alias && !is_leaf(node.op))
+        plan.slots[id] = {0, round_up(graph.type(node.results[r]).bytes(), kPlanAlignment), stage, stage};
     }
     for (const Value in : node.inputs) {
       Slot& slot = plan.slots[plan.root[in.id]];
@@ -38,26 +40,55 @@ void set_lifetimes(const Graph& graph, const Schedule& schedule, MemoryPlan& pla
   for (const Value out : graph.outputs()) plan.slots[plan.root[out.id]].last = end;
 }
 
-// Largest first, each at the lowest offset that no slot alive at the same time covers.
-void place(std::vector<Slot*> slots, std::size_t& arena_bytes) {
-  std::stable_sort(slots.begin(), slots.end(), [](const Slot* a, const Slot* b) { return a->bytes > b->bytes; });
+// One after the other, each at the lowest offset that no slot alive at the same time covers. Returns the arena's size.
+std::size_t place(std::span<Slot* const> slots) {
+  std::size_t arena_bytes = 0;
   std::vector<const Slot*> placed;  // by offset
   for (Slot* slot : slots) {
+    slot->offset = 0;
     for (const Slot* other : placed) {
       if (!alive_together(*slot, *other)) continue;
       if (slot->offset + slot->bytes <= other->offset) break;
-      slot->offset = std::max(slot->offset, other->offset + other->bytes);
+      slot->offset = std::max(slot->offset, other->offset + other->bytes);  // at most the arena's size so far
     }
     const auto by_offset = [](const Slot* a, const Slot* b) { return a->offset < b->offset; };
     placed.insert(std::upper_bound(placed.begin(), placed.end(), slot, by_offset), slot);
-    arena_bytes = std::max(arena_bytes, slot->offset + slot->bytes);
+    arena_bytes = std::max(arena_bytes, checked_add(slot->offset, slot->bytes, "memory of a step"));
   }
+  return arena_bytes;
+}
+
+// No order is best for every graph: the largest first is nearly always as good as can be, and the others help where many
+// slots of different sizes overlap by halves.
+std::size_t place_well(std::vector<Slot*> slots) {
+  const auto stages = [](const Slot* s) { return static_cast<double>(s->last - s->first + 1); };
+  const std::function<bool(const Slot*, const Slot*)> orders[] = {
+      [](const Slot* a, const Slot* b) { return a->bytes > b->bytes; },
+      [&](const Slot* a, const Slot* b) {
+        return stages(a) * static_cast<double>(a->bytes) > stages(b) * static_cast<double>(b->bytes);
+      },
+      [&](const Slot* a, const Slot* b) { return stages(a) > stages(b); },
+      [](const Slot* a, const Slot* b) { return a->first < b->first; }};
+  std::size_t best = 0;
+  std::vector<std::size_t> offsets;
+  for (const auto& order : orders) {
+    std::vector<Slot*> ordered = slots;
+    std::stable_sort(ordered.begin(), ordered.end(), order);
+    const std::size_t arena_bytes = place(ordered);
+    if (!offsets.empty() && arena_bytes >= best) continue;
+    best = arena_bytes;
+    offsets.clear();
+    for (const Slot* slot : slots) offsets.push_back(slot->offset);
+  }
+  for (std::size_t i = 0; i < slots.size(); ++i) slots[i]->offset = offsets[i];
+  return best;
 }
 
 }  // namespace
 
 MemoryPlan plan_memory(const Graph& graph, const Schedule& schedule, std::span<const std::size_t> scratch_bytes) {
   CAJAL_CHECK(schedule.stage.size() == graph.nodes().size());
+  CAJAL_CHECK(scratch_bytes.empty() || scratch_bytes.size() == graph.nodes().size());
   MemoryPlan plan;
   plan.slots.resize(graph.num_values());
   plan.root.resize(graph.num_values());
@@ -70,7 +101,7 @@ MemoryPlan plan_memory(const Graph& graph, const Schedule& schedule, std::span<c
   for (auto* list : {&plan.slots, &plan.scratch})
     for (Slot& slot : *list)
       if (slot.bytes) slots.push_back(&slot);
-  place(std::move(slots), plan.arena_bytes);
+  plan.arena_bytes = place_well(std::move(slots));
   return plan;
 }
 

@@ -12,6 +12,9 @@ Graph eliminate_dead_code(const Graph& graph) {
     if (!alive[n]) alive[n] = true, todo.push_back(n);
   };
   for (const Value v : graph.outputs()) reach(v);
+  for (const Node& node : graph.nodes())
+    for (std::size_t r = 0; r < node.results.size(); ++r)
+      if (overwrites_input(node.op, static_cast<int>(r))) reach(node.results[r]);
   while (!todo.empty()) {
     const std::uint32_t n = todo.back();
     todo.pop_back();
@@ -32,6 +35,7 @@ namespace {
 // How a leaf is used, through the values that share its memory.
 struct Uses {
   bool linear_weight = false, k_cache = false, v_cache = false;
+  bool other = false;  // where only plain storage will do
 };
 
 void collect_uses(const Graph& graph, std::vector<Uses>& uses_of) {
@@ -41,18 +45,27 @@ void collect_uses(const Graph& graph, std::vector<Uses>& uses_of) {
     for (std::size_t r = 0; r < node.results.size(); ++r)
       if (const auto alias = aliased_input(node.op, static_cast<int>(r)))
         root[node.results[r].id] = root[node.inputs[static_cast<std::size_t>(*alias)].id];
-    const auto used = [&](std::size_t input) -> Uses& { return uses_of[root[node.inputs[input].id]]; };
-    if (std::holds_alternative<ops::Linear>(node.op)) used(1).linear_weight = true;
-    if (std::holds_alternative<ops::MoeExperts>(node.op)) used(3).linear_weight = used(4).linear_weight = true;
-    if (std::holds_alternative<ops::PagedAttention>(node.op)) used(1).k_cache = true, used(2).v_cache = true;
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      Uses& uses = uses_of[root[node.inputs[i].id]];
+      if ((std::holds_alternative<ops::Linear>(node.op) && i == 1) ||
+          (std::holds_alternative<ops::MoeExperts>(node.op) && i >= 3))
+        uses.linear_weight = true;
+      else if (std::holds_alternative<ops::PagedAttention>(node.op) && (i == 1 || i == 2))
+        (i == 1 ? uses.k_cache : uses.v_cache) = true;
+      else if (!(std::holds_alternative<ops::Embedding>(node.op) && i == 0) &&
+               !(std::holds_alternative<ops::KvWrite>(node.op) && i == 0))
+        uses.other = true;
+    }
   }
+  for (const Value v : graph.outputs()) uses_of[root[v.id]].other = true;
 }
 
 }  // namespace
 
 Graph assign_storage(const Graph& graph, const StoragePolicy& policy) {
   for (const Node& node : graph.nodes())
-    CAJAL_CHECK(!std::holds_alternative<ops::Region>(node.op), "storage is assigned before regions are made: a body repeats its inputs' types");
+    CAJAL_CHECK(!std::holds_alternative<ops::Region>(node.op),
+                "storage is assigned before regions are made: a body repeats its inputs' types");
   std::vector<Uses> uses(graph.num_values());
   collect_uses(graph, uses);
   Rewriter rewriter(graph);
@@ -60,9 +73,15 @@ Graph assign_storage(const Graph& graph, const StoragePolicy& policy) {
     if (!is_leaf(node.op)) continue;
     const Value v = node.results[0];
     TensorType type = graph.type(v);
-    if (uses[v.id].linear_weight) type.storage = policy.linear_weight(type);
-    if (uses[v.id].k_cache) type.storage = policy.k_cache(type);
-    if (uses[v.id].v_cache) type.storage = policy.v_cache(type);
+    const Uses& use = uses[v.id];
+    const bool parameter = std::holds_alternative<ops::Parameter>(node.op),
+               state = std::holds_alternative<ops::State>(node.op);
+    if (use.other) {
+    } else if (parameter && use.linear_weight && !use.k_cache && !use.v_cache) {
+      type.storage = policy.linear_weight(type);
+    } else if (state && use.k_cache != use.v_cache) {
+      type.storage = use.k_cache ? policy.k_cache(type) : policy.v_cache(type);
+    }
     rewriter.map(v, rewriter.to().add_leaf(node.op, type, node.name));
   }
   for (const Node& node : graph.nodes())

@@ -23,13 +23,15 @@ Graph fuse_regions(const Graph& graph, std::span<const std::string_view> kinds);
 // Replaces regions that `has_kernel` does not know by their bodies.
 Graph inline_regions(const Graph& graph, const std::function<bool(std::string_view kind)>& has_kernel);
 
-// Drops nodes and parameters that no output depends on. Inputs stay: they are the graph's interface.
+// Drops nodes, parameters and states that no output and no write to a state depends on: what a later step finds in a state
+// is a result of this one. Inputs stay: they are the graph's interface.
 Graph eliminate_dead_code(const Graph& graph);
 
 // What a backend wants stored how.
 struct StoragePolicy {
-  std::function<Storage(const TensorType& weight)> linear_weight;  // weights of linears and experts
-  std::function<Storage(const TensorType& cache)> k_cache, v_cache;
+  std::function<Storage(const TensorType& weight)>
+      linear_weight;  // parameters that only linears, experts and embeddings read
+  std::function<Storage(const TensorType&cache)> k_cache, v_cache;
 };
 Graph assign_storage(const Graph& graph, const StoragePolicy& policy);
 
