@@ -17,11 +17,14 @@ struct Heads {
 };
 
 Heads heads_on_rank(const Qwen3Config& c, int tp) {
+  if (tp < 1) fail(ErrorCode::invalid_argument, "tensor_parallel_size is ", tp, ", expected 1 or more");
   const int kv_parts = std::min(tp, c.num_key_value_heads);
   if (tp % kv_parts != 0)
-    fail(ErrorCode::unsupported, "num_key_value_heads: ", c.num_key_value_heads, " cannot be shared or copied evenly by ", tp, " ranks",
+    fail(ErrorCode::unsupported, "num_key_value_heads: ", c.num_key_value_heads,
+         " cannot be shared or copied evenly by ", tp, " ranks",
          remedy("choose a tensor-parallel degree that divides ", c.num_key_value_heads, " or is a multiple of it"));
-  return {shard(c.num_attention_heads, tp, "num_attention_heads"), shard(c.num_key_value_heads, kv_parts, "num_key_value_heads"), kv_parts};
+  return {shard(c.num_attention_heads, tp, "num_attention_heads"),
+          shard(c.num_key_value_heads, kv_parts, "num_key_value_heads"), kv_parts};
 }
 
 Value kv_cache(Scope s, const Qwen3Config& c, const char* name) {
@@ -48,10 +51,12 @@ Value attention(Scope s, const Qwen3Config& c, int layer, const Step& step, Valu
 
   const Value k_cache = s.op(ops::KvWrite{}, {kv_cache(s, c, "k_cache"), k, step.slot_mapping});
   const Value v_cache = s.op(ops::KvWrite{}, {kv_cache(s, c, "v_cache"), v, step.slot_mapping});
-  const ops::PagedAttention op{1.0f / std::sqrt(static_cast<float>(c.head_dim)), c.sliding_window[static_cast<std::size_t>(layer)]};
+  const ops::PagedAttention op{1.0f / std::sqrt(static_cast<float>(c.head_dim)),
+                               c.sliding_window[static_cast<std::size_t>(layer)]};
   const Value out = s.op(op, {q, k_cache, v_cache, step.block_tables, step.seq_indices, step.positions});
 
-  return row_parallel_linear(s / "o_proj", reshape(s, out, {tokens, heads.q * c.head_dim}), q_features, c.hidden_size, c.attention_bias);
+  return row_parallel_linear(s / "o_proj", reshape(s, out, {tokens, heads.q * c.head_dim}), q_features, c.hidden_size,
+                             c.attention_bias);
 }
 
 Value mlp(Scope s, const Qwen3Config& c, Value x) {
@@ -61,8 +66,8 @@ Value mlp(Scope s, const Qwen3Config& c, Value x) {
 }
 
 // Every expert's matrices, stacked: one file may hold them apart, another in one tensor `stacked_name`.
-Value expert_weights(Scope s, const Qwen3Config& c, const std::vector<std::string>& projections, Shape piece, Sharding sharding,
-                     const std::string& stacked_name) {
+Value expert_weights(Scope s, const Qwen3Config& c, const std::vector<std::string>& projections, Shape piece,
+                     Sharding sharding, const std::string& stacked_name) {
   ops::Parameter parameter;
   for (const std::string& projection : projections)
     parameter.pieces.push_back({(s / "experts" / "*" / projection).path() + ".weight", piece, sharding});
@@ -77,9 +82,12 @@ Value expert_weights(Scope s, const Qwen3Config& c, const std::vector<std::strin
 Value sparse_moe_block(Scope s, const Qwen3Config& c, Value x) {
   const std::int64_t inner = c.moe_intermediate_size;
   const Value logits = replicated_linear(s / "gate", x, c.num_experts);
-  const auto chosen = s.graph().add_multi(ops::Router{c.num_experts_per_tok, c.norm_topk_prob}, {logits}, (s / "gate").path());
-  const Value gate_up = expert_weights(s, c, {"gate_proj", "up_proj"}, {inner, c.hidden_size}, {.dim = 0, .parts = s.tp()}, "gate_up_proj");
-  const Value down = expert_weights(s, c, {"down_proj"}, {c.hidden_size, inner}, {.dim = 1, .parts = s.tp()}, "down_proj");
+  const auto chosen =
+      s.graph().add_multi(ops::Router{c.num_experts_per_tok, c.norm_topk_prob}, {logits}, (s / "gate").path());
+  const Value gate_up = expert_weights(s, c, {"gate_proj", "up_proj"}, {inner, c.hidden_size},
+                                       {.dim = 0, .parts = s.tp()}, "gate_up_proj");
+  const Value down =
+      expert_weights(s, c, {"down_proj"}, {c.hidden_size, inner}, {.dim = 1, .parts = s.tp()}, "down_proj");
   const ops::MoeExperts experts{row_parallel_sum_parts(inner, s.tp())};
   return all_reduce(s, (s / "experts").op(experts, {x, chosen[0], chosen[1], gate_up, down}));
 }
@@ -92,7 +100,9 @@ Value decoder_layer(Scope s, const Qwen3Config& c, int layer, const Step& step, 
   return add(s, x, sparse ? sparse_moe_block(s / "mlp", c, h) : mlp(s / "mlp", c, h));
 }
 
-Value input(Graph& g, const char* name, Shape shape) { return g.add_leaf(ops::Input{name}, {DType::i32, shape, Plain{}}, name); }
+Value input(Graph& g, const char* name, Shape shape) {
+  return g.add_leaf(ops::Input{name}, {DType::i32, shape, Plain{}}, name);
+}
 
 }  // namespace
 
@@ -100,7 +110,8 @@ Graph build_qwen3(const Qwen3Config& c, const Qwen3GraphOptions& options) {
   const Bucket& b = options.bucket;
   CAJAL_CHECK(b.num_tokens > 0 && b.num_seqs > 0 && b.max_blocks_per_seq > 0 && b.num_logits > 0);
   if (options.parallel.expert_parallel_size != 1)
-    fail(ErrorCode::unsupported, "expert_parallel_size is ", options.parallel.expert_parallel_size, ": expert parallelism is not implemented yet");
+    fail(ErrorCode::unsupported, "expert_parallel_size is ", options.parallel.expert_parallel_size,
+         ": expert parallelism is not implemented yet");
   Graph g;
   const Scope root(g, options.parallel, options.dtype);
   const Scope model = root / "model";
@@ -128,7 +139,8 @@ Graph build_qwen3(const Qwen3Config& c, const Qwen3GraphOptions& options) {
   const Scope head = root / "lm_head";
   const bool tied = options.lm_head_tensor == options.embedding_tensor;
   const Sharding by_vocabulary{.dim = 0, .parts = tied ? 1 : root.tp()};
-  const Value head_weight = tied ? embedding : root.tensor(options.lm_head_tensor, {c.vocab_size, c.hidden_size}, by_vocabulary);
+  const Value head_weight =
+      tied ? embedding : root.tensor(options.lm_head_tensor, {c.vocab_size, c.hidden_size}, by_vocabulary);
   Value logits = head.op(ops::Linear{}, {x, head_weight});
   if (!by_vocabulary.replicated()) logits = head.op(ops::AllGather{1, root.tp()}, {logits});
   g.set_outputs({logits});

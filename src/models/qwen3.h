@@ -10,13 +10,13 @@ namespace cajal {
 
 // The names of a graph's inputs and output. All inputs are i32.
 namespace names {
-inline constexpr const char* kInputIds = "input_ids";          // [T]
-inline constexpr const char* kPositions = "positions";         // [T], of each token in its own sequence
-inline constexpr const char* kSlotMapping = "slot_mapping";    // [T], where its key and value go; see ops::KvWrite
-inline constexpr const char* kSeqIndices = "seq_indices";      // [T], the sequence's row in block_tables
-inline constexpr const char* kBlockTables = "block_tables";    // [S,B]
+inline constexpr const char* kInputIds = "input_ids";            // [T]
+inline constexpr const char* kPositions = "positions";           // [T], of each token in its own sequence
+inline constexpr const char* kSlotMapping = "slot_mapping";      // [T], where its key and value go; see ops::KvWrite
+inline constexpr const char* kSeqIndices = "seq_indices";        // [T], the sequence's row in block_tables
+inline constexpr const char* kBlockTables = "block_tables";      // [S,B]
 inline constexpr const char* kLogitsIndices = "logits_indices";  // [R], the rows that logits are wanted of
-inline constexpr const char* kRopeLengths = "rope_lengths";    // [T], only where frequencies depend on the length
+inline constexpr const char* kRopeLengths = "rope_lengths";      // [T], only where frequencies depend on the length
 }  // namespace names
 
 struct Qwen3GraphOptions {

@@ -1,0 +1,248 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/tied_embeddings.h"
+#include "checkpoint/weight_layout.h"
+#include "compiler/model_graphs.h"
+
+namespace cajal {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<std::string> golden_folders() {
+  std::vector<std::string> folders;
+  for (const auto& entry : fs::recursive_directory_iterator(fs::path(CAJAL_TEST_DATA) / "goldens"))
+    if (entry.is_directory() && fs::exists(entry.path() / "config.json") &&
+        (fs::exists(entry.path() / "model.safetensors") || fs::exists(entry.path() / "model.safetensors.index.json")))
+      folders.push_back(entry.path().string());
+  std::sort(folders.begin(), folders.end());
+  return folders;
+}
+
+Shape shape_of(const CheckpointTensor& tensor) {
+  Shape shape;
+  for (const std::int64_t d : tensor.tensor->shape) shape.push_back(d);
+  return shape;
+}
+
+const ops::Parameter& parameter_of(const Node& node) { return std::get<ops::Parameter>(node.op); }
+std::vector<Node> parameters(const Graph& graph) {
+  std::vector<Node> nodes;
+  for (const Node& node : graph.nodes())
+    if (std::holds_alternative<ops::Parameter>(node.op)) nodes.push_back(node);
+  return nodes;
+}
+
+// Of one folder: every parameter is there in the shape that the graph says, and nothing of the model is left over.
+void expect_parameters_of(const std::string& folder) {
+  SCOPED_TRACE(folder);
+  const Qwen3Config config = load_qwen3_config(folder);
+  const Checkpoint checkpoint(folder);
+  const EmbeddingSources sources = resolve_tied_embeddings(checkpoint, config.tie_word_embeddings);
+  const Graph graph = build_qwen3(
+      config,
+      {.bucket = Bucket{}, .dtype = DType::f32, .embedding_tensor = sources.embedding, .lm_head_tensor = sources.head});
+  std::set<const SafetensorsTensor*> used;
+  for (const Node& node : parameters(graph)) {
+    const ops::Parameter& parameter = parameter_of(node);
+    if (checkpoint.find(name_of_repeat(parameter.pieces[0].name, 0))) {
+      for (std::int64_t i = 0; i < parameter.repeat; ++i)
+        for (const WeightPiece& piece : parameter.pieces) {
+          const CheckpointTensor tensor = checkpoint.require(name_of_repeat(piece.name, i));
+          EXPECT_EQ(shape_of(tensor), piece.shape) << piece.name;
+          used.insert(tensor.tensor);
+        }
+    } else {
+      const CheckpointTensor tensor = checkpoint.require(parameter.stacked_name);
+      EXPECT_EQ(shape_of(tensor), graph.type(node.results[0]).shape) << parameter.stacked_name;
+      used.insert(tensor.tensor);
+    }
+  }
+  // A table that the other one stands for, buffers and such are left; a layer's weights are not.
+  std::set<std::string> files;
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.path().filename().string().starts_with("model") && entry.path().extension() == ".safetensors")
+      files.insert(entry.path().string());
+  if (folder.ends_with("d_extra_tensors")) return;
+  for (const std::string& file : files) {
+    const SafetensorsFile opened(file);
+    for (const SafetensorsTensor& tensor : opened.tensors()) {
+      if (tensor.name == "lm_head.weight" || tensor.name.ends_with("embed_tokens.weight")) continue;
+      const auto found = checkpoint.find(tensor.name);
+      ASSERT_TRUE(found) << tensor.name;
+      EXPECT_TRUE(used.contains(found->tensor)) << tensor.name << " is read by no parameter";
+    }
+  }
+}
+
+TEST(Qwen3Graph, DeclaresTheTensorsOfEveryGoldenCheckpoint) {
+  const auto folders = golden_folders();
+  ASSERT_GE(folders.size(), 50u);
+  for (const std::string& folder : folders) expect_parameters_of(folder);
+}
+
+TEST(Qwen3Graph, DeclaresTheSameParametersInEveryBucket) {
+  const auto declared = [](const Graph& graph) {
+    std::string text;
+    for (const Node& node : parameters(graph)) text += node.name + to_string(graph.type(node.results[0])) + '\n';
+    return text;
+  };
+  for (const bool experts : {false, true}) {
+    const Qwen3Config config = test::small_config(experts);
+    const std::string expected = declared(build_qwen3(config, {.bucket = Bucket{}}));
+    for (const Bucket& bucket : test::some_buckets())
+      EXPECT_EQ(declared(build_qwen3(config, {.bucket = bucket})), expected);
+  }
+}
+
+// The shape that the ranks' shares of a parameter add up to, by the loader's own reckoning of which rows a rank reads.
+void expect_shares_rejoin(const Graph& graph, const Node& node, int tp) {
+  const ops::Parameter& parameter = parameter_of(node);
+  const TensorType& type = graph.type(node.results[0]);
+  for (std::size_t p = 0; p < parameter.pieces.size(); ++p) {
+    const WeightPiece& piece = parameter.pieces[p];
+    const std::int64_t rows = piece.shape[0], columns = piece.shape.rank() == 2 ? piece.shape[1] : 1;
+    std::vector<int> readers(static_cast<std::size_t>(rows * columns));
+    for (int rank = 0; rank < tp; ++rank) {
+      const WeightLayout layout = weight_layout({parameter, type, {rank, tp}});
+      const std::int64_t width = piece.shape.rank() == 2 ? layout.columns : 1;
+      for (const WeightSegment& s : layout.segments) {
+        if (s.piece != p) continue;
+        for (std::int64_t r = 0; r < s.rows; ++r)
+          for (std::int64_t c = 0; c < width; ++c)
+            ++readers[static_cast<std::size_t>((s.source_row + r) * columns + s.source_column + c)];
+      }
+    }
+    // Every element is on as many ranks as every other, and on one of each group that shares the pieces.
+    const int expected = piece.sharding.replicated() ? tp : tp / piece.sharding.parts;
+    EXPECT_EQ(std::count(readers.begin(), readers.end(), expected), rows * columns)
+        << piece.name << " on " << tp << " ranks";
+  }
+}
+
+TEST(Sharding, SharesEveryWeightOutSoThatTheRanksHaveTheWhole) {
+  for (const bool experts : {false, true})
+    for (const int kv_heads : {1, 2, 8})
+      for (const int tp : {1, 2, 4, 8}) {
+        Qwen3Config config = test::small_config(experts);
+        config.num_attention_heads = 8;
+        config.num_key_value_heads = kv_heads;
+        const Graph graph = build_qwen3(config, {.bucket = {4, 2, 2, 2}, .parallel = {tp, 1}});
+        verify(graph);
+        for (const Node& node : parameters(graph)) expect_shares_rejoin(graph, node, tp);
+        // Where there are fewer kv heads than ranks, neighbours hold the same one.
+        const Value cache = *graph.find_leaf("model.layers.0.self_attn.k_cache");
+        EXPECT_EQ(graph.type(cache).shape[1], std::max(1, kv_heads / tp));
+      }
+}
+
+TEST(Sharding, OfReleasedModelsSharesEveryWeightOut) {
+  for (const std::string& folder : test::released_models()) {
+    const Qwen3Config config = load_qwen3_config(folder);
+    for (const int tp : {1, 2, 4, 8}) {
+      Qwen3GraphOptions options{.bucket = Bucket{}, .parallel = {tp, 1}};
+      if (config.tie_word_embeddings) options.lm_head_tensor = options.embedding_tensor;
+      const Graph graph = build_qwen3(config, options);
+      for (const Node& node : parameters(graph)) {
+        const ops::Parameter& parameter = parameter_of(node);
+        std::int64_t stored = 0;
+        for (const WeightPiece& piece : parameter.pieces)
+          stored +=
+              piece.shape.elements() * parameter.repeat / (piece.sharding.replicated() ? 1 : piece.sharding.parts);
+        EXPECT_EQ(graph.type(node.results[0]).shape.elements(), stored) << node.name;
+        EXPECT_NO_THROW(weight_layout({parameter, graph.type(node.results[0]), {tp - 1, tp}})) << node.name;
+      }
+    }
+  }
+}
+
+// Row-parallel sums are cut into the same eight parts on every degree, and the sums inside of a rank into whole ones.
+TEST(Sharding, CutsRowParallelSumsAlikeOnEveryDegree) {
+  Qwen3Config config = test::small_config(true);
+  config.num_attention_heads = 8;
+  config.moe_intermediate_size = 48;
+  config.sparse_layer = {true, false};
+  for (const int tp : {1, 2, 4, 8}) {
+    const Graph graph = build_qwen3(config, {.bucket = {4, 2, 2, 2}, .parallel = {tp, 1}});
+    int found = 0;
+    for (const Node& node : graph.nodes()) {
+      const bool row_parallel = node.name.ends_with("o_proj") || node.name.ends_with("down_proj");
+      if (const auto* linear = std::get_if<ops::Linear>(&node.op)) {
+        EXPECT_EQ(linear->sum_parts * (row_parallel ? tp : 1), row_parallel ? 8 : 1) << node.name;
+        found += row_parallel;
+      }
+      if (const auto* experts = std::get_if<ops::MoeExperts>(&node.op)) {
+        EXPECT_EQ(experts->sum_parts * tp, 8);
+        ++found;
+      }
+    }
+    EXPECT_EQ(found, 4);
+  }
+  EXPECT_EQ(row_parallel_sum_parts(24, 1), 1);  // no eight even parts
+  EXPECT_EQ(row_parallel_sum_parts(48, 3), 1);
+  EXPECT_EQ(row_parallel_sum_parts(48, 16), 1);
+}
+
+TEST(Sharding, RefusesWithTheNumbers) {
+  const auto why = [](const Qwen3Config& config, Parallelism parallel) {
+    try {
+      build_qwen3(config, {.bucket = Bucket{}, .parallel = parallel});
+      return std::string();
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+  };
+  Qwen3Config c = test::small_config(false);
+  EXPECT_EQ(why(c, {1, 1}), "");
+  EXPECT_THAT(why(c, {3, 1}),
+              testing::HasSubstr("num_key_value_heads: 2 cannot be shared or copied evenly by 3 ranks"));
+  EXPECT_THAT(why(c, {8, 1}), testing::HasSubstr("num_attention_heads: 4 cannot be shared evenly by 8 ranks"));
+  EXPECT_THAT(why(c, {0, 1}), testing::HasSubstr("tensor_parallel_size is 0"));
+  EXPECT_THAT(why(c, {1, 2}), testing::HasSubstr("expert_parallel_size is 2"));
+  c.intermediate_size = 50;
+  EXPECT_THAT(why(c, {4, 1}),
+              testing::HasSubstr("model.layers.0.mlp.gate_proj.weight: 50 cannot be shared evenly by 4 ranks"));
+  c = test::small_config(false);
+  c.vocab_size = 97;
+  EXPECT_THAT(why(c, {2, 1}), testing::HasSubstr("lm_head.weight: 97 cannot be shared evenly by 2 ranks"));
+  c = test::small_config(false);
+  c.attention_bias = true;
+  EXPECT_THAT(why(c, {2, 1}),
+              testing::HasSubstr("model.layers.0.self_attn.o_proj: a bias after a sum over ranks is not implemented"));
+  EXPECT_EQ(why(c, {1, 1}), "");
+}
+
+TEST(Qwen3Graph, SharesOneParameterWhenTied) {
+  const Qwen3Config c = test::small_config(false);
+  Qwen3GraphOptions options{.bucket = {4, 2, 2, 2}};
+  options.lm_head_tensor = options.embedding_tensor;
+  const Graph tied = build_qwen3(c, options);
+  EXPECT_FALSE(tied.find_leaf("lm_head.weight"));
+  EXPECT_EQ(tied.producer_node(tied.outputs()[0]).inputs[1], *tied.find_leaf("model.embed_tokens.weight"));
+  options.parallel = {2, 1};  // the table is not cut, so neither is the head
+  EXPECT_EQ(to_string(build_qwen3(c, options).type(build_qwen3(c, options).outputs()[0])), "bf16[2,96]");
+}
+
+TEST(Qwen3Graph, CountsTheBytesOfItsCaches) {
+  for (const int tp : {1, 2, 4}) {
+    const Qwen3Config c = test::small_config(true);
+    const Graph graph = build_qwen3(c, {.bucket = Bucket{}, .parallel = {tp, 1}});
+    std::size_t bytes = 0;
+    for (const Node& node : graph.nodes()) {
+      if (!std::holds_alternative<ops::State>(node.op)) continue;
+      TensorType type = graph.type(node.results[0]);
+      type.shape[0] = 1;
+      bytes += type.bytes();
+    }
+    EXPECT_EQ(static_cast<std::int64_t>(bytes), kKvBlockSize * kv_bytes_per_token(c, DType::bf16, {tp, 1}));
+  }
+}
+
+}  // namespace
+}  // namespace cajal
