@@ -64,24 +64,25 @@ class Executable {
   virtual void bind(const Bindings& bindings) = 0;
   // Host memory to fill before launch(); its bytes may be overwritten as soon as the event of that launch is waited for.
   virtual std::span<std::byte> input(std::string_view name) = 0;
-  virtual Event launch(const StepRows& rows) = 0;
+  virtual Event launch(const StepRows& rows) = 0;  // of at most as many rows as the graph has
   virtual void wait(Event event) = 0;
   // While on, launches time each kernel, which costs some speed; switching it on forgets older times. A backend without
   // timers ignores it and has no timings.
   virtual void set_profiling(bool /*on*/) {}
   virtual std::vector<NodeTiming> timings() const { return {}; }
-  // Host memory that holds output `index` once the event of the last launch is waited for, until the next launch.
+  // Host memory that holds output `index` once the event of the last launch is waited for, until the next launch of any
+  // executable that shares the arena. Rows that the step did not have hold anything.
   virtual std::span<const std::byte> output(std::size_t index) = 0;
 };
 
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual std::string name() const = 0;         // "cpu"
-  virtual std::string description() const = 0;  // for people: "cpu (avx512_bf16, 2 threads)"
-  virtual std::size_t free_bytes() const = 0;   // memory that could still be taken
+  virtual std::string name() const = 0;                             // "cpu"
+  virtual std::string description() const = 0;                      // for people: "cpu (avx512_bf16, 2 threads)"
+  virtual std::size_t free_bytes() const = 0;                       // memory that could still be taken
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;  // zero-filled; Error(out_of_memory)
-  virtual ThreadPool& host_threads() = 0;       // the host's, for what is done outside of steps: loading, probes
+  virtual ThreadPool& host_threads() = 0;  // the host's, for what is done outside of steps: loading, probes
   // The graph as this backend wants to run it: fused, with the storage that its kernels read. Weights are loaded and
   // states allocated as the result says.
   virtual Graph prepare(const Graph& graph) const = 0;

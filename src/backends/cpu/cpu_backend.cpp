@@ -18,19 +18,24 @@ namespace cajal::cpu {
 namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
+constexpr std::size_t kAddressSpace = std::size_t{1} << 47;  // nothing that is larger can be mapped
 
 // Anonymous pages: zero until touched, so that memory that is planned but never used costs nothing; huge ones where the
 // system has them, since weights are read from end to end.
 class HostBuffer final : public Buffer {
  public:
-  explicit HostBuffer(std::size_t bytes) : bytes_(bytes), mapped_(round_up(std::max<std::size_t>(bytes, 1), kHugePage) + kHugePage) {
-    void* at = ::mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  explicit HostBuffer(std::size_t bytes)
+      : bytes_(bytes), mapped_(round_up(std::clamp<std::size_t>(bytes, 1, kAddressSpace), kHugePage) + kHugePage) {
+    void* at = MAP_FAILED;
+    if (bytes < kAddressSpace)
+      at = ::mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED)
       fail(ErrorCode::out_of_memory, "cannot take ", bytes, " bytes of memory",
            remedy("free memory, or lower --max-model-len or the number of sequences"));
     base_ = static_cast<std::byte*>(at);
     data_ = reinterpret_cast<std::byte*>(round_up(reinterpret_cast<std::uintptr_t>(base_), std::uintptr_t{kHugePage}));
-    if (bytes >= kHugePage) ::madvise(data_, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);  // no huge page for the rest
+    if (bytes >= kHugePage)
+      ::madvise(data_, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);  // no huge page for the rest
   }
   ~HostBuffer() override { ::munmap(base_, mapped_); }
   HostBuffer(const HostBuffer&) = delete;
@@ -57,6 +62,7 @@ class CpuExecutable final : public Executable {
   CpuExecutable(const Graph& graph, std::uint32_t isa, ThreadPool& pool) : graph_(graph), isa_(isa), pool_(pool) {
     Selection selection = select_kernels(graph_, isa, pool.size());
     kernel_names_ = std::move(selection.kernel_names);
+    max_rows_ = selection.max_rows;
     plan_ = plan_memory(graph_, sequential_schedule(graph_), selection.scratch_bytes);
     std::size_t input_bytes = 0;
     for (const Node& node : graph_.nodes()) {
@@ -79,8 +85,10 @@ class CpuExecutable final : public Executable {
     std::byte* arena = bindings.arena->host_view().data();
     for (const Node& node : graph_.nodes())
       for (const Value v : node.results) addresses_[v.id] = address(node, v, bindings, arena);
-    steps_ = lower(graph_, isa_, [this](Value v) { return addresses_[v.id]; },
-                   [&](std::uint32_t n) { return arena + plan_.scratch[n].offset; });
+    steps_ = lower(
+        graph_, isa_, [this](Value v) { return addresses_[v.id]; },
+        [&](std::uint32_t n) { return arena + plan_.scratch[n].offset; });
+    bound_ = true;
   }
 
   std::span<std::byte> input(std::string_view name) override {
@@ -90,7 +98,10 @@ class CpuExecutable final : public Executable {
   }
 
   Event launch(const StepRows& rows) override {
-    CAJAL_CHECK(!steps_.empty(), "launch before bind");
+    CAJAL_CHECK(bound_, "launch before bind");
+    CAJAL_CHECK(rows.num_tokens <= max_rows_.num_tokens && rows.num_logits <= max_rows_.num_logits, rows.num_tokens,
+                " rows and ", rows.num_logits, " of logits in a bucket of ", max_rows_.num_tokens, " and ",
+                max_rows_.num_logits);
     const RunContext context{pool_, rows};
     if (profiling_)
       run_timed(context);
@@ -127,7 +138,13 @@ class CpuExecutable final : public Executable {
     const std::uint32_t root = plan_.root[v.id];
     if (root != v.id) return addresses_[root];
     if (const auto* op = std::get_if<ops::Input>(&node.op)) return input(op->name).data();
-    if (const auto* op = std::get_if<ops::State>(&node.op)) return bindings.state(op->name).host_view().data();
+    if (const auto* op = std::get_if<ops::State>(&node.op)) {
+      Buffer& buffer = bindings.state(op->name);
+      TensorType least = graph_.type(v);
+      if (least.shape.dynamic()) least.shape[0] = 1;
+      CAJAL_CHECK(buffer.bytes() >= least.bytes(), node.name);
+      return buffer.host_view().data();
+    }
     if (std::holds_alternative<ops::Parameter>(node.op)) {
       Buffer& buffer = bindings.parameter(node.name);
       CAJAL_CHECK(buffer.bytes() >= graph_.type(v).bytes(), node.name);
@@ -141,6 +158,8 @@ class CpuExecutable final : public Executable {
   ThreadPool& pool_;
   MemoryPlan plan_;
   std::vector<std::string> kernel_names_;
+  StepRows max_rows_;
+  bool bound_ = false;
   std::map<std::string, std::pair<std::size_t, std::size_t>, std::less<>> inputs_;  // name -> offset, bytes
   std::unique_ptr<HostBuffer> input_memory_;
   std::vector<std::byte*> addresses_;  // by value
@@ -175,7 +194,6 @@ class CpuBackend final : public Backend {
     return std::make_unique<CpuExecutable>(inline_regions(prepared, has_region_kernel), isa_, pool_);
   }
 
-
  private:
   std::uint32_t isa_;
   ThreadPool pool_;
@@ -183,7 +201,8 @@ class CpuBackend final : public Backend {
 
 // What the system calls available, lowered by a cgroup's limit.
 std::size_t CpuBackend::free_bytes() const {
-  std::size_t free = static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  std::size_t free =
+      static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   std::string word;
   std::ifstream info("/proc/meminfo");
   while (info >> word)

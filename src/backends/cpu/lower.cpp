@@ -29,15 +29,26 @@ std::vector<RowKind> row_kinds(const Graph& graph) {
   return kinds;
 }
 
+// Rows of the kernels that work row by row for each row of the step: heads, where each is normalised by itself.
+std::int64_t rows_per_row(const Shape& shape) {
+  std::int64_t rows = 1;
+  for (int i = 1; i + 1 < shape.rank(); ++i) rows *= shape[i];
+  return rows;
+}
+
 // Visits one node: picks its kernel and, where the addresses are known, makes its call.
 class Lowering {
  public:
-  Lowering(const Graph& graph, std::uint32_t isa, int threads) : graph_(graph), isa_(isa), threads_(threads), kinds_(row_kinds(graph)) {}
+  Lowering(const Graph& graph, std::uint32_t isa, int threads)
+      : graph_(graph), isa_(isa), threads_(threads), kinds_(row_kinds(graph)) {}
 
   // With addresses: steps are made. Without: only kernels are chosen.
-  void with_memory(const Addresses& at, const std::function<std::byte*(std::uint32_t)>& scratch) { at_ = &at, scratch_ = &scratch; }
+  void with_memory(const Addresses& at, const std::function<std::byte*(std::uint32_t)>& scratch) {
+    at_ = &at, scratch_ = &scratch;
+  }
 
   void run() {
+    find_rows();
     for (index_ = 0; index_ < graph_.nodes().size(); ++index_) {
       node_ = &graph_.node(index_);
       selection.kernel_names.emplace_back();
@@ -56,57 +67,99 @@ class Lowering {
 
   void operator()(const ops::Embedding&) {
     const TensorType& table = type(0);
+    row_input_ = 1;
     emit<EmbeddingArgs>(embedding_kernels(), EmbeddingShape{table.dtype, table.storage}, [&] {
-      return EmbeddingArgs{.table = in(0), .ids = ints(1), .y = out(0), .rows = 0, .vocab_size = table.shape[0],
-                           .hidden_size = table.shape[1], .dtype = table.dtype, .packed = tile_of(table)};
+      return EmbeddingArgs{.table = in(0),
+                           .ids = ints(1),
+                           .y = out(0),
+                           .rows = 0,
+                           .vocab_size = table.shape[0],
+                           .hidden_size = table.shape[1],
+                           .dtype = table.dtype,
+                           .packed = tile_of(table)};
     });
   }
   void operator()(const ops::Linear& op) {
     const TensorType &x = type(0), &weight = type(1);
     const LinearShape shape{x.dtype, weight.storage, x.shape[0], weight.shape[1], weight.shape[0], op.sum_parts};
     emit<LinearArgs>(linear_kernels(), shape, [&] {
-      return LinearArgs{.x = in(0), .weight = in(1), .bias = node_->inputs.size() == 3 ? in(2) : nullptr, .y = out(0), .rows = 0,
-                        .in_features = weight.shape[1], .out_features = weight.shape[0], .sum_parts = op.sum_parts,
-                        .dtype = x.dtype, .packed = tile_of(weight)};
+      return LinearArgs{.x = in(0),
+                        .weight = in(1),
+                        .bias = node_->inputs.size() == 3 ? in(2) : nullptr,
+                        .y = out(0),
+                        .rows = 0,
+                        .in_features = weight.shape[1],
+                        .out_features = weight.shape[0],
+                        .sum_parts = op.sum_parts,
+                        .dtype = x.dtype,
+                        .packed = tile_of(weight)};
     });
   }
   void operator()(const ops::RmsNorm& op) {
-    // Heads are rows of their own here: [T,heads,D] is T * heads rows of D, so the rows of a step are scaled by the heads.
     const TensorType& x = type(0);
     const std::int64_t columns = x.shape[-1];
-    emit_scaled<RmsNormArgs>(rms_norm_kernels(), row_shape(0), x.shape.rank() == 3 ? x.shape[1] : 1, [&] {
-      return RmsNormArgs{.x = in(0), .weight = in(1), .y = out(0), .rows = 0, .columns = columns, .epsilon = op.epsilon, .dtype = x.dtype};
+    emit_scaled<RmsNormArgs>(rms_norm_kernels(), row_shape(0), rows_per_row(x.shape), [&] {
+      return RmsNormArgs{.x = in(0),
+                         .weight = in(1),
+                         .y = out(0),
+                         .rows = 0,
+                         .columns = columns,
+                         .epsilon = op.epsilon,
+                         .dtype = x.dtype};
     });
   }
   void operator()(const ops::RotaryTable& op) {
     const std::int64_t columns = 2 * graph_.type(node_->results[0]).shape[2];
     emit<RotaryTableArgs>(rotary_table_kernels(), RowShape{op.dtype, columns}, [&] {
-      return RotaryTableArgs{.op = &op, .positions = ints(0), .rope_lengths = node_->inputs.size() == 2 ? ints(1) : nullptr,
-                             .y = out(0), .rows = 0, .columns = columns, .dtype = op.dtype};
+      return RotaryTableArgs{.op = &op,
+                             .positions = ints(0),
+                             .rope_lengths = node_->inputs.size() == 2 ? ints(1) : nullptr,
+                             .y = out(0),
+                             .rows = 0,
+                             .columns = columns,
+                             .dtype = op.dtype};
     });
   }
   void operator()(const ops::Rope&) {
     const TensorType& x = type(0);
     emit<RopeArgs>(rope_kernels(), row_shape(0), [&] {
-      return RopeArgs{.x = in(0), .table = in(1), .y = out(0), .rows = 0, .num_heads = x.shape[1], .columns = x.shape[2], .dtype = x.dtype};
+      return RopeArgs{.x = in(0),
+                      .table = in(1),
+                      .y = out(0),
+                      .rows = 0,
+                      .num_heads = x.shape[1],
+                      .columns = x.shape[2],
+                      .dtype = x.dtype};
     });
   }
   void operator()(const ops::SiluMul&) {
     const TensorType& x = type(0);
-    emit<SiluMulArgs>(silu_mul_kernels(), row_shape(0), [&] {
-      return SiluMulArgs{.gate = in(0), .up = in(1), .y = out(0), .rows = 0, .columns = x.shape[1], .input_stride = x.shape[1], .dtype = x.dtype};
+    emit_scaled<SiluMulArgs>(silu_mul_kernels(), row_shape(0), rows_per_row(x.shape), [&] {
+      return SiluMulArgs{.gate = in(0),
+                         .up = in(1),
+                         .y = out(0),
+                         .rows = 0,
+                         .columns = x.shape[-1],
+                         .input_stride = x.shape[-1],
+                         .dtype = x.dtype};
     });
   }
   void operator()(const ops::Add&) {
     const TensorType& x = type(0);
-    emit<AddArgs>(add_kernels(), row_shape(0), [&] {
-      return AddArgs{.a = in(0), .b = in(1), .y = out(0), .rows = 0, .columns = x.shape.elements() / x.shape[0], .dtype = x.dtype};
+    emit_scaled<AddArgs>(add_kernels(), row_shape(0), rows_per_row(x.shape), [&] {
+      return AddArgs{.a = in(0), .b = in(1), .y = out(0), .rows = 0, .columns = x.shape[-1], .dtype = x.dtype};
     });
   }
   void operator()(const ops::Slice& op) {
     const TensorType& x = type(0);
-    emit_scaled<SliceArgs>(slice_kernels(), RowShape{x.dtype, op.end - op.begin}, x.shape.rank() == 3 ? x.shape[1] : 1, [&] {
-      return SliceArgs{.x = in(0), .y = out(0), .rows = 0, .columns = op.end - op.begin, .input_columns = x.shape[-1], .begin = op.begin, .dtype = x.dtype};
+    emit_scaled<SliceArgs>(slice_kernels(), RowShape{x.dtype, op.end - op.begin}, rows_per_row(x.shape), [&] {
+      return SliceArgs{.x = in(0),
+                       .y = out(0),
+                       .rows = 0,
+                       .columns = op.end - op.begin,
+                       .input_columns = x.shape[-1],
+                       .begin = op.begin,
+                       .dtype = x.dtype};
     });
   }
   void operator()(const ops::KvWrite&) {
@@ -114,39 +167,90 @@ class Lowering {
     const KvWriteShape shape{x.dtype, cache.storage, cache.shape[3], cache.shape[2]};
     row_input_ = 1;
     emit<KvWriteArgs>(kv_write_kernels(), shape, [&] {
-      return KvWriteArgs{.cache = in(0), .x = in(1), .slot_mapping = ints(2), .rows = 0, .num_kv_heads = x.shape[1],
-                         .head_dim = x.shape[2], .block_size = cache.shape[2], .dtype = x.dtype, .packed = tile_of(cache)};
+      return KvWriteArgs{.cache = in(0),
+                         .x = in(1),
+                         .slot_mapping = ints(2),
+                         .rows = 0,
+                         .num_kv_heads = x.shape[1],
+                         .head_dim = x.shape[2],
+                         .block_size = cache.shape[2],
+                         .dtype = x.dtype,
+                         .packed = tile_of(cache)};
     });
   }
   void operator()(const ops::PagedAttention& op) {
     const TensorType &q = type(0), &k = type(1), &v = type(2), &tables = type(3);
-    const AttentionShape shape{.dtype = q.dtype, .k_storage = k.storage, .v_storage = v.storage, .rows = q.shape[0],
-                               .num_heads = q.shape[1], .num_kv_heads = k.shape[1], .head_dim = q.shape[2], .block_size = k.shape[2],
-                               .max_blocks_per_seq = tables.shape[1], .sliding_window = op.sliding_window};
+    const AttentionShape shape{.dtype = q.dtype,
+                               .k_storage = k.storage,
+                               .v_storage = v.storage,
+                               .rows = q.shape[0],
+                               .num_heads = q.shape[1],
+                               .num_kv_heads = k.shape[1],
+                               .head_dim = q.shape[2],
+                               .block_size = k.shape[2],
+                               .max_blocks_per_seq = tables.shape[1],
+                               .sliding_window = op.sliding_window};
     emit<AttentionArgs>(attention_kernels(), shape, [&] {
-      return AttentionArgs{.q = in(0), .k_cache = in(1), .v_cache = in(2), .block_tables = ints(3), .seq_indices = ints(4),
-                           .positions = ints(5), .y = out(0), .scratch = scratch(), .rows = 0, .num_heads = q.shape[1],
-                           .num_kv_heads = k.shape[1], .head_dim = q.shape[2], .block_size = k.shape[2],
-                           .max_blocks_per_seq = tables.shape[1], .sliding_window = op.sliding_window, .scale = op.scale,
-                           .dtype = q.dtype, .k_packed = tile_of(k), .v_packed = tile_of(v)};
+      return AttentionArgs{.q = in(0),
+                           .k_cache = in(1),
+                           .v_cache = in(2),
+                           .block_tables = ints(3),
+                           .seq_indices = ints(4),
+                           .positions = ints(5),
+                           .y = out(0),
+                           .scratch = scratch(),
+                           .rows = 0,
+                           .num_heads = q.shape[1],
+                           .num_kv_heads = k.shape[1],
+                           .head_dim = q.shape[2],
+                           .block_size = k.shape[2],
+                           .max_blocks_per_seq = tables.shape[1],
+                           .sliding_window = op.sliding_window,
+                           .scale = op.scale,
+                           .dtype = q.dtype,
+                           .k_packed = tile_of(k),
+                           .v_packed = tile_of(v)};
     });
   }
   void operator()(const ops::Router& op) {
     const TensorType& x = type(0);
     emit<RouterArgs>(router_kernels(), RouterShape{x.dtype, x.shape[1], op.top_k}, [&] {
-      return RouterArgs{.logits = in(0), .weights = out(0), .ids = reinterpret_cast<std::int32_t*>(out(1)), .rows = 0,
-                        .num_experts = x.shape[1], .top_k = op.top_k, .dtype = x.dtype, .norm_topk_prob = op.norm_topk_prob};
+      return RouterArgs{.logits = in(0),
+                        .weights = out(0),
+                        .ids = reinterpret_cast<std::int32_t*>(out(1)),
+                        .rows = 0,
+                        .num_experts = x.shape[1],
+                        .top_k = op.top_k,
+                        .dtype = x.dtype,
+                        .norm_topk_prob = op.norm_topk_prob};
     });
   }
   void operator()(const ops::MoeExperts& op) {
     const TensorType &x = type(0), &ids = type(2), &gate_up = type(3), &down = type(4);
-    const MoeShape shape{.dtype = x.dtype, .gate_up_storage = gate_up.storage, .down_storage = down.storage, .rows = x.shape[0],
-                         .num_experts = down.shape[0], .hidden_size = x.shape[1], .intermediate_size = down.shape[2],
-                         .top_k = static_cast<int>(ids.shape[1]), .sum_parts = op.sum_parts};
+    const MoeShape shape{.dtype = x.dtype,
+                         .gate_up_storage = gate_up.storage,
+                         .down_storage = down.storage,
+                         .rows = x.shape[0],
+                         .num_experts = down.shape[0],
+                         .hidden_size = x.shape[1],
+                         .intermediate_size = down.shape[2],
+                         .top_k = static_cast<int>(ids.shape[1]),
+                         .sum_parts = op.sum_parts};
     emit<MoeArgs>(moe_kernels(), shape, [&] {
-      return MoeArgs{.x = in(0), .weights = in(1), .ids = ints(2), .gate_up = in(3), .down = in(4), .y = out(0), .scratch = scratch(),
-                     .rows = 0, .num_experts = down.shape[0], .hidden_size = x.shape[1], .intermediate_size = down.shape[2],
-                     .top_k = static_cast<std::int32_t>(ids.shape[1]), .sum_parts = op.sum_parts, .dtype = x.dtype,
+      return MoeArgs{.x = in(0),
+                     .weights = in(1),
+                     .ids = ints(2),
+                     .gate_up = in(3),
+                     .down = in(4),
+                     .y = out(0),
+                     .scratch = scratch(),
+                     .rows = 0,
+                     .num_experts = down.shape[0],
+                     .hidden_size = x.shape[1],
+                     .intermediate_size = down.shape[2],
+                     .top_k = static_cast<std::int32_t>(ids.shape[1]),
+                     .sum_parts = op.sum_parts,
+                     .dtype = x.dtype,
                      .packed = tile_of(gate_up)};
     });
   }
@@ -154,7 +258,8 @@ class Lowering {
     const TensorType& x = type(0);
     row_input_ = 1;
     emit<GatherRowsArgs>(gather_rows_kernels(), row_shape(0), [&] {
-      return GatherRowsArgs{.x = in(0), .indices = ints(1), .y = out(0), .rows = 0, .columns = x.shape[1], .dtype = x.dtype};
+      return GatherRowsArgs{
+          .x = in(0), .indices = ints(1), .y = out(0), .rows = 0, .columns = x.shape[1], .dtype = x.dtype};
     });
   }
   void operator()(const ops::AllReduce&) { no_ranks(); }
@@ -170,6 +275,22 @@ class Lowering {
   }
 
  private:
+  // What is made in a step has the rows of the step in front: kernels stop after those that a step really has.
+  void find_rows() {
+    for (const Node& node : graph_.nodes()) {
+      for (std::size_t r = 0; r < node.results.size(); ++r) {
+        const Shape& shape = graph_.type(node.results[r]).shape;
+        if (is_leaf(node.op) || overwrites_input(node.op, static_cast<int>(r))) continue;
+        std::int64_t& rows = kinds_[node.results[r].id] == RowKind::tokens ? selection.max_rows.num_tokens
+                                                                           : selection.max_rows.num_logits;
+        if (rows == 0) rows = shape[0];
+        if (rows != shape[0])
+          fail(ErrorCode::unsupported, node.name, ": ", op_name(node.op), " makes ", to_string(shape),
+               " in a graph whose steps have ", rows, " rows");
+      }
+    }
+  }
+
   template <class OpType>
   static const OpType& find_op(const Graph& body) {
     for (const Node& node : body.nodes())
@@ -181,8 +302,15 @@ class Lowering {
   void add_rms_norm(const Graph& body) {
     const TensorType& x = type(0);
     emit<AddRmsNormArgs>(add_rms_norm_kernels(), row_shape(0), [&] {
-      return AddRmsNormArgs{.a = in(0), .b = in(1), .weight = in(2), .sum = out(0), .y = out(1), .rows = 0, .columns = x.shape[1],
-                            .epsilon = find_op<ops::RmsNorm>(body).epsilon, .dtype = x.dtype};
+      return AddRmsNormArgs{.a = in(0),
+                            .b = in(1),
+                            .weight = in(2),
+                            .sum = out(0),
+                            .y = out(1),
+                            .rows = 0,
+                            .columns = x.shape[1],
+                            .epsilon = find_op<ops::RmsNorm>(body).epsilon,
+                            .dtype = x.dtype};
     });
   }
   void silu_mul_halves() {
@@ -190,22 +318,41 @@ class Lowering {
     const std::int64_t columns = x.shape[1] / 2;
     emit<SiluMulArgs>(silu_mul_kernels(), RowShape{x.dtype, columns}, [&] {
       const std::byte* gate = in(0);
-      return SiluMulArgs{.gate = gate, .up = gate + static_cast<std::size_t>(columns) * size_of(x.dtype), .y = out(0), .rows = 0,
-                         .columns = columns, .input_stride = x.shape[1], .dtype = x.dtype};
+      return SiluMulArgs{.gate = gate,
+                         .up = gate + static_cast<std::size_t>(columns) * size_of(x.dtype),
+                         .y = out(0),
+                         .rows = 0,
+                         .columns = columns,
+                         .input_stride = x.shape[1],
+                         .dtype = x.dtype};
     });
   }
   void qk_norm_rope_kv_write(const Graph& body) {
     const TensorType &x = type(0), &k = type(4), &v = type(5), &q = graph_.type(node_->results[0]);
     const QkNormRopeKvWriteShape shape{x.dtype, k.storage, v.storage, k.shape[3], k.shape[2]};
     emit<QkNormRopeKvWriteArgs>(qk_norm_rope_kv_write_kernels(), shape, [&] {
-      return QkNormRopeKvWriteArgs{.qkv = in(0), .q_norm = in(1), .k_norm = in(2), .table = in(3), .k_cache = in(4), .v_cache = in(5),
-                                   .slot_mapping = ints(6), .q = out(0), .rows = 0, .num_heads = q.shape[1], .num_kv_heads = k.shape[1],
-                                   .head_dim = k.shape[3], .block_size = k.shape[2], .epsilon = find_op<ops::RmsNorm>(body).epsilon,
-                                   .dtype = x.dtype, .k_packed = tile_of(k), .v_packed = tile_of(v)};
+      return QkNormRopeKvWriteArgs{.qkv = in(0),
+                                   .q_norm = in(1),
+                                   .k_norm = in(2),
+                                   .table = in(3),
+                                   .k_cache = in(4),
+                                   .v_cache = in(5),
+                                   .slot_mapping = ints(6),
+                                   .q = out(0),
+                                   .rows = 0,
+                                   .num_heads = q.shape[1],
+                                   .num_kv_heads = k.shape[1],
+                                   .head_dim = k.shape[3],
+                                   .block_size = k.shape[2],
+                                   .epsilon = find_op<ops::RmsNorm>(body).epsilon,
+                                   .dtype = x.dtype,
+                                   .k_packed = tile_of(k),
+                                   .v_packed = tile_of(v)};
     });
   }
   [[noreturn]] void no_ranks() {
-    fail(ErrorCode::unsupported, node_->name, ": ", op_name(node_->op), " needs several ranks, which the CPU backend does not have yet");
+    fail(ErrorCode::unsupported, node_->name, ": ", op_name(node_->op),
+         " needs several ranks, which the CPU backend does not have yet");
   }
 
   const TensorType& type(std::size_t input) const { return graph_.type(node_->inputs[input]); }
@@ -215,9 +362,20 @@ class Lowering {
   const std::int32_t* ints(std::size_t i) const { return reinterpret_cast<const std::int32_t*>(in(i)); }
   std::byte* scratch() const { return (*scratch_)(index_); }
 
+  // A graph may ask for what no kernel does, a head_dim or an element type: that is the user's to hear about.
+  template <class Shape, class Args>
+  const Kernel<Shape, Args>& choose_for_node(std::span<const Kernel<Shape, Args>> kernels, const Shape& shape) const {
+    for (const auto& kernel : kernels)
+      if ((kernel.isa & ~isa_) == 0 && kernel.accepts(shape)) return kernel;
+    std::string types;
+    for (const Value v : node_->inputs) types += (types.empty() ? "" : ", ") + to_string(graph_.type(v));
+    fail(ErrorCode::unsupported, node_->name, ": the CPU backend has no kernel for ", op_name(node_->op), " of (",
+         types, ")");
+  }
+
   template <class Args, class Shape, class Make>
   void emit(std::span<const Kernel<Shape, Args>> kernels, const Shape& shape, const Make& make) {
-    const auto& kernel = choose(kernels, shape, isa_);
+    const auto& kernel = choose_for_node(kernels, shape);
     selection.kernel_names.back() = kernel.name;
     if (kernel.scratch_bytes) selection.scratch_bytes.back() = kernel.scratch_bytes(shape, threads_);
     const RowKind rows = kinds_[node_->inputs[std::exchange(row_input_, 0)].id];
@@ -228,7 +386,8 @@ class Lowering {
 
   // For kernels whose rows are `scale` times those of the step. Only bodies of regions that no kernel runs have such nodes.
   template <class Args, class Shape, class Make>
-  void emit_scaled(std::span<const Kernel<Shape, Args>> kernels, const Shape& shape, std::int64_t scale, const Make& make) {
+  void emit_scaled(std::span<const Kernel<Shape, Args>> kernels, const Shape& shape, std::int64_t scale,
+                   const Make& make) {
     emit<Args>(kernels, shape, make);
     if (at_ && scale != 1) steps.back().row_scale = scale;
   }
@@ -260,6 +419,8 @@ std::vector<Step> lower(const Graph& graph, std::uint32_t isa, const Addresses& 
   return std::move(lowering.steps);
 }
 
-bool has_region_kernel(std::string_view kind) { return kind == kAddRmsNorm || kind == kSiluMulHalves || kind == kQkNormRopeKvWrite; }
+bool has_region_kernel(std::string_view kind) {
+  return kind == kAddRmsNorm || kind == kSiluMulHalves || kind == kQkNormRopeKvWrite;
+}
 
 }  // namespace cajal::cpu

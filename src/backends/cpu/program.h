@@ -56,13 +56,15 @@ using Addresses = std::function<std::byte*(Value)>;
 
 // What compiling learns before memory is known: kernel names and the scratch that each node's kernel needs.
 struct Selection {
-  std::vector<std::string> kernel_names;     // by node; empty for leaves and views
-  std::vector<std::size_t> scratch_bytes;    // by node
+  std::vector<std::string> kernel_names;   // by node; empty for leaves and views
+  std::vector<std::size_t> scratch_bytes;  // by node
+  StepRows max_rows;                       // of a step; 0 where the graph has no such rows
 };
 Selection select_kernels(const Graph& graph, std::uint32_t isa, int threads);
 
-// The calls of a graph. `scratch` is by node.
-std::vector<Step> lower(const Graph& graph, std::uint32_t isa, const Addresses& at, const std::function<std::byte*(std::uint32_t node)>& scratch);
+// The calls of a graph, which must outlive them. `scratch` is by node.
+std::vector<Step> lower(const Graph& graph, std::uint32_t isa, const Addresses& at,
+                        const std::function<std::byte*(std::uint32_t node)>& scratch);
 
 // Regions that have kernels here.
 bool has_region_kernel(std::string_view kind);
