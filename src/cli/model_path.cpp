@@ -49,7 +49,7 @@ std::string look_up(const std::string& name, const Environment& environment) {
   const std::string ref = root + "/refs/main";
   if (!file_exists(ref))
     fail(ErrorCode::not_found, name, ": the cache has it without a main revision (no file ", ref, ")", how);
-  const std::string snapshot = root + "/snapshots/" + read_revision(ref);
+  std::string snapshot = root + "/snapshots/" + read_revision(ref);
   if (!is_folder(snapshot))
     fail(ErrorCode::not_found, name, ": ", ref, " names a revision that is not there: ", snapshot, how);
   return snapshot;

@@ -119,7 +119,7 @@ Json json_object(const Given& given) {
 }
 
 std::string one_of(const Given& given, std::initializer_list<std::string_view> words) {
-  const std::string word = lower(given.text);
+  std::string word = lower(given.text);
   if (std::find(words.begin(), words.end(), word) != words.end()) return word;
   std::string list;
   for (const std::string_view w : words)

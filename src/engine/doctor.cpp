@@ -72,10 +72,10 @@ void read_memory(DoctorReport& report) {
 
 // The folder of this process's group, in version 2 of control groups; the root if it cannot be seen from inside a container.
 std::string cgroup_folder() {
-  const std::string root = "/sys/fs/cgroup";
+  std::string root = "/sys/fs/cgroup";
   const std::string groups = read_text("/proc/self/cgroup");
   if (groups.starts_with("0::")) {
-    const std::string folder = root + groups.substr(3, groups.find('\n') - 3);
+    std::string folder = root + groups.substr(3, groups.find('\n') - 3);
     if (std::ifstream(folder + "/cgroup.controllers")) return folder;
   }
   return root;
