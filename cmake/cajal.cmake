@@ -14,6 +14,9 @@ target_compile_options(cajal_options INTERFACE
   $<$<NOT:$<CONFIG:Debug>>:-O2>)
 target_compile_definitions(cajal_options INTERFACE CAJAL_VERSION="${PROJECT_VERSION}"
   $<$<CXX_COMPILER_ID:GNU>:_GLIBCXX_ASSERTIONS>)
+# Every layer is compiled once, for programs and for libcajal.so alike, and shows outside only what include/cajal/ marks.
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+target_compile_options(cajal_options INTERFACE -fvisibility=hidden -fvisibility-inlines-hidden)
 if(CAJAL_SANITIZE)
   target_compile_options(cajal_options INTERFACE -fsanitize=${CAJAL_SANITIZE} -fno-omit-frame-pointer -g
     -fno-sanitize-recover=all)

@@ -24,7 +24,7 @@ GENERATED = {
 }
 
 # Layers that may include the public headers, include/cajal/*.h; programs outside src/ may too.
-PUBLIC_API_USERS = {"engine", "server", "cli"}
+PUBLIC_API_USERS = {"api", "engine", "server", "cli"}
 
 # Roots of one person's machine: whoever reads the repository does not have them.
 MACHINE_PATH = re.compile(r"(?<![\w.~$}<>*-])/(?:work|farm|home|root|Users|scratch)/")

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "base/checked.h"
 #include "engine/stop_strings.h"
@@ -62,6 +63,14 @@ RunnerLimits limits_of(const Model& model, const GeneratorOptions& o) {
   return limits;
 }
 
+// Ends a sequence without a token.
+template <class Running>
+void end(Running& s, FinishReason reason, SequenceResult& result, const RunHooks& hooks) {
+  s.finished = true;
+  result.finish_reason = reason;
+  if (hooks.on_progress) hooks.on_progress({s.index, nullptr, {}, reason});
+}
+
 }  // namespace
 
 Generator::Generator(const Model& model, const Tokenizer* tokenizer, const GeneratorOptions& options)
@@ -111,12 +120,11 @@ void Generator::compose_step() {
     }
 }
 
-bool Generator::take_token(Running& s, SequenceResult& result, const OnToken& on_token) {
+void Generator::take_token(Running& s, SequenceResult& result, const RunHooks& hooks) {
   const double lse = log_sum_exp(logits_);
   if (!std::isfinite(lse)) {  // a NaN or an infinity somewhere: no token can be trusted
-    result.finish_reason = FinishReason::numerical_error;
-    s.finished = true;
-    return true;
+    end(s, FinishReason::numerical_error, result, hooks);
+    return;
   }
   processed_ = logits_;
   s.processor.apply(processed_);
@@ -143,47 +151,66 @@ bool Generator::take_token(Running& s, SequenceResult& result, const OnToken& on
     result.finish_reason = ended || s.stop.stopped() ? FinishReason::stop : FinishReason::length;
   }
   result.text += text;
-  return !on_token || on_token(s.index, id, text);
+  if (!hooks.on_progress) return;
+  hooks.on_progress({s.index, &result.tokens.back(), text,
+                     s.finished ? std::optional(result.finish_reason) : std::nullopt});
 }
 
-bool Generator::take_logits(std::vector<SequenceResult>& results, const OnToken& on_token) {
+void Generator::take_logits(std::vector<SequenceResult>& results, const RunHooks& hooks) {
   for (std::size_t i = 0; i < wanting_.size(); ++i) {
     Running& s = *wanting_[i];
     runner_.read_logits(static_cast<std::int64_t>(i), logits_);
-    if (!take_token(s, results[s.index], on_token)) return false;
+    take_token(s, results[s.index], hooks);
     if (s.finished) kv_.release(s.index);
   }
-  return true;
+}
+
+void Generator::drop_unwanted(std::vector<SequenceResult>& results, const RunHooks& hooks) {
+  if (!hooks.is_wanted) return;
+  for (auto& s : running_) {
+    if (hooks.is_wanted(s->index)) continue;
+    kv_.release(s->index);
+    end(*s, FinishReason::interrupted, results[s->index], hooks);
+  }
+  std::erase_if(running_, [](const auto& s) { return s->finished; });
 }
 
 std::vector<SequenceResult> Generator::run(std::span<const SequenceRequest> requests, const OnToken& on_token) {
+  if (!on_token) return run(requests, RunHooks{});
+  bool wanted = true;
+  RunHooks hooks;
+  hooks.on_progress = [&](const SequenceProgress& p) {
+    if (wanted && p.token) wanted = on_token(p.sequence, p.token->chosen.token_id, p.text);
+  };
+  hooks.is_wanted = [&](std::size_t) { return wanted; };
+  return run(requests, hooks);
+}
+
+std::vector<SequenceResult> Generator::run(std::span<const SequenceRequest> requests, const RunHooks& hooks) {
   for (const auto& r : requests) {
     check_token_ids(r.prompt, runner_.vocab_size(), runner_.limits().max_model_len);
     check_sampling_params(r.sampling);
   }
   std::vector<SequenceResult> results(requests.size());
   std::size_t next = 0;
-  bool wanted = true;
-  while (wanted) {
+  while (true) {
+    drop_unwanted(results, hooks);
     while (next < requests.size()) {
       const SequenceRequest& r = requests[next];
-      // Nothing to generate, or no room for it: the sequence is over before it begins.
+      // Not wanted any more, nothing to generate, or no room for it: the sequence is over before it begins.
+      const bool wanted = !hooks.is_wanted || hooks.is_wanted(next);
       const bool room = r.max_new_tokens > 0 && static_cast<std::int64_t>(r.prompt.size()) < runner_.limits().max_model_len;
-      if (room && !admit(r, next)) break;
+      if (wanted && room && !admit(r, next)) break;
+      if (!wanted) results[next].finish_reason = FinishReason::interrupted;
+      if ((!wanted || !room) && hooks.on_progress) hooks.on_progress({next, nullptr, {}, results[next].finish_reason});
       ++next;
     }
-    if (running_.empty()) break;
+    if (running_.empty()) return results;
     compose_step();
     runner_.run(step_);
-    wanted = take_logits(results, on_token);
+    take_logits(results, hooks);
     std::erase_if(running_, [](const auto& s) { return s->finished; });
   }
-  for (auto& s : running_) {
-    results[s->index].finish_reason = FinishReason::interrupted;
-    kv_.release(s->index);
-  }
-  running_.clear();
-  return results;
 }
 
 }  // namespace cajal

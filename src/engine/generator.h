@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -41,6 +42,21 @@ struct SequenceResult {
 // Called after each token of a sequence with the text that became certain; false ends the whole run.
 using OnToken = std::function<bool(std::size_t sequence, std::int32_t token_id, std::string_view text)>;
 
+// How a sequence came on: by a token, or to its end, or both at once.
+struct SequenceProgress {
+  std::size_t sequence = 0;                  // among the requests
+  const GeneratedToken* token = nullptr;     // null: it ended without one
+  std::string_view text;                     // what became certain
+  std::optional<FinishReason> finish_reason; // set once, with the last progress
+};
+
+// What a run reports and asks, on the thread that runs. Both may be empty; neither may throw.
+struct RunHooks {
+  std::function<void(const SequenceProgress&)> on_progress;
+  // Asked before each step of every sequence that is not over, also of those that wait; false ends it as interrupted.
+  std::function<bool(std::size_t sequence)> is_wanted;
+};
+
 struct GeneratorOptions {
   std::int64_t max_num_seqs = 64;
   std::int64_t prefill_chunk_size = 512;  // rows of one prompt in one step, at most
@@ -61,6 +77,8 @@ class Generator {
   // Runs all sequences to their ends; as many at a time as the pool and max_num_seqs allow, in order. What one sequence
   // gets does not depend on the others.
   std::vector<SequenceResult> run(std::span<const SequenceRequest> requests, const OnToken& on_token = {});
+  // The same with a say over each sequence. After an exception the generator is of no further use.
+  std::vector<SequenceResult> run(std::span<const SequenceRequest> requests, const RunHooks& hooks);
 
   ModelRunner& runner() { return runner_; }
 
@@ -68,9 +86,9 @@ class Generator {
   struct Running;
   bool admit(const SequenceRequest& request, std::size_t index);
   void compose_step();
-  bool take_logits(std::vector<SequenceResult>& results, const OnToken& on_token);
-  // Adds the next token; false if on_token wants the run to end.
-  bool take_token(Running& sequence, SequenceResult& result, const OnToken& on_token);
+  void take_logits(std::vector<SequenceResult>& results, const RunHooks& hooks);
+  void take_token(Running& sequence, SequenceResult& result, const RunHooks& hooks);  // adds the next token
+  void drop_unwanted(std::vector<SequenceResult>& results, const RunHooks& hooks);
 
   const Model& model_;
   const Tokenizer* tokenizer_;

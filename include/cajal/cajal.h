@@ -1,0 +1,242 @@
+#pragma once
+// The library: values in, values out, and one object that owns the machine.
+//
+//   cajal::Engine engine({.model = "models/Qwen3-0.6B"});
+//   std::cout << engine.generate("Once upon a time", {.max_tokens = 64}).text();
+//
+// Whatever fails throws cajal::Error. All text is UTF-8. Token ids are those of the model's vocabulary.
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "cajal/error.h"
+#include "cajal/export.h"
+#include "cajal/namespace.h"
+
+CAJAL_BEGIN_NAMESPACE
+
+CAJAL_API const char* version();  // "0.1.0"
+
+// What the library says on stderr by itself; from `warning` on unless changed. For the whole process, from any thread.
+enum class LogLevel { debug, info, warning, error };
+CAJAL_API void set_log_level(LogLevel level);
+
+// How a model is opened. Names are vLLM's.
+struct EngineConfig {
+  std::string model;                 // a folder as Hugging Face has it
+  std::string device = "auto";       // "auto" or "cpu"
+  std::string dtype = "auto";        // "auto" (what the weights are stored in), "bfloat16" or "float32"
+  std::string load_format = "auto";  // "auto", or "dummy": random weights in the shapes of config.json
+  std::string hf_overrides;          // a JSON object whose keys replace those of config.json; or empty
+  int threads = 0;                   // that compute; 0: as many as the cores that this process may use
+  std::int64_t max_model_len = 0;    // tokens of a prompt and its answer; 0: what the model allows and memory holds
+  std::int64_t max_num_seqs = 16;    // sequences that run side by side; further ones wait
+  std::int64_t max_num_batched_tokens = 512;  // tokens of one step: long prompts are read in pieces of so many
+  std::uint64_t kv_cache_memory_bytes =
+      0;                                // 0: for max_num_seqs sequences of max_model_len, at most half of free memory
+  std::int64_t max_num_waiting = 1024;  // requests in the queue of submit()
+};
+
+// What is absent comes from the model's generation_config.json, and then from the default that stands here. Without
+// do_sample there, and without temperature, top_k, top_p and min_p here, the likeliest token is taken.
+struct SamplingParams {
+  int n = 1;                               // answers to each prompt
+  std::optional<std::int64_t> max_tokens;  // at most so many new ones; 256
+  std::optional<double> temperature;       // divides the logits; 0 takes the likeliest token; 1
+  std::optional<std::int64_t> top_k;       // draw from the k likeliest; 0 and -1: all
+  std::optional<double> top_p;             // draw from the likeliest that make up this probability, in (0, 1]; 1
+  std::optional<double> min_p;  // draw from those at least min_p times as likely as the likeliest, in [0, 1]; 0
+  std::optional<double> repetition_penalty;  // above 0; of tokens in prompt or answer; 1
+  double presence_penalty = 0;               // taken once from the logit of each token of the answer, in [-2, 2]
+  double frequency_penalty = 0;              // as often as it stands there, in [-2, 2]
+  std::optional<std::uint64_t> seed;         // absent: drawn, and reported in the result
+  std::vector<std::string> stop;             // the text ends before the first of them; needs a tokenizer
+  std::vector<std::int32_t> stop_token_ids;  // end a sequence, beside those that the model names
+  bool ignore_eos = false;                   // the tokens that the model names do not end a sequence
+  std::optional<int> logprobs;               // report each token's log-probability and those of the k likeliest
+};
+
+// Text, or token ids.
+class Prompt {
+ public:
+  Prompt(std::string text) : text_(std::move(text)), is_text_(true) {}  // NOLINT(google-explicit-constructor)
+  Prompt(std::string_view text) : Prompt(std::string(text)) {}          // NOLINT(google-explicit-constructor)
+  Prompt(const char* text) : Prompt(std::string(text)) {}               // NOLINT(google-explicit-constructor)
+  Prompt(std::vector<std::int32_t> token_ids)
+      : token_ids_(std::move(token_ids)) {}  // NOLINT(google-explicit-constructor)
+
+  bool is_text() const { return is_text_; }
+  const std::string& text() const { return text_; }
+  const std::vector<std::int32_t>& token_ids() const { return token_ids_; }
+
+ private:
+  std::string text_;
+  std::vector<std::int32_t> token_ids_;
+  bool is_text_ = false;
+};
+
+enum class FinishReason {
+  none,     // not over yet
+  stop,     // an ending token or a stop string
+  length,   // max_tokens or max_model_len
+  aborted,  // cancelled
+  error,    // the model's numbers were not finite
+};
+CAJAL_API const char* to_string(FinishReason reason);  // "stop"
+
+// Of the model's own distribution, before temperature and penalties.
+struct TokenLogprob {
+  std::int32_t token_id = 0;
+  double logprob = 0;  // natural logarithm
+  bool operator==(const TokenLogprob&) const = default;
+};
+
+struct LogprobsOfToken {
+  TokenLogprob chosen;
+  std::vector<TokenLogprob> top;  // the likeliest first, as many as SamplingParams::logprobs
+  bool operator==(const LogprobsOfToken&) const = default;
+};
+
+// What became certain since the last delta of the same sequence. A token's text may come with a later token, so pieces of
+// text may be empty; put together they are Completion::text.
+struct Delta {
+  std::size_t prompt = 0;    // its index among the prompts
+  std::size_t sequence = 0;  // which of its n answers
+  std::string text;
+  std::vector<std::int32_t> token_ids;
+  std::vector<LogprobsOfToken> logprobs;            // as long as token_ids, if they were asked for
+  FinishReason finish_reason = FinishReason::none;  // of the last delta of a sequence
+};
+
+struct Completion {
+  std::string text;                     // without the ending token, cut before a stop string; empty without a tokenizer
+  std::vector<std::int32_t> token_ids;  // the ending token included
+  std::vector<LogprobsOfToken> logprobs;  // as long as token_ids, if they were asked for
+  FinishReason finish_reason = FinishReason::none;
+};
+
+struct Usage {
+  std::int64_t prompt_tokens = 0, completion_tokens = 0;
+  std::int64_t total_tokens() const { return prompt_tokens + completion_tokens; }
+};
+
+struct GenerationResult {
+  std::vector<std::int32_t> prompt_token_ids;
+  std::vector<Completion> completions;  // as many as SamplingParams::n
+  std::uint64_t seed = 0;               // completion i drew with (seed, i)
+  Usage usage;
+  const std::string& text() const { return completions.at(0).text; }
+};
+
+// Called on the engine's own thread, which waits meanwhile: it should return soon, and must not call generate() or score()
+// of the same engine or destroy it. An exception that it throws ends its request: it is not called again, and generate()
+// throws that exception.
+using OnDelta = std::function<void(const Delta&)>;
+
+// Ends what it was given to, from any thread, within a step. Copies are one and the same; never un-cancelled.
+class CAJAL_API Cancellation {
+ public:
+  Cancellation();
+  void cancel() noexcept;
+  bool cancelled() const noexcept;
+
+ private:
+  friend class Engine;
+  std::shared_ptr<struct CancellationState> state_;
+};
+
+struct GenerateOptions {
+  OnDelta on_delta;                          // may be empty
+  std::optional<Cancellation> cancellation;  // sequences that it meets unfinished end as aborted, with what they have
+};
+
+struct ScoreOptions {
+  int top_logprobs = 0;  // of each position the k likeliest tokens
+};
+
+struct ScoreResult {
+  std::vector<std::int32_t> token_ids;
+  std::vector<double> logprobs;                         // [T - 1]: of tokens 1 … T - 1, natural logarithms
+  std::vector<std::vector<TokenLogprob>> top_logprobs;  // [T - 1], if they were asked for
+  double perplexity = 1;                                // exp(-mean(logprobs)); 1 where there is nothing to predict
+};
+
+// What a model is and what an engine made of it.
+struct ModelInfo {
+  std::string model;       // as EngineConfig named it
+  std::string model_type;  // "qwen3" or "qwen3_moe"
+  std::string dtype;       // "bfloat16" or "float32": what it computes in
+  std::string device;      // for people: "cpu (avx512_bf16, 2 threads)"
+  std::int64_t vocab_size = 0, hidden_size = 0, num_hidden_layers = 0;
+  std::int64_t num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0;
+  std::int64_t num_experts = 0, num_experts_per_tok = 0;  // 0: a dense model
+  std::int64_t max_position_embeddings = 0;               // as config.json says
+  std::int64_t max_model_len = 0, max_num_seqs = 0;       // as this engine has them
+  std::int64_t num_parameters = 0;
+  std::uint64_t weight_bytes = 0, kv_cache_bytes = 0;  // on the device
+  double load_seconds = 0;
+  bool has_tokenizer = false;
+  std::vector<std::int32_t> eos_token_ids;  // those that end a sequence
+  std::optional<std::int32_t> bos_token_id, pad_token_id;
+};
+
+struct Refusal {
+  ErrorCode code = ErrorCode::invalid_argument;  // unavailable: the queue is full
+  std::string message, remedy;
+};
+
+// An open model. Every member function may be called from many threads at once. Requests run in the order they came in:
+// those that wait when the engine becomes free run side by side, up to max_num_seqs sequences at a time. Results do not
+// depend on what else runs.
+class CAJAL_API Engine {
+ public:
+  // Reads and loads everything: what can be wrong with a model is found here. Throws Error.
+  explicit Engine(const EngineConfig& config);
+  // Cancels what still runs and waits for it. No other call may be under way.
+  ~Engine();
+  Engine(Engine&&) noexcept;
+  Engine& operator=(Engine&&) noexcept;
+
+  const ModelInfo& info() const;
+
+  // Needs the tokenizer's files: Error(not_found) says which one is missing.
+  std::vector<std::int32_t> tokenize(std::string_view text) const;
+  std::string detokenize(std::span<const std::int32_t> token_ids, bool skip_special_tokens = false) const;
+
+  // Waits for the answer, or for all of them, which come in the order of the prompts. Throws Error for a prompt or
+  // parameters that make no sense, before anything runs.
+  GenerationResult generate(const Prompt& prompt, const SamplingParams& params = {},
+                            const GenerateOptions& options = {});
+  std::vector<GenerationResult> generate(std::span<const Prompt> prompts, const SamplingParams& params = {},
+                                         const GenerateOptions& options = {});
+
+  // What the model says of a text: log-probabilities of each token after those before it. Throws Error.
+  ScoreResult score(const Prompt& prompt, const ScoreOptions& options = {},
+                    std::optional<Cancellation> cancellation = {});
+
+  // Puts a request into the queue and returns. Refusing one is ordinary and throws nothing. After the delta with the
+  // finish reason of its last sequence a request is over.
+  using RequestId = std::uint64_t;
+  struct Admission {
+    RequestId id = 0;                // above 0 if admitted
+    std::optional<Refusal> refusal;  // why not
+    std::int64_t prompt_tokens = 0;
+    std::uint64_t seed = 0;  // that it draws with
+    explicit operator bool() const { return !refusal; }
+  };
+  Admission submit(const Prompt& prompt, const SamplingParams& params, OnDelta on_delta);
+  void abort(RequestId id) noexcept;  // its sequences end as aborted within a step; of a request that is over: nothing
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+CAJAL_END_NAMESPACE

@@ -1,0 +1,345 @@
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <utility>
+
+#include "api/errors.h"
+#include "api/public.h"
+#include "api/requests.h"
+#include "api/worker.h"
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "engine/counter_rng.h"
+#include "engine/generator.h"
+#include "engine/inspect.h"
+#include "engine/model.h"
+#include "engine/scorer.h"
+#include "text/tokenizer.h"
+
+namespace cajal {
+namespace {
+
+std::optional<DType> wanted_dtype(const std::string& word) {
+  if (word == "auto") return std::nullopt;
+  if (word == "bfloat16") return DType::bf16;
+  if (word == "float32" || word == "float") return DType::f32;
+  fail(word == "float16" || word == "half" ? ErrorCode::unsupported : ErrorCode::invalid_argument, "dtype is '", word,
+       "', expected auto, bfloat16 or float32");
+}
+
+LoadFormat wanted_load_format(const std::string& word) {
+  if (word == "auto") return LoadFormat::automatic;
+  if (word == "dummy") return LoadFormat::dummy;
+  fail(ErrorCode::invalid_argument, "load_format is '", word, "', expected auto or dummy");
+}
+
+template <class Value>
+void check_range(const char* name, Value value, Value least, Value most) {
+  if (value < least || value > most)
+    fail(ErrorCode::invalid_argument, name, " is ", value, ", expected ", least, " to ", most);
+}
+
+void check(const api::EngineConfig& config) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 30;
+  check_range("threads", config.threads, 0, 1 << 16);
+  check_range<std::int64_t>("max_model_len", config.max_model_len, 0, kMost);
+  check_range<std::int64_t>("max_num_seqs", config.max_num_seqs, 1, 1 << 16);
+  check_range<std::int64_t>("max_num_batched_tokens", config.max_num_batched_tokens, 1, 1 << 20);
+  check_range<std::int64_t>("max_num_waiting", config.max_num_waiting, 1, kMost);
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(config.model, ignored))
+    fail(ErrorCode::not_found, "model is '", config.model, "', and there is no such folder",
+         remedy("name a folder that holds a model as Hugging Face has it"));
+}
+
+std::int64_t kv_bytes_per_token(const Model& model) {
+  const Qwen3Config& c = model.config();
+  return std::int64_t{2} * c.num_hidden_layers * c.num_key_value_heads * c.head_dim *
+         static_cast<std::int64_t>(size_of(model.dtype()));
+}
+
+std::int64_t choose_max_model_len(const api::EngineConfig& config, const Model& model) {
+  const std::int64_t tokens_per_step = std::max(config.max_num_batched_tokens, config.max_num_seqs);
+  if (config.max_model_len == 0) return fit_max_model_len(model, 1, tokens_per_step);
+  if (const std::int64_t most = default_max_model_len(model.config()); config.max_model_len > most)
+    log_warning("max_model_len is ", config.max_model_len, ", and the configuration is made for ", most,
+                " tokens: what comes after them may make no sense");
+  return config.max_model_len;
+}
+
+GeneratorOptions generator_options(const api::EngineConfig& config, const Model& model) {
+  GeneratorOptions options;
+  options.max_num_seqs = config.max_num_seqs;
+  options.prefill_chunk_size = config.max_num_batched_tokens;
+  options.max_model_len = choose_max_model_len(config, model);
+  const std::int64_t one = ceil_div(options.max_model_len, kKvBlockSize);
+  const auto block_bytes = static_cast<std::uint64_t>(kv_bytes_per_token(model) * kKvBlockSize);
+  const std::uint64_t allowed =
+      config.kv_cache_memory_bytes ? config.kv_cache_memory_bytes : model.backend().free_bytes() / 2;
+  const auto fitting = static_cast<std::int64_t>(std::min<std::uint64_t>(allowed / block_bytes, 1u << 30)) - 1;
+  if (config.kv_cache_memory_bytes && fitting < one)
+    fail(ErrorCode::invalid_argument, "kv_cache_memory_bytes is ", allowed, ", and one sequence of ",
+         options.max_model_len, " tokens needs ", block_bytes * static_cast<std::uint64_t>(one + 1),
+         remedy("raise it, or lower max_model_len"));
+  options.max_num_kv_blocks = std::clamp(fitting, one, one * config.max_num_seqs);
+  return options;
+}
+
+// 32 bits, so that a seed is short to copy.
+std::uint64_t draw_short_seed() { return draw_seed() & 0xffffffffu; }
+
+struct ScoreCancelled {};  // leaves the scorer
+
+}  // namespace
+}  // namespace cajal
+
+namespace cajal::v1 {
+
+struct CancellationState {
+  std::atomic<bool> cancelled = false;
+};
+
+Cancellation::Cancellation() : state_(std::make_shared<CancellationState>()) {}
+void Cancellation::cancel() noexcept { state_->cancelled = true; }
+bool Cancellation::cancelled() const noexcept { return state_->cancelled; }
+
+const char* to_string(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::none: return "none";
+    case FinishReason::stop: return "stop";
+    case FinishReason::length: return "length";
+    case FinishReason::aborted: return "aborted";
+    case FinishReason::error: return "error";
+  }
+  return "unknown";
+}
+
+const char* version() { return CAJAL_VERSION; }
+
+namespace {
+std::atomic<bool> log_level_is_set = false;
+}  // namespace
+
+void set_log_level(LogLevel level) {
+  log_level_is_set = true;
+  cajal::set_log_level(static_cast<cajal::LogLevel>(level));
+}
+
+class CAJAL_LOCAL Engine::Impl {
+ public:
+  explicit Impl(const EngineConfig& config)
+      : config_((check(config), config)),
+        backend_(make_backend(config.device, {.num_threads = config.threads})),
+        tokenizer_(Tokenizer::is_present(config.model) ? std::optional(Tokenizer::from_folder(config.model))
+                                                       : std::nullopt),
+        model_(model_options(config), *backend_),
+        options_(generator_options(config, model_)),
+        worker_([this] { return std::make_unique<Generator>(model_, tokenizer(), options_); }) {
+    fill_info();
+  }
+
+  const ModelInfo& info() const { return info_; }
+  const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
+  // The tokenizer, or an error that says which file is missing.
+  const Tokenizer& required_tokenizer() const {
+    if (!tokenizer_) Tokenizer::from_folder(config_.model);
+    return tokenizer_.value();
+  }
+
+  std::vector<GenerationResult> generate(std::span<const Prompt> prompts, const SamplingParams& params,
+                                         const GenerateOptions& options, std::exception_ptr& thrown);
+  ScoreResult score(const Prompt& prompt, const ScoreOptions& options, std::optional<Cancellation> cancellation);
+  Admission submit(const Prompt& prompt, const SamplingParams& params, OnDelta on_delta);
+  void abort(RequestId id) noexcept { worker_.abort(id); }
+
+ private:
+  static ModelOptions model_options(const EngineConfig& config) {
+    ModelOptions options;
+    options.folder = config.model;
+    options.dtype = wanted_dtype(config.dtype);
+    options.load_format = wanted_load_format(config.load_format);
+    if (!config.hf_overrides.empty()) options.config_overrides = parse_json(config.hf_overrides, "hf_overrides");
+    return options;
+  }
+  void fill_info();
+  RequestContext context() const { return {model_, tokenizer(), options_.max_model_len}; }
+  std::shared_ptr<Job> new_job(std::span<const Prompt> prompts, const SamplingParams& params, std::uint64_t seed);
+
+  EngineConfig config_;
+  std::unique_ptr<Backend> backend_;
+  std::optional<Tokenizer> tokenizer_;
+  cajal::Model model_;
+  GeneratorOptions options_;
+  ModelInfo info_;
+  Worker worker_;  // last: it uses the others
+};
+
+void Engine::Impl::fill_info() {
+  const Qwen3Config& c = model_.config();
+  ModelInfo& i = info_;
+  i.model = config_.model;
+  i.model_type = c.model_type;
+  i.dtype = model_.dtype() == DType::f32 ? "float32" : "bfloat16";
+  i.device = backend_->description();
+  i.vocab_size = c.vocab_size;
+  i.hidden_size = c.hidden_size;
+  i.num_hidden_layers = c.num_hidden_layers;
+  i.num_attention_heads = c.num_attention_heads;
+  i.num_key_value_heads = c.num_key_value_heads;
+  i.head_dim = c.head_dim;
+  i.num_experts = c.num_experts;
+  i.num_experts_per_tok = c.num_experts_per_tok;
+  i.max_position_embeddings = c.max_position_embeddings;
+  i.max_model_len = options_.max_model_len;
+  i.max_num_seqs = options_.max_num_seqs;
+  i.num_parameters = count_parameters(model_.graph(Bucket{})).total;
+  i.weight_bytes = model_.weight_bytes();
+  i.kv_cache_bytes =
+      static_cast<std::uint64_t>(kv_bytes_per_token(model_) * kKvBlockSize * (options_.max_num_kv_blocks + 1));
+  i.load_seconds = std::chrono::duration<double>(model_.load_time()).count();
+  i.has_tokenizer = tokenizer_.has_value();
+  i.eos_token_ids = ending_tokens(model_);
+  const GenerationConfig& g = model_.generation_config();
+  i.bos_token_id = g.bos_token_id ? g.bos_token_id : c.bos_token_id;
+  i.pad_token_id = g.pad_token_id ? g.pad_token_id : c.pad_token_id;
+}
+
+std::shared_ptr<Job> Engine::Impl::new_job(std::span<const Prompt> prompts, const SamplingParams& params,
+                                           std::uint64_t seed) {
+  auto job = std::make_shared<Job>();
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    const auto sequences = [&] {
+      return make_sequences(context(), prompt_token_ids(context(), prompts[i]), params, seed);
+    };
+    auto of_prompt = prompts.size() == 1 ? sequences() : with_context(detail::join("prompts[", i, "]"), sequences);
+    job->per_prompt = of_prompt.size();
+    std::move(of_prompt.begin(), of_prompt.end(), std::back_inserter(job->sequences));
+  }
+  job->wants_logprobs = params.logprobs.has_value();
+  return job;
+}
+
+std::vector<GenerationResult> Engine::Impl::generate(std::span<const Prompt> prompts, const SamplingParams& params,
+                                                     const GenerateOptions& options, std::exception_ptr& thrown) {
+  if (worker_.is_current_thread())
+    fail(cajal::ErrorCode::invalid_argument,
+         "generate() is called in a callback of the same engine, which would wait for ever",
+         remedy("use submit() there"));
+  const std::uint64_t seed = params.seed ? *params.seed : draw_short_seed();
+  const std::shared_ptr<Job> job = new_job(prompts, params, seed);
+  std::vector<GenerationResult> results(prompts.size());
+  if (prompts.empty()) return results;
+  job->on_delta = options.on_delta;
+  job->cancellation = options.cancellation;
+  worker_.add(job).get();
+  thrown = job->callback_failure;
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    GenerationResult& result = results[i];
+    const std::size_t first = i * job->per_prompt;
+    result.prompt_token_ids = job->sequences[first].prompt;
+    result.seed = seed;
+    result.usage.prompt_tokens = static_cast<std::int64_t>(result.prompt_token_ids.size());
+    for (std::size_t k = 0; k < job->per_prompt; ++k) {
+      result.completions.push_back(std::move(job->completions[first + k]));
+      result.usage.completion_tokens += static_cast<std::int64_t>(result.completions.back().token_ids.size());
+    }
+  }
+  return results;
+}
+
+Engine::Admission Engine::Impl::submit(const Prompt& prompt, const SamplingParams& params, OnDelta on_delta) {
+  Admission admission;
+  try {
+    admission.seed = params.seed ? *params.seed : draw_short_seed();
+    const std::shared_ptr<Job> job = new_job(std::span(&prompt, 1), params, admission.seed);
+    job->on_delta = std::move(on_delta);
+    admission.prompt_tokens = static_cast<std::int64_t>(job->sequences[0].prompt.size());
+    admission.id = worker_.add_named(job, static_cast<std::size_t>(config_.max_num_waiting));
+    if (admission.id == 0)
+      fail(cajal::ErrorCode::unavailable, "the queue is full: ", config_.max_num_waiting, " requests wait",
+           remedy("try again later, or raise max_num_waiting"));
+  } catch (const cajal::Error&) {
+    const api::Error e = current_error();
+    admission.refusal = Refusal{e.code(), e.message(), e.remedy()};
+  }
+  return admission;
+}
+
+ScoreResult Engine::Impl::score(const Prompt& prompt, const ScoreOptions& options,
+                                std::optional<Cancellation> cancellation) {
+  if (worker_.is_current_thread())
+    fail(cajal::ErrorCode::invalid_argument,
+         "score() is called in a callback of the same engine, which would wait for ever");
+  check_range("top_logprobs", options.top_logprobs, 0, 1 << 30);
+  ScoreResult result;
+  result.token_ids = prompt_token_ids(context(), prompt);
+  check_token_ids(result.token_ids, model_.config().vocab_size, options_.max_model_len);
+  auto job = std::make_shared<Job>();
+  job->cancellation = std::move(cancellation);
+  std::optional<Score> score;
+  job->task = [&, this] {
+    cajal::ScoreOptions how;
+    how.num_top_logprobs = options.top_logprobs;
+    how.on_logits = [&](std::int64_t, std::span<const float>) {
+      worker_.sweep_queue();
+      if (worker_.closing() || !job->wanted()) throw ScoreCancelled();
+    };
+    try {
+      score = cajal::score(model_, result.token_ids, options_.max_model_len, how);
+    } catch (const ScoreCancelled&) {
+    }
+  };
+  worker_.add(job).get();
+  if (!score) throw api::Error(ErrorCode::cancelled, "scoring was cancelled");
+  result.logprobs = std::move(score->logprobs);
+  for (const auto& position : score->top_logprobs) {
+    auto& top = result.top_logprobs.emplace_back();
+    for (const auto& token : position) top.push_back({token.token_id, token.logprob});
+  }
+  result.perplexity = score->perplexity();
+  return result;
+}
+
+Engine::Engine(const EngineConfig& config) {
+  if (!log_level_is_set) set_log_level(LogLevel::warning);
+  impl_ = guarded([&] { return std::make_unique<Impl>(config); });
+}
+Engine::~Engine() = default;
+Engine::Engine(Engine&&) noexcept = default;
+Engine& Engine::operator=(Engine&&) noexcept = default;
+
+const ModelInfo& Engine::info() const { return impl_->info(); }
+
+std::vector<std::int32_t> Engine::tokenize(std::string_view text) const {
+  return guarded([&] { return impl_->required_tokenizer().encode(text); });
+}
+
+std::string Engine::detokenize(std::span<const std::int32_t> token_ids, bool skip_special_tokens) const {
+  return guarded([&] { return impl_->required_tokenizer().decode(token_ids, skip_special_tokens); });
+}
+
+GenerationResult Engine::generate(const Prompt& prompt, const SamplingParams& params, const GenerateOptions& options) {
+  return std::move(generate(std::span(&prompt, 1), params, options)[0]);
+}
+
+std::vector<GenerationResult> Engine::generate(std::span<const Prompt> prompts, const SamplingParams& params,
+                                               const GenerateOptions& options) {
+  std::exception_ptr thrown;  // by the callback: the caller's own, and so given back as it is
+  auto results = guarded([&] { return impl_->generate(prompts, params, options, thrown); });
+  if (thrown) std::rethrow_exception(thrown);
+  return results;
+}
+
+ScoreResult Engine::score(const Prompt& prompt, const ScoreOptions& options, std::optional<Cancellation> cancellation) {
+  return guarded([&] { return impl_->score(prompt, options, std::move(cancellation)); });
+}
+
+Engine::Admission Engine::submit(const Prompt& prompt, const SamplingParams& params, OnDelta on_delta) {
+  return guarded([&] { return impl_->submit(prompt, params, std::move(on_delta)); });
+}
+
+void Engine::abort(RequestId id) noexcept { impl_->abort(id); }
+
+}  // namespace cajal::v1

@@ -1,0 +1,29 @@
+#pragma once
+// From public parameters to the sequences that the engine runs.
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "api/public.h"
+#include "engine/generator.h"
+#include "engine/model.h"
+#include "text/tokenizer.h"
+
+namespace cajal {
+
+// What requests are checked against and filled up from.
+struct RequestContext {
+  const Model& model;
+  const Tokenizer* tokenizer;  // null: the folder has none
+  std::int64_t max_model_len;
+};
+
+std::vector<std::int32_t> prompt_token_ids(const RequestContext& context, const api::Prompt& prompt);
+
+// The n sequences of one prompt. Throws Error for parameters that make no sense and for prompts that leave no room.
+std::vector<SequenceRequest> make_sequences(const RequestContext& context, std::vector<std::int32_t> prompt,
+                                            const api::SamplingParams& params, std::uint64_t seed);
+
+std::vector<std::int32_t> ending_tokens(const Model& model);
+
+}  // namespace cajal
