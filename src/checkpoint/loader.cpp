@@ -57,7 +57,7 @@ std::vector<Source> find_sources(const Checkpoint& checkpoint, const WeightReque
       rows = checked_add(rows, piece.shape[0], "rows of stacked weights");
     std::vector<std::int64_t> expected = dims(parameter.pieces.front().shape);
     expected.front() = rows;
-    if (parameter.repeat > 1) expected.insert(expected.begin(), parameter.repeat);
+    if (parameter.stacked()) expected.insert(expected.begin(), parameter.repeat);
     check_source(stacked, expected, request);
     for (std::int64_t index = 0, row = 0; index < parameter.repeat; ++index)
       for (const WeightPiece& piece : parameter.pieces) {

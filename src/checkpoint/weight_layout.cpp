@@ -45,7 +45,7 @@ Share share_of(const WeightRequest& request, const WeightPiece& piece, int dim) 
 bool pad_rows(const WeightRequest& request, WeightLayout& layout) {
   const WeightPiece& piece = request.parameter.pieces.front();
   const bool cut = piece.sharding.dim == 0 && piece.sharding.parts > 1;
-  if (request.parameter.pieces.size() != 1 || request.parameter.repeat != 1 || piece.shape.rank() != 2) return false;
+  if (request.parameter.pieces.size() != 1 || request.parameter.stacked() || piece.shape.rank() != 2) return false;
   if (piece.sharding.dim > 0) return false;
   const std::int64_t parts = cut ? piece.sharding.parts : 1, whole = piece.shape[0];
   if (request.rank.world % parts != 0 || checked_mul(layout.rows, parts, "rows of a padded weight") <= whole)
@@ -66,7 +66,7 @@ WeightLayout weight_layout(const WeightRequest& request) {
     mismatch(request, "no such rank");
   const int rank = parameter.pieces.front().shape.rank();
   if (rank < 1 || rank > 2 || type.shape.dynamic()) mismatch(request, "weights are vectors or matrices");
-  const bool repeated = parameter.repeat > 1;
+  const bool repeated = parameter.stacked();
   if (type.shape.rank() != rank + (repeated ? 1 : 0))
     mismatch(request, "expected ", rank + (repeated ? 1 : 0), " dimensions");
   if (rank == 1 && !type.plain()) mismatch(request, "vectors are stored plain");

@@ -46,13 +46,14 @@ struct State {
   std::string name;
 };  // () -> declared type; lives across steps: a KV cache
 
-// () -> declared type: rank's shares of the pieces, one below the other along the rows. With `repeat` > 1 the list of
-// pieces is run through for index 0..repeat-1 and the result has one dimension more (stacked experts). A checkpoint that
-// already holds all of it in one tensor may call that `stacked_name`.
+// () -> declared type: rank's shares of the pieces, one below the other along the rows. Where the pieces' names have a '*'
+// they are stacked: the list of pieces is run through for index 0..repeat-1, be that one, and the result has one dimension
+// more (experts). A checkpoint that already holds all of it in one tensor may call that `stacked_name`.
 struct Parameter {
   std::vector<WeightPiece> pieces;
   std::int64_t repeat = 1;
   std::string stacked_name;
+  bool stacked() const { return repeat > 1 || (!pieces.empty() && pieces[0].name.find('*') != std::string::npos); }
 };
 
 struct Embedding {};  // table[V,H], ids[T] -> dt[T,H]

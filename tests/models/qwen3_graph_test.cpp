@@ -229,6 +229,16 @@ TEST(Qwen3Graph, SharesOneParameterWhenTied) {
   EXPECT_EQ(to_string(build_qwen3(c, options).type(build_qwen3(c, options).outputs()[0])), "bf16[2,96]");
 }
 
+TEST(Qwen3Graph, StacksASingleExpertToo) {
+  Qwen3Config c = test::small_config(true);
+  c.num_experts = c.num_experts_per_tok = 1;
+  const Graph graph = build_qwen3(c, {.bucket = Bucket{}});
+  const Value down = *graph.find_leaf("model.layers.0.mlp.experts.down_proj");
+  EXPECT_EQ(to_string(graph.type(down)), "bf16[1,32,16]");
+  for (const Node& node : parameters(graph))
+    EXPECT_NO_THROW(weight_layout({parameter_of(node), graph.type(node.results[0]), {}})) << node.name;
+}
+
 TEST(Qwen3Graph, CountsTheBytesOfItsCaches) {
   for (const int tp : {1, 2, 4}) {
     const Qwen3Config c = test::small_config(true);
