@@ -52,9 +52,9 @@ demo: $(SETUP) all
 test: $(SETUP) all
 	@ctest --preset release -j $(JOBS)
 
-## bench: what the program reaches on this machine, beside what the machine can reach
+## bench: what the program reaches on this machine at the shape of Qwen3-0.6B, beside what the machine can reach
 bench: all
-	@build/release/cajal bench
+	@build/release/cajal bench bench/shapes/Qwen3-0.6B --load-format dummy -p 512 -n 64 -r 5
 
 ## asan: tests under AddressSanitizer and UndefinedBehaviorSanitizer, but those labelled slow
 ## tsan: tests under ThreadSanitizer, but those labelled slow
