@@ -36,16 +36,24 @@ Tokenizer make_tokenizer() {
   Json::Array added;
   for (const char* content : {"<s>", "<s><s>", "</s>"}) {
     const bool special = content[2] == '>';
-    added.push_back(object({{"id", next++}, {"content", content}, {"single_word", false}, {"lstrip", false},
-                            {"rstrip", false}, {"normalized", false}, {"special", special}}));
+    added.push_back(object({{"id", next++},
+                            {"content", content},
+                            {"single_word", false},
+                            {"lstrip", false},
+                            {"rstrip", false},
+                            {"normalized", false},
+                            {"special", special}}));
   }
   const Json byte_level = object({{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}});
-  const Json split = object({{"type", "Split"}, {"pattern", object({{"Regex", kQwenPattern}})},
-                             {"behavior", "Isolated"}, {"invert", false}});
+  const Json split = object(
+      {{"type", "Split"}, {"pattern", object({{"Regex", kQwenPattern}})}, {"behavior", "Isolated"}, {"invert", false}});
   const Json model = object({{"type", "BPE"}, {"vocab", std::move(vocab)}, {"merges", std::move(merges)}});
-  const Json json = object({{"added_tokens", std::move(added)}, {"normalizer", object({{"type", "NFC"}})},
-                            {"pre_tokenizer", object({{"type", "Sequence"}, {"pretokenizers", Json::Array{split, byte_level}}})},
-                            {"decoder", byte_level}, {"model", model}});
+  const Json json =
+      object({{"added_tokens", std::move(added)},
+              {"normalizer", object({{"type", "NFC"}})},
+              {"pre_tokenizer", object({{"type", "Sequence"}, {"pretokenizers", Json::Array{split, byte_level}}})},
+              {"decoder", byte_level},
+              {"model", model}});
   return Tokenizer::from_json(to_json(json), "the fuzz target's tokenizer");
 }
 

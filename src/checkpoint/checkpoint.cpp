@@ -140,7 +140,8 @@ std::vector<std::pair<std::string, std::string>> parse_checkpoint_index(std::str
 
 Checkpoint::Checkpoint(const std::string& folder) : folder_(folder) {
   const bool single = file_exists(in_folder(folder, kSingle)), index = file_exists(in_folder(folder, kIndex));
-  if (single && index) log_warning(in_folder(folder, kIndex), ": not used: ", kSingle, " is there, and goes first, as in Transformers");
+  if (single && index)
+    log_warning(in_folder(folder, kIndex), ": not used: ", kSingle, " is there, and goes first, as in Transformers");
   if (single)
     open_single();
   else if (index)

@@ -21,7 +21,8 @@ std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> c, std::arr
 std::uint32_t CounterRng::bits(std::uint32_t index) {
   const std::uint32_t block = index / 4;
   if (block != cached_block_) {
-    cached_ = philox4x32({block, static_cast<std::uint32_t>(position_), static_cast<std::uint32_t>(position_ >> 32), sequence_}, key_);
+    cached_ = philox4x32(
+        {block, static_cast<std::uint32_t>(position_), static_cast<std::uint32_t>(position_ >> 32), sequence_}, key_);
     cached_block_ = block;
   }
   return cached_[index % 4];

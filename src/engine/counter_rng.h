@@ -13,9 +13,11 @@ std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, st
 class CounterRng {
  public:
   CounterRng(std::uint64_t seed, std::uint32_t sequence, std::uint64_t position)
-      : key_{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)}, sequence_(sequence), position_(position) {}
+      : key_{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)},
+        sequence_(sequence),
+        position_(position) {}
 
-  std::uint32_t bits(std::uint32_t index);   // 32 random bits
+  std::uint32_t bits(std::uint32_t index);                                                            // 32 random bits
   double uniform(std::uint32_t index) { return (static_cast<double>(bits(index)) + 0.5) * 0x1p-32; }  // in (0, 1)
   // A sample of the standard Gumbel distribution: the largest of log p_i + gumbel(i) falls on i with probability p_i.
   double gumbel(std::uint32_t index);

@@ -7,7 +7,8 @@ namespace cajal {
 KVCacheManager::KVCacheManager(std::int64_t num_blocks, std::int64_t max_blocks_per_seq)
     : num_blocks_(num_blocks), max_blocks_per_seq_(max_blocks_per_seq) {
   CAJAL_CHECK(num_blocks >= 2 && max_blocks_per_seq >= 1, num_blocks, " blocks, ", max_blocks_per_seq, " a sequence");
-  for (std::int64_t b = num_blocks - 1; b > kSpareBlock; --b) free_.push_back(checked_cast<std::int32_t>(b, "block number"));
+  for (std::int64_t b = num_blocks - 1; b > kSpareBlock; --b)
+    free_.push_back(checked_cast<std::int32_t>(b, "block number"));
 }
 
 bool KVCacheManager::reserve(SequenceId id, std::int64_t num_tokens) {
@@ -57,7 +58,8 @@ std::string KVCacheManager::find_inconsistency() const {
   for (const auto block : free_)
     if (auto problem = count(block); !problem.empty()) return problem;
   for (const auto& [id, table] : tables_) {
-    if (static_cast<std::int64_t>(table.size()) > max_blocks_per_seq_) return detail::join("sequence ", id, " has ", table.size(), " blocks");
+    if (static_cast<std::int64_t>(table.size()) > max_blocks_per_seq_)
+      return detail::join("sequence ", id, " has ", table.size(), " blocks");
     for (const auto block : table)
       if (auto problem = count(block); !problem.empty()) return problem;
   }

@@ -26,7 +26,8 @@ class KVCacheManager {
   void release(SequenceId id);  // gives all blocks back; of an unknown sequence: nothing
 
   std::span<const std::int32_t> block_table(SequenceId id) const;
-  std::int32_t slot(SequenceId id, std::int64_t position) const;  // block * kKvBlockSize + offset, of a reserved position
+  std::int32_t slot(SequenceId id,
+                    std::int64_t position) const;  // block * kKvBlockSize + offset, of a reserved position
 
   std::int64_t num_blocks() const { return num_blocks_; }
   std::int64_t num_free_blocks() const { return static_cast<std::int64_t>(free_.size()); }

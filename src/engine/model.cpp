@@ -62,7 +62,8 @@ DType stored_dtype(const Qwen3Config& config, const Checkpoint* checkpoint) {
   if (config.has_dtype || !checkpoint) return config.dtype;
   for (const char* name : {"model.embed_tokens.weight", "lm_head.weight"})
     if (const auto found = checkpoint->find(name))
-      if (const auto dtype = found->tensor->dtype->dtype; dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16)
+      if (const auto dtype = found->tensor->dtype->dtype;
+          dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16)
         return *dtype;
   return config.dtype;
 }
@@ -70,7 +71,9 @@ DType stored_dtype(const Qwen3Config& config, const Checkpoint* checkpoint) {
 }  // namespace
 
 Model::Model(const ModelOptions& options, Backend& backend)
-    : folder_(options.folder), backend_(backend), config_(load_config(options.folder, options.config_overrides)),
+    : folder_(options.folder),
+      backend_(backend),
+      config_(load_config(options.folder, options.config_overrides)),
       generation_config_(load_generation_config(options.folder)) {
   const auto start = std::chrono::steady_clock::now();
   std::optional<Checkpoint> checkpoint;

@@ -22,7 +22,7 @@ struct ModelOptions {
   std::optional<DType> dtype;  // absent: what the checkpoint is stored in
   LoadFormat load_format = LoadFormat::automatic;
   std::uint64_t dummy_seed = 0;
-  Json config_overrides;       // an object whose keys replace those of config.json; or null
+  Json config_overrides;  // an object whose keys replace those of config.json; or null
 };
 
 class Model {

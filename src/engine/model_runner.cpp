@@ -24,7 +24,8 @@ Bucket ModelRunner::bucket(std::int64_t rows) const {
   const auto sizes = bucket_sizes(limits_.max_num_batched_tokens);
   const auto size = std::lower_bound(sizes.begin(), sizes.end(), rows);
   CAJAL_CHECK(size != sizes.end(), rows, " rows, at most ", limits_.max_num_batched_tokens, " fit a step");
-  return {*size, limits_.max_num_seqs, ceil_div(limits_.max_model_len, kKvBlockSize), std::min(*size, limits_.max_num_logits)};
+  return {*size, limits_.max_num_seqs, ceil_div(limits_.max_model_len, kKvBlockSize),
+          std::min(*size, limits_.max_num_logits)};
 }
 
 void ModelRunner::allocate_states(const Graph& graph) {
@@ -99,7 +100,8 @@ void ModelRunner::run(const StepInput& step) {
   const auto tables = filler.ints(names::kBlockTables);
   const auto width = tables.size() / static_cast<std::size_t>(limits_.max_num_seqs);
   for (std::size_t s = 0; s < step.block_tables.size(); ++s)
-    std::copy(step.block_tables[s].begin(), step.block_tables[s].end(), tables.begin() + static_cast<std::ptrdiff_t>(s * width));
+    std::copy(step.block_tables[s].begin(), step.block_tables[s].end(),
+              tables.begin() + static_cast<std::ptrdiff_t>(s * width));
 
   const auto wanted = filler.ints(names::kLogitsIndices);
   std::size_t num_logits = 0;
@@ -110,7 +112,8 @@ void ModelRunner::run(const StepInput& step) {
   }
   std::fill(wanted.begin() + static_cast<std::ptrdiff_t>(num_logits), wanted.end(), 0);
 
-  const Event done = executable.launch({static_cast<std::int64_t>(step.rows.size()), static_cast<std::int64_t>(num_logits)});
+  const Event done =
+      executable.launch({static_cast<std::int64_t>(step.rows.size()), static_cast<std::int64_t>(num_logits)});
   executable.wait(done);
   last_ = &executable;
 }

@@ -11,11 +11,11 @@
 namespace cajal {
 
 struct RunnerLimits {
-  std::int64_t max_num_seqs = 1;             // in one step
-  std::int64_t max_num_batched_tokens = 512; // rows of one step
-  std::int64_t max_num_logits = 1;           // rows of logits of one step
-  std::int64_t max_model_len = 1;            // tokens of a sequence
-  std::int64_t num_kv_blocks = 2;            // the spare one included
+  std::int64_t max_num_seqs = 1;              // in one step
+  std::int64_t max_num_batched_tokens = 512;  // rows of one step
+  std::int64_t max_num_logits = 1;            // rows of logits of one step
+  std::int64_t max_model_len = 1;             // tokens of a sequence
+  std::int64_t num_kv_blocks = 2;             // the spare one included
 };
 
 // One token of a step.
@@ -51,7 +51,9 @@ class ModelRunner {
   Executable& executable(std::int64_t rows);
 
   std::uint64_t kv_cache_bytes() const { return kv_cache_bytes_; }
-  std::uint64_t arena_bytes() const { return arena_ ? arena_->bytes() : 0; }  // activations of the largest bucket used so far
+  std::uint64_t arena_bytes() const {
+    return arena_ ? arena_->bytes() : 0;
+  }  // activations of the largest bucket used so far
 
  private:
   Bucket bucket(std::int64_t rows) const;

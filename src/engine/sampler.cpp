@@ -26,9 +26,11 @@ void check_sampling_params(const SamplingParams& p) {
   check_range("temperature", p.temperature, std::isfinite(p.temperature) && p.temperature >= 0, "0 (greedy) or more");
   check_range("top_p", p.top_p, p.top_p >= 0 && p.top_p <= 1, "0 to 1");
   check_range("min_p", p.min_p, p.min_p >= 0 && p.min_p <= 1, "0 to 1");
-  check_range("repetition_penalty", p.repetition_penalty, std::isfinite(p.repetition_penalty) && p.repetition_penalty > 0, "above 0");
+  check_range("repetition_penalty", p.repetition_penalty,
+              std::isfinite(p.repetition_penalty) && p.repetition_penalty > 0, "above 0");
   check_range("presence_penalty", p.presence_penalty, p.presence_penalty >= -2 && p.presence_penalty <= 2, "-2 to 2");
-  check_range("frequency_penalty", p.frequency_penalty, p.frequency_penalty >= -2 && p.frequency_penalty <= 2, "-2 to 2");
+  check_range("frequency_penalty", p.frequency_penalty, p.frequency_penalty >= -2 && p.frequency_penalty <= 2,
+              "-2 to 2");
   if (p.top_k < 0) fail(ErrorCode::invalid_argument, "top_k is ", p.top_k, ", expected 0 (off) or more");
 }
 
@@ -73,7 +75,8 @@ void LogitsProcessor::apply_penalties(std::span<float> logits) const {
   }
   for (const auto& [token, count] : output_counts_)
     if (known(token))
-      logits[static_cast<std::size_t>(token)] -= params_.frequency_penalty * static_cast<float>(count) + params_.presence_penalty;
+      logits[static_cast<std::size_t>(token)] -=
+          params_.frequency_penalty * static_cast<float>(count) + params_.presence_penalty;
 }
 
 void LogitsProcessor::apply(std::span<float> logits) {
@@ -116,15 +119,18 @@ void LogitsProcessor::keep_top_p(std::span<float> logits) {
 
 void LogitsProcessor::keep_min_p(std::span<float> logits) const {
   // prob < min_p * largest prob, in logarithms.
-  const double threshold = static_cast<double>(*std::max_element(logits.begin(), logits.end())) + std::log(static_cast<double>(params_.min_p));
+  const double threshold = static_cast<double>(*std::max_element(logits.begin(), logits.end())) +
+                           std::log(static_cast<double>(params_.min_p));
   for (float& logit : logits)
     if (static_cast<double>(logit) < threshold) logit = kRemoved;
 }
 
-std::int32_t sample_gumbel(std::span<const float> logits, std::uint64_t seed, std::uint32_t sequence, std::uint64_t position) {
+std::int32_t sample_gumbel(std::span<const float> logits, std::uint64_t seed, std::uint32_t sequence,
+                           std::uint64_t position) {
   CounterRng rng(seed, sequence, position);
   std::int32_t best = argmax(logits);
-  double best_score = static_cast<double>(logits[static_cast<std::size_t>(best)]) + rng.gumbel(static_cast<std::uint32_t>(best));
+  double best_score =
+      static_cast<double>(logits[static_cast<std::size_t>(best)]) + rng.gumbel(static_cast<std::uint32_t>(best));
   for (std::size_t i = 0; i < logits.size(); ++i) {
     // Most tokens could not win with the luckiest draw: theirs need not be computed.
     const double logit = static_cast<double>(logits[i]);

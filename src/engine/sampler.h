@@ -9,13 +9,14 @@
 namespace cajal {
 
 struct SamplingParams {
-  float temperature = 1.0f;         // 0: greedy
-  std::int64_t top_k = 0;           // 0: off
-  float top_p = 1.0f;               // 1: off
-  float min_p = 0.0f;               // 0: off
-  float repetition_penalty = 1.0f;  // of tokens in prompt or output: a logit above 0 is divided by it, one below multiplied
-  float presence_penalty = 0.0f;    // taken once from the logit of every token of the output
-  float frequency_penalty = 0.0f;   // taken as often as the token is in the output
+  float temperature = 1.0f;  // 0: greedy
+  std::int64_t top_k = 0;    // 0: off
+  float top_p = 1.0f;        // 1: off
+  float min_p = 0.0f;        // 0: off
+  float repetition_penalty =
+      1.0f;  // of tokens in prompt or output: a logit above 0 is divided by it, one below multiplied
+  float presence_penalty = 0.0f;   // taken once from the logit of every token of the output
+  float frequency_penalty = 0.0f;  // taken as often as the token is in the output
   std::uint64_t seed = 0;
   bool greedy() const { return temperature == 0; }
 };
@@ -40,9 +41,9 @@ std::int32_t argmax(std::span<const float> logits);  // the lowest id among equa
 class LogitsProcessor {
  public:
   LogitsProcessor(const SamplingParams& params, std::span<const std::int32_t> prompt);
-  void accept(std::int32_t token);                    // a token of the output
+  void accept(std::int32_t token);  // a token of the output
   void apply_penalties(std::span<float> logits) const;
-  void apply(std::span<float> logits);                // all of it; without temperature and what follows if greedy
+  void apply(std::span<float> logits);  // all of it; without temperature and what follows if greedy
 
  private:
   void keep_top_k(std::span<float> logits);
@@ -50,14 +51,15 @@ class LogitsProcessor {
   void keep_min_p(std::span<float> logits) const;
 
   SamplingParams params_;
-  std::unordered_set<std::int32_t> seen_;                       // in prompt or output
+  std::unordered_set<std::int32_t> seen_;  // in prompt or output
   std::unordered_map<std::int32_t, std::int64_t> output_counts_;
-  std::vector<float> values_;                                   // scratch
-  std::vector<TokenLogprob> heap_;                              // scratch
+  std::vector<float> values_;       // scratch
+  std::vector<TokenLogprob> heap_;  // scratch
 };
 
 // Chooses by the Gumbel-max rule over processed logits; -infinity is never chosen. `sequence` and `position` (of the
 // token in its sequence) select the random numbers.
-std::int32_t sample_gumbel(std::span<const float> logits, std::uint64_t seed, std::uint32_t sequence, std::uint64_t position);
+std::int32_t sample_gumbel(std::span<const float> logits, std::uint64_t seed, std::uint32_t sequence,
+                           std::uint64_t position);
 
 }  // namespace cajal

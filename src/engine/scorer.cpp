@@ -14,7 +14,8 @@ double Score::perplexity() const {
   return std::exp(-std::accumulate(logprobs.begin(), logprobs.end(), 0.0) / static_cast<double>(logprobs.size()));
 }
 
-Score score(const Model& model, std::span<const std::int32_t> ids, std::int64_t max_model_len, const ScoreOptions& options) {
+Score score(const Model& model, std::span<const std::int32_t> ids, std::int64_t max_model_len,
+            const ScoreOptions& options) {
   const auto length = static_cast<std::int64_t>(ids.size());
   check_token_ids(ids, model.config().vocab_size, max_model_len);
   RunnerLimits limits;
@@ -33,17 +34,21 @@ Score score(const Model& model, std::span<const std::int32_t> ids, std::int64_t 
     const std::int64_t end = std::min(begin + limits.max_num_batched_tokens, length);
     step.rows.clear();
     for (std::int64_t p = begin; p < end; ++p)
-      step.rows.push_back({ids[static_cast<std::size_t>(p)], static_cast<std::int32_t>(p), 0, kv.slot(0, p), static_cast<std::int32_t>(length), true});
+      step.rows.push_back({ids[static_cast<std::size_t>(p)], static_cast<std::int32_t>(p), 0, kv.slot(0, p),
+                           static_cast<std::int32_t>(length), true});
     runner.run(step);
     for (std::int64_t p = begin; p < end; ++p) {
       runner.read_logits(p - begin, logits);
       const double lse = log_sum_exp(logits);
-      if (!std::isfinite(lse)) fail(ErrorCode::data_loss, "the model's logits after token ", p, " are not finite", remedy("check the weights; try --dtype float32"));
+      if (!std::isfinite(lse))
+        fail(ErrorCode::data_loss, "the model's logits after token ", p, " are not finite",
+             remedy("check the weights; try --dtype float32"));
       if (options.on_logits) options.on_logits(p, logits);
       if (p + 1 == length) break;
       const std::int32_t next = ids[static_cast<std::size_t>(p + 1)];
       result.logprobs.push_back(static_cast<double>(logits[static_cast<std::size_t>(next)]) - lse);
-      if (options.num_top_logprobs > 0) result.top_logprobs.push_back(top_logprobs(logits, lse, options.num_top_logprobs));
+      if (options.num_top_logprobs > 0)
+        result.top_logprobs.push_back(top_logprobs(logits, lse, options.num_top_logprobs));
     }
   }
   return result;

@@ -28,9 +28,10 @@ RopeKind kind_of(const ConfigReader& r) {
     for (const RopeKind kind : {RopeKind::standard, RopeKind::linear, RopeKind::dynamic, RopeKind::yarn,
                                 RopeKind::llama3, RopeKind::longrope, RopeKind::proportional})
       if (named->is_string() && named->as_string() == to_string(kind)) return kind;
-    r.fail_unsupported(
-        key, "and only \"default\", \"linear\", \"dynamic\", \"yarn\", \"llama3\", \"longrope\" and \"proportional\" are supported",
-        "use a checkpoint with one of these kinds of RoPE");
+    r.fail_unsupported(key,
+                       "and only \"default\", \"linear\", \"dynamic\", \"yarn\", \"llama3\", \"longrope\" and "
+                       "\"proportional\" are supported",
+                       "use a checkpoint with one of these kinds of RoPE");
   }
   return RopeKind::standard;
 }

@@ -34,7 +34,8 @@ std::vector<T> read_tensor(const SafetensorsFile& file, std::string_view name) {
 
 struct Golden {
   explicit Golden(const std::string& path) : folder(path), expected(path + "/expected.safetensors") {
-    for (const auto id : read_tensor<std::int64_t>(expected, "input_ids")) input_ids.push_back(static_cast<std::int32_t>(id));
+    for (const auto id : read_tensor<std::int64_t>(expected, "input_ids"))
+      input_ids.push_back(static_cast<std::int32_t>(id));
     for (const auto id : read_tensor<std::int64_t>(expected, "greedy")) greedy.push_back(static_cast<std::int32_t>(id));
     logits = read_tensor<float>(expected, "logits");
     positions = read_tensor<std::int64_t>(expected, "logits_positions");
@@ -46,8 +47,8 @@ struct Golden {
   std::string folder;
   SafetensorsFile expected;
   std::vector<std::int32_t> input_ids, greedy;
-  std::vector<float> logits;             // [positions, vocab_size]
-  std::vector<std::int64_t> positions;   // the tokens after which they are
+  std::vector<float> logits;            // [positions, vocab_size]
+  std::vector<std::int64_t> positions;  // the tokens after which they are
 };
 
 }  // namespace cajal

@@ -48,7 +48,8 @@ TEST_P(Goldens, LogitsAreTransformers) {
     const double got_lse = log_sum_exp(got), want_lse = log_sum_exp(want);
     for (std::size_t v = 0; v < got.size(); ++v) {
       largest = std::max(largest, std::abs(static_cast<double>(got[v]) - static_cast<double>(want[v])));
-      const double delta = std::abs((static_cast<double>(got[v]) - got_lse) - (static_cast<double>(want[v]) - want_lse));
+      const double delta =
+          std::abs((static_cast<double>(got[v]) - got_lse) - (static_cast<double>(want[v]) - want_lse));
       sum += delta, ++count, far += delta >= 0.2;
     }
     if (model.dtype() != DType::bf16) continue;
@@ -66,7 +67,9 @@ TEST_P(Goldens, LogitsAreTransformers) {
 }
 
 TEST_P(Goldens, GreedyTokensAreTransformers) {
-  Generator generator(model, nullptr, {.max_num_seqs = 1, .max_model_len = static_cast<std::int64_t>(golden.input_ids.size() + golden.greedy.size())});
+  Generator generator(
+      model, nullptr,
+      {.max_num_seqs = 1, .max_model_len = static_cast<std::int64_t>(golden.input_ids.size() + golden.greedy.size())});
   SequenceRequest request;
   request.prompt = golden.input_ids;
   request.sampling.temperature = 0;
@@ -86,7 +89,9 @@ TEST_P(Goldens, GreedyTokensAreTransformers) {
   }
 }
 
-std::string case_name(const testing::TestParamInfo<std::string>& info) { return std::filesystem::path(info.param).filename(); }
+std::string case_name(const testing::TestParamInfo<std::string>& info) {
+  return std::filesystem::path(info.param).filename();
+}
 INSTANTIATE_TEST_SUITE_P(HuggingFace, Goldens, testing::ValuesIn(golden_folders()), case_name);
 
 }  // namespace

@@ -18,7 +18,9 @@ const std::string kExtra = CAJAL_TEST_DATA "/goldens/extra/";
 Json description(const std::string& name) { return parse_json(read_file(kExtra + name + ".json"), name); }
 
 SamplingParams params_of(const Json& json) {
-  const auto number = [&](const char* key, double otherwise) { return json.find(key) ? json.find(key)->as_double() : otherwise; };
+  const auto number = [&](const char* key, double otherwise) {
+    return json.find(key) ? json.find(key)->as_double() : otherwise;
+  };
   SamplingParams p;
   p.temperature = static_cast<float>(number("temperature", 1));
   p.top_k = static_cast<std::int64_t>(number("top_k", 0));
@@ -66,14 +68,24 @@ TEST(RouterGoldens, AreTransformers) {
       if ((kernel.isa & ~cpu::detect_isa()) || !kernel.accepts({dtype, experts, static_cast<int>(top_k)})) continue;
       std::vector<std::byte> weights(want_weights.size());
       std::vector<std::int32_t> ids(want_ids.size());
-      kernel.run({.logits = logits.data(), .weights = weights.data(), .ids = ids.data(), .rows = rows, .num_experts = experts,
-                  .top_k = static_cast<std::int32_t>(top_k), .dtype = dtype, .norm_topk_prob = c.find("norm_topk_prob")->as_bool()}, pool);
+      kernel.run({.logits = logits.data(),
+                  .weights = weights.data(),
+                  .ids = ids.data(),
+                  .rows = rows,
+                  .num_experts = experts,
+                  .top_k = static_cast<std::int32_t>(top_k),
+                  .dtype = dtype,
+                  .norm_topk_prob = c.find("norm_topk_prob")->as_bool()},
+                 pool);
       for (std::size_t i = 0; i < ids.size(); ++i) {
         // Which of two equal experts comes first is nobody's promise: torch.topk leaves it open.
         const auto row = static_cast<std::int64_t>(i) / top_k;
-        const auto logit = [&](std::int64_t expert) { return at(logits, static_cast<std::size_t>(row * experts + expert)); };
+        const auto logit = [&](std::int64_t expert) {
+          return at(logits, static_cast<std::size_t>(row * experts + expert));
+        };
         EXPECT_EQ(logit(ids[i]), logit(want_ids[i])) << kernel.name << ", " << name << ", choice " << i;
-        EXPECT_NEAR(at(weights, i), at(want_weights, i), dtype == DType::bf16 ? 4e-3 * at(want_weights, i) : 2e-7) << kernel.name << ", " << name;
+        EXPECT_NEAR(at(weights, i), at(want_weights, i), dtype == DType::bf16 ? 4e-3 * at(want_weights, i) : 2e-7)
+            << kernel.name << ", " << name;
       }
     }
   }
@@ -133,9 +145,14 @@ TEST(RopeGoldens, CosinesAndSinesAreTransformers) {
     const auto cosines = read_tensor<float>(file, tensors->as_array()[0].as_string());
     const auto sines = read_tensor<float>(file, tensors->as_array()[1].as_string());
     std::vector<float> got(positions.size() * static_cast<std::size_t>(head_dim));
-    cpu::rotary_table_kernels().front().run({.op = &table, .positions = positions.data(), .rope_lengths = nullptr,
-                                             .y = reinterpret_cast<std::byte*>(got.data()), .rows = static_cast<std::int64_t>(positions.size()),
-                                             .columns = head_dim, .dtype = DType::f32}, pool);
+    cpu::rotary_table_kernels().front().run({.op = &table,
+                                             .positions = positions.data(),
+                                             .rope_lengths = nullptr,
+                                             .y = reinterpret_cast<std::byte*>(got.data()),
+                                             .rows = static_cast<std::int64_t>(positions.size()),
+                                             .columns = head_dim,
+                                             .dtype = DType::f32},
+                                            pool);
     const auto half = static_cast<std::size_t>(head_dim / 2);
     for (std::size_t p = 0; p < positions.size(); ++p)
       for (std::size_t i = 0; i < half; ++i) {

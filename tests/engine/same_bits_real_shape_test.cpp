@@ -26,12 +26,14 @@ class RealShapeSlow : public testing::TestWithParam<ModelOptions> {
  protected:
   std::unique_ptr<Backend> one = make_backend("cpu", {1}), two = make_backend("cpu", {2});
 
-  static std::vector<std::vector<float>> last_logits(const Model& model, std::span<const std::int32_t> prompt, std::int64_t chunk) {
+  static std::vector<std::vector<float>> last_logits(const Model& model, std::span<const std::int32_t> prompt,
+                                                     std::int64_t chunk) {
     std::vector<std::vector<float>> rows;
     ScoreOptions options;
     options.chunk_size = chunk;
     options.on_logits = [&](std::int64_t row, std::span<const float> logits) {
-      if (row % 23 == 0 || row + 1 == static_cast<std::int64_t>(prompt.size())) rows.emplace_back(logits.begin(), logits.end());
+      if (row % 23 == 0 || row + 1 == static_cast<std::int64_t>(prompt.size()))
+        rows.emplace_back(logits.begin(), logits.end());
     };
     score(model, prompt, static_cast<std::int64_t>(prompt.size()), options);
     return rows;
@@ -42,7 +44,8 @@ TEST_P(RealShapeSlow, ChunksAndThreadsChangeNoBit) {
   const Model model(GetParam(), *two), alone(GetParam(), *one);
   const auto prompt = ids(150, 1);
   const auto whole = last_logits(model, prompt, 150);
-  for (const std::int64_t chunk : {1, 7, 64}) EXPECT_EQ(last_logits(model, prompt, chunk), whole) << "chunks of " << chunk;
+  for (const std::int64_t chunk : {1, 7, 64})
+    EXPECT_EQ(last_logits(model, prompt, chunk), whole) << "chunks of " << chunk;
   EXPECT_EQ(last_logits(alone, prompt, 150), whole) << "one thread";
 }
 
@@ -68,8 +71,10 @@ TEST_P(RealShapeSlow, BatchesChangeNoBitAndGenerateSaysWhatScoreSays) {
     const Score scored = score(model, text, 512, {.num_top_logprobs = 2, .on_logits = {}});
     for (std::size_t t = 0; t < solo.tokens.size(); ++t) {
       EXPECT_EQ(solo.tokens[t].chosen, together[i].tokens[t].chosen) << "request " << i << ", token " << t;
-      EXPECT_EQ(solo.tokens[t].chosen.logprob, scored.logprobs[requests[i].prompt.size() - 1 + t]) << "request " << i << ", token " << t;
-      EXPECT_EQ(solo.tokens[t].top, scored.top_logprobs[requests[i].prompt.size() - 1 + t]) << "request " << i << ", token " << t;
+      EXPECT_EQ(solo.tokens[t].chosen.logprob, scored.logprobs[requests[i].prompt.size() - 1 + t])
+          << "request " << i << ", token " << t;
+      EXPECT_EQ(solo.tokens[t].top, scored.top_logprobs[requests[i].prompt.size() - 1 + t])
+          << "request " << i << ", token " << t;
     }
   }
 }
@@ -79,9 +84,11 @@ std::string shape_name(const testing::TestParamInfo<ModelOptions>& test) {
   return kNames[test.index];
 }
 std::vector<ModelOptions> shapes() {
-  return {dummy("Qwen3-0.6B", R"({"num_hidden_layers": 3})"),
-          dummy("Qwen3-0.6B", R"({"num_hidden_layers": 2, "torch_dtype": "float32", "vocab_size": 2000, "tie_word_embeddings": false})"),
-          dummy("Qwen3-30B-A3B", R"({"num_hidden_layers": 1, "num_experts": 32, "vocab_size": 20000})")};
+  return {
+      dummy("Qwen3-0.6B", R"({"num_hidden_layers": 3})"),
+      dummy("Qwen3-0.6B",
+            R"({"num_hidden_layers": 2, "torch_dtype": "float32", "vocab_size": 2000, "tie_word_embeddings": false})"),
+      dummy("Qwen3-30B-A3B", R"({"num_hidden_layers": 1, "num_experts": 32, "vocab_size": 20000})")};
 }
 INSTANTIATE_TEST_SUITE_P(Shapes, RealShapeSlow, testing::ValuesIn(shapes()), shape_name);
 

@@ -14,7 +14,9 @@ std::vector<float> logits_of(const Model& model, std::span<const std::int32_t> i
   std::vector<float> rows;
   ScoreOptions options;
   options.chunk_size = chunk;
-  options.on_logits = [&](std::int64_t, std::span<const float> row) { rows.insert(rows.end(), row.begin(), row.end()); };
+  options.on_logits = [&](std::int64_t, std::span<const float> row) {
+    rows.insert(rows.end(), row.begin(), row.end());
+  };
   score(model, ids, static_cast<std::int64_t>(ids.size()), options);
   return rows;
 }
@@ -27,10 +29,15 @@ std::vector<std::int32_t> random_ids(std::size_t count, std::int64_t vocab_size,
 }
 
 // Kinds whose frequencies depend on the length of the request: a token generated is not one prompted.
-bool depends_on_length(const Model& model) { return rotary_table(model.config().rope, model.config().head_dim, model.config().max_position_embeddings).original_length > 0; }
+bool depends_on_length(const Model& model) {
+  return rotary_table(model.config().rope, model.config().head_dim, model.config().max_position_embeddings)
+             .original_length > 0;
+}
 
-std::vector<SequenceResult> generate(const Model& model, std::span<const SequenceRequest> requests, std::int64_t max_num_seqs, std::int64_t chunk) {
-  Generator generator(model, nullptr, {.max_num_seqs = max_num_seqs, .prefill_chunk_size = chunk, .max_model_len = 256});
+std::vector<SequenceResult> generate(const Model& model, std::span<const SequenceRequest> requests,
+                                     std::int64_t max_num_seqs, std::int64_t chunk) {
+  Generator generator(model, nullptr,
+                      {.max_num_seqs = max_num_seqs, .prefill_chunk_size = chunk, .max_model_len = 256});
   return generator.run(requests);
 }
 
@@ -62,7 +69,8 @@ class SameBits : public testing::TestWithParam<std::string> {
 TEST_P(SameBits, WhateverTheChunks) {
   const auto ids = random_ids(170, model.config().vocab_size, 1);
   const auto whole = logits_of(model, ids, 512);
-  for (const std::int64_t chunk : {1, 7, 64, 100}) EXPECT_EQ(logits_of(model, ids, chunk), whole) << "chunks of " << chunk;
+  for (const std::int64_t chunk : {1, 7, 64, 100})
+    EXPECT_EQ(logits_of(model, ids, chunk), whole) << "chunks of " << chunk;
 }
 
 TEST_P(SameBits, WhateverTheThreads) {
@@ -78,12 +86,15 @@ TEST_P(SameBits, WhateverTheNeighbours) {
   const auto in_small_chunks = generate(model, requests, 13, 7);
   for (std::size_t i = 0; i < requests.size(); ++i) {
     expect_equal(in_small_chunks[i], together[i], detail::join("request ", i, " in chunks of 7 with 12 neighbours"));
-    if (i % 8 == 0) expect_equal(generate(model, std::span(&requests[i], 1), 1, 512)[0], together[i], detail::join("request ", i, " alone"));
+    if (i % 8 == 0)
+      expect_equal(generate(model, std::span(&requests[i], 1), 1, 512)[0], together[i],
+                   detail::join("request ", i, " alone"));
   }
 }
 
 TEST_P(SameBits, GenerateSaysWhatScoreSays) {
-  if (depends_on_length(model)) GTEST_SKIP() << "the frequencies of a generated token are not those of a prompt's, as in Transformers";
+  if (depends_on_length(model))
+    GTEST_SKIP() << "the frequencies of a generated token are not those of a prompt's, as in Transformers";
   for (const std::uint32_t i : {0u, 3u, 11u}) {
     const SequenceRequest r = request_for(model, i);
     const auto result = generate(model, std::span(&r, 1), 1, 512)[0];
@@ -97,7 +108,9 @@ TEST_P(SameBits, GenerateSaysWhatScoreSays) {
   }
 }
 
-std::string case_name(const testing::TestParamInfo<std::string>& info) { return std::filesystem::path(info.param).filename(); }
+std::string case_name(const testing::TestParamInfo<std::string>& info) {
+  return std::filesystem::path(info.param).filename();
+}
 INSTANTIATE_TEST_SUITE_P(Goldens, SameBits, testing::ValuesIn(golden_folders()), case_name);
 
 }  // namespace

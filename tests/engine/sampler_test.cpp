@@ -23,8 +23,8 @@ std::vector<float> random_logits(std::size_t n, unsigned seed) {
   return logits;
 }
 
-std::vector<float> processed(std::vector<float> logits, const SamplingParams& params, std::vector<std::int32_t> prompt = {},
-                             std::vector<std::int32_t> output = {}) {
+std::vector<float> processed(std::vector<float> logits, const SamplingParams& params,
+                             std::vector<std::int32_t> prompt = {}, std::vector<std::int32_t> output = {}) {
   LogitsProcessor processor(params, prompt);
   for (const auto token : output) processor.accept(token);
   processor.apply(logits);
@@ -37,8 +37,10 @@ std::size_t kept(const std::vector<float>& logits) {
 
 TEST(Philox, GivesThePublishedNumbers) {
   // Known answers of the authors' Random123 library.
-  EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}), (std::array<std::uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
-  EXPECT_EQ(philox4x32({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}), (std::array<std::uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}),
+            (std::array<std::uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(philox4x32({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}),
+            (std::array<std::uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
   EXPECT_EQ(philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
             (std::array<std::uint32_t, 4>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
@@ -80,7 +82,8 @@ TEST(LogitsProcessor, MinPIsRelativeToTheLargest) {
 
 TEST(LogitsProcessor, AppliesTopKBeforeTopP) {
   // After top-k the two that are left share the probability: 0.55 and 0.45; p = 0.5 keeps one, and p = 0.6 both.
-  const std::vector<float> logits{std::log(0.22f), std::log(0.18f), std::log(0.17f), std::log(0.16f), std::log(0.27f - 0.0f)};
+  const std::vector<float> logits{std::log(0.22f), std::log(0.18f), std::log(0.17f), std::log(0.16f),
+                                  std::log(0.27f - 0.0f)};
   EXPECT_EQ(kept(processed(logits, {.top_k = 2, .top_p = 0.5f})), 1u);
   EXPECT_EQ(kept(processed(logits, {.top_k = 2, .top_p = 0.6f})), 2u);
 }
@@ -90,20 +93,25 @@ TEST(LogitsProcessor, PenalisesRepetitionOncePerToken) {
 }
 
 TEST(LogitsProcessor, CountsOnlyTheOutputForFrequencyAndPresence) {
-  EXPECT_EQ(processed({2, 2, 2}, {.presence_penalty = 0.5f, .frequency_penalty = 0.25f}, {0}, {1, 1}), (std::vector<float>{2, 1, 2}));
+  EXPECT_EQ(processed({2, 2, 2}, {.presence_penalty = 0.5f, .frequency_penalty = 0.25f}, {0}, {1, 1}),
+            (std::vector<float>{2, 1, 2}));
 }
 
 TEST(LogitsProcessor, GreedyAppliesPenaltiesAndNothingElse) {
-  EXPECT_EQ(processed({2, 1, 0}, {.temperature = 0, .top_k = 1, .top_p = 0.1f, .repetition_penalty = 2}, {0}), (std::vector<float>{1, 1, 0}));
+  EXPECT_EQ(processed({2, 1, 0}, {.temperature = 0, .top_k = 1, .top_p = 0.1f, .repetition_penalty = 2}, {0}),
+            (std::vector<float>{1, 1, 0}));
 }
 
-TEST(LogitsProcessor, IgnoresTokensOutsideTheRow) { EXPECT_EQ(processed({1, 2}, {.repetition_penalty = 2}, {7, -1}), (std::vector<float>{1, 2})); }
+TEST(LogitsProcessor, IgnoresTokensOutsideTheRow) {
+  EXPECT_EQ(processed({1, 2}, {.repetition_penalty = 2}, {7, -1}), (std::vector<float>{1, 2}));
+}
 
 TEST(SampleGumbel, DrawsFromTheSoftmax) {
   const std::vector<float> logits{std::log(0.5f), std::log(0.25f), std::log(0.2f), std::log(0.05f), kRemoved};
   std::vector<double> counts(logits.size());
   constexpr int kDraws = 200000;
-  for (int i = 0; i < kDraws; ++i) ++counts[static_cast<std::size_t>(sample_gumbel(logits, 42, 0, static_cast<std::uint64_t>(i)))];
+  for (int i = 0; i < kDraws; ++i)
+    ++counts[static_cast<std::size_t>(sample_gumbel(logits, 42, 0, static_cast<std::uint64_t>(i)))];
   double chi_squared = 0;
   for (std::size_t t = 0; t < 4; ++t) {
     const double expected = kDraws * std::exp(static_cast<double>(logits[t]));
@@ -120,14 +128,17 @@ TEST(SampleGumbel, SkippingHopelessTokensChangesNothing) {
     std::size_t best = 0;
     double best_score = -1e300;
     for (std::size_t i = 0; i < logits.size(); ++i)
-      if (const double s = static_cast<double>(logits[i]) + rng.gumbel(static_cast<std::uint32_t>(i)); s > best_score) best = i, best_score = s;
+      if (const double s = static_cast<double>(logits[i]) + rng.gumbel(static_cast<std::uint32_t>(i)); s > best_score)
+        best = i, best_score = s;
     EXPECT_EQ(sample_gumbel(logits, seed, 3, 9), static_cast<std::int32_t>(best));
   }
 }
 
 TEST(SampleGumbel, SeedSequenceAndPositionEachMatter) {
   const std::vector<float> logits(1000, 0.0f);
-  const auto draw = [&](std::uint64_t seed, std::uint32_t sequence, std::uint64_t position) { return sample_gumbel(logits, seed, sequence, position); };
+  const auto draw = [&](std::uint64_t seed, std::uint32_t sequence, std::uint64_t position) {
+    return sample_gumbel(logits, seed, sequence, position);
+  };
   EXPECT_EQ(draw(1, 2, 3), draw(1, 2, 3));
   EXPECT_NE(draw(1, 2, 3), draw(2, 2, 3));
   EXPECT_NE(draw(1, 2, 3), draw(1, 3, 3));
@@ -152,9 +163,11 @@ TEST(TopLogprobs, AreSortedAndBreakTiesByTheLowerId) {
 }
 
 TEST(SamplingParams, RefusesWhatMakesNoSense) {
-  for (const SamplingParams& bad : {SamplingParams{.temperature = -1}, SamplingParams{.temperature = NAN}, SamplingParams{.top_k = -2},
-                                    SamplingParams{.top_p = -0.1f}, SamplingParams{.top_p = 1.5f}, SamplingParams{.min_p = 2},
-                                    SamplingParams{.repetition_penalty = 0}, SamplingParams{.presence_penalty = 3}, SamplingParams{.frequency_penalty = -3}})
+  for (const SamplingParams& bad :
+       {SamplingParams{.temperature = -1}, SamplingParams{.temperature = NAN}, SamplingParams{.top_k = -2},
+        SamplingParams{.top_p = -0.1f}, SamplingParams{.top_p = 1.5f}, SamplingParams{.min_p = 2},
+        SamplingParams{.repetition_penalty = 0}, SamplingParams{.presence_penalty = 3},
+        SamplingParams{.frequency_penalty = -3}})
     EXPECT_THROW(check_sampling_params(bad), Error);
 }
 

@@ -49,7 +49,8 @@ TEST(StopStrings, StreamingEqualsSearchingTheWhole) {
     const std::string text = word(rng() % 30);
     std::size_t first_end = std::string::npos, begin = text.size();
     for (const auto& s : stop)
-      if (const auto at = text.find(s); at != std::string::npos && (at + s.size() < first_end || (at + s.size() == first_end && at < begin)))
+      if (const auto at = text.find(s);
+          at != std::string::npos && (at + s.size() < first_end || (at + s.size() == first_end && at < begin)))
         first_end = at + s.size(), begin = at;
     std::vector<std::string> pieces;
     for (std::size_t at = 0; at < text.size();) {

@@ -163,7 +163,8 @@ TEST(GraphText, SaysWhatIsWrongWhere) {
             "f32[1,8]  # z\n",
             "overflows"},
            {"%1 = region(%0) {kind=\"k\"} : f32[4,8]  # y\nreturn %1\n", "line 3: expected the region's body"},
-           {"%1 = region(%0) {kind=\"k\"} : f32[4,8]  # y\n{\n  return \n}\nreturn %1\n", "line 5: y: region: expected 0 inputs"},
+           {"%1 = region(%0) {kind=\"k\"} : f32[4,8]  # y\n{\n  return \n}\nreturn %1\n",
+            "line 5: y: region: expected 0 inputs"},
            {"%1 = region(%0) {kind=\"k\"} : f32[4,8]  # y\n{\n  %0 = state() {name=\"s\"} : f32[4,8]  # s\n  return "
             "%0\n}\nreturn %1\n",
             "a body begins with its inputs"},

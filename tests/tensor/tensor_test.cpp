@@ -44,8 +44,8 @@ TEST(TensorTypes, ReadBackWhatTheyPrint) {
 
 TEST(TensorTypes, RefuseWhatIsNoType) {
   for (const char* text : {"", "f32", "f32[", "f32[1,]", "f32[-2]", "f32[1 ]", "f32[1,2,3,4,5]", "f99[1]",
-                           "f32[99999999999999999999]", "f32[4]{tile 0x1}", "f32[4]{tile 4}",
-                           "f32[4]{tile 4x-1}", "f32[4]{tile 9999999999x1}", "i8[4]{bits 0, group 4, scales f16}",
+                           "f32[99999999999999999999]", "f32[4]{tile 0x1}", "f32[4]{tile 4}", "f32[4]{tile 4x-1}",
+                           "f32[4]{tile 9999999999x1}", "i8[4]{bits 0, group 4, scales f16}",
                            "i8[4]{bits 9, group 4, scales f16}", "i8[4]{bits 4, group 0, scales f16}",
                            "i8[4]{bits 4, group 4, scales x}", "i8[4]{bits 4, group 4, scales f16, zero}"}) {
     std::string_view rest = text;
@@ -87,7 +87,8 @@ TEST(TensorTypes, FailRatherThanWrap) {
   EXPECT_EQ(code(DType::u8, {kMax, 1}, Packed{16, 1}), ErrorCode::data_loss);
   EXPECT_EQ(code(DType::u8, {1, kMax}, Packed{1, 2}), ErrorCode::data_loss);
   EXPECT_EQ(code(DType::i8, {kMax}, Quantized{8, 1, DType::i64, true}), ErrorCode::data_loss);
-  EXPECT_EQ(code(DType::i8, {(1l << 62) - 1}, Quantized{1, 1, DType::f16, true}), ErrorCode::data_loss);  // in the sum of both
+  EXPECT_EQ(code(DType::i8, {(1l << 62) - 1}, Quantized{1, 1, DType::f16, true}),
+            ErrorCode::data_loss);  // in the sum of both
   EXPECT_THROW((Shape{kMax, 3}.elements()), Error);
 }
 

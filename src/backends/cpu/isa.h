@@ -9,8 +9,8 @@ namespace cajal::cpu {
 
 enum Isa : std::uint32_t {
   kBaseline = 0,
-  kAvx2 = 1u << 0,        // avx2, fma, f16c
-  kAvx512 = 1u << 1,      // f, bw, vl, dq
+  kAvx2 = 1u << 0,    // avx2, fma, f16c
+  kAvx512 = 1u << 1,  // f, bw, vl, dq
   kAvx512Bf16 = 1u << 2,
 };
 
@@ -23,14 +23,15 @@ std::string isa_name(std::uint32_t isa);  // "avx512_bf16": the highest level in
 
 #define CAJAL_PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
-#define CAJAL_TARGET_REGION_BEGIN(isa) CAJAL_PRAGMA(clang attribute push(__attribute__((target(isa))), apply_to = function))
+#define CAJAL_TARGET_REGION_BEGIN(isa) \
+  CAJAL_PRAGMA(clang attribute push(__attribute__((target(isa))), apply_to = function))
 #define CAJAL_TARGET_REGION_END CAJAL_PRAGMA(clang attribute pop)
 #else
 // GCC 12 takes the deliberate `__Y = __Y` of its own AVX-512 headers for a mistake (GCC bug 105593).
-#define CAJAL_TARGET_REGION_BEGIN(isa)                                                           \
-  CAJAL_PRAGMA(GCC diagnostic push) CAJAL_PRAGMA(GCC diagnostic ignored "-Wmaybe-uninitialized") \
-  CAJAL_PRAGMA(GCC diagnostic ignored "-Wuninitialized")                                         \
-  CAJAL_PRAGMA(GCC push_options) CAJAL_PRAGMA(GCC target(isa))
+#define CAJAL_TARGET_REGION_BEGIN(isa)                         \
+  CAJAL_PRAGMA(GCC diagnostic push)                            \
+  CAJAL_PRAGMA(GCC diagnostic ignored "-Wmaybe-uninitialized") \
+  CAJAL_PRAGMA(GCC diagnostic ignored "-Wuninitialized") CAJAL_PRAGMA(GCC push_options) CAJAL_PRAGMA(GCC target(isa))
 #define CAJAL_TARGET_REGION_END CAJAL_PRAGMA(GCC pop_options) CAJAL_PRAGMA(GCC diagnostic pop)
 #endif
 
