@@ -153,6 +153,52 @@ TEST(FuseRegions, MakesNoRegionThatItsKernelsCouldNotRun) {
   EXPECT_EQ(to_text(fuse_regions(parse_graph(text, "heads"), kAll)), text);
 }
 
+struct QkvLayout {
+  std::int64_t q = 0, k = 16, v = 24, columns = 32;
+  float k_epsilon = 1e-6f;
+  bool q_read_twice = false;
+};
+
+// Attention of two heads of eight over one, whose q, k and v lie in the columns that the layout says.
+Graph attention_over(const QkvLayout& layout) {
+  Graph g;
+  const auto input = [&](const char* name, DType dtype, Shape shape) {
+    return g.add_leaf(ops::Input{name}, {dtype, shape, Plain{}}, name);
+  };
+  const auto cache = [&](const char* name) {
+    return g.add_leaf(ops::State{name}, {DType::f32, {Shape::kDynamic, 1, 64, 8}, Plain{}}, name);
+  };
+  const Value qkv = input("qkv", DType::f32, {4, layout.columns}), slots = input("slots", DType::i32, {4});
+  const Value weight = input("weight", DType::f32, {8}), table = input("table", DType::f32, {4, 2, 4});
+  const Value tables = input("tables", DType::i32, {2, 2}), k_cache = cache("k"), v_cache = cache("v");
+  const auto heads = [&](std::int64_t begin, std::int64_t n) {
+    return g.add(ops::Reshape{{4, n, 8}}, {g.add(ops::Slice{begin, begin + 8 * n}, {qkv}, "slice")}, "heads");
+  };
+  const Value q_normed = g.add(ops::RmsNorm{1e-6f}, {heads(layout.q, 2), weight}, "q_norm");
+  const Value k_normed = g.add(ops::RmsNorm{layout.k_epsilon}, {heads(layout.k, 1), weight}, "k_norm");
+  const Value q = g.add(ops::Rope{}, {q_normed, table}, "q"), k = g.add(ops::Rope{}, {k_normed, table}, "k");
+  const Value k_written = g.add(ops::KvWrite{}, {k_cache, k, slots}, "k_write");
+  const Value v_written = g.add(ops::KvWrite{}, {v_cache, heads(layout.v, 1), slots}, "v_write");
+  std::vector<Value> outputs{
+      g.add(ops::PagedAttention{}, {q, k_written, v_written, tables, slots, slots}, "attention")};
+  if (layout.q_read_twice) outputs.push_back(q_normed);
+  g.set_outputs(outputs);
+  return g;
+}
+
+TEST(FuseRegions, TakesQkvOnlyInTheOrderThatItsKernelsRead) {
+  const auto fused = [](const QkvLayout& layout) {
+    return regions_of(fuse_regions(attention_over(layout), kAll)).contains(std::string(kQkNormRopeKvWrite));
+  };
+  EXPECT_TRUE(fused({}));
+  EXPECT_FALSE(fused({.q = 8, .k = 0}));
+  EXPECT_FALSE(fused({.k = 24, .v = 16}));
+  EXPECT_FALSE(fused({.columns = 40}));
+  EXPECT_FALSE(fused({.q = 8, .k = 24, .v = 32, .columns = 40}));
+  EXPECT_FALSE(fused({.k_epsilon = 1e-5f}));
+  EXPECT_FALSE(fused({.q_read_twice = true}));
+}
+
 TEST(FuseRegions, IsUndoneByInlining) {
   for (const auto& [name, model] : test::small_models()) {
     const Graph before = fuse_projections(model);
