@@ -374,6 +374,10 @@ cajal_code cajal_generate(cajal_engine* engine, const cajal_prompt* prompts, siz
   });
 }
 
+cajal_code cajal_sampling_params_init(cajal_sampling_params* params, size_t struct_size, cajal_error** error) {
+  return call(error, [&] { put(params, struct_size, default_params(), "params"); });
+}
+
 size_t cajal_results_num_prompts(const cajal_results* results) { return results ? results->prompts.size() : 0; }
 size_t cajal_results_num_sequences(const cajal_results* results) {
   return results && !results->prompts.empty() ? results->prompts[0].completions.size() : 0;

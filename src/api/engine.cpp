@@ -293,12 +293,12 @@ ScoreResult Engine::Impl::score(const Prompt& prompt, const ScoreOptions& option
   };
   worker_.add(job).get();
   if (!score) throw api::Error(ErrorCode::cancelled, "scoring was cancelled");
+  result.perplexity = score->perplexity();
   result.logprobs = std::move(score->logprobs);
   for (const auto& position : score->top_logprobs) {
     auto& top = result.top_logprobs.emplace_back();
     for (const auto& token : position) top.push_back({token.token_id, token.logprob});
   }
-  result.perplexity = score->perplexity();
   return result;
 }
 
