@@ -19,10 +19,11 @@ void check_token_ids(std::span<const std::int32_t> ids, std::int64_t vocab_size,
   if (ids.empty()) fail(ErrorCode::invalid_argument, "the prompt has no tokens", remedy("give at least one"));
   for (std::size_t i = 0; i < ids.size(); ++i)
     if (ids[i] < 0 || ids[i] >= vocab_size)
-      fail(ErrorCode::invalid_argument, "token id ", ids[i], " at index ", i, " is outside the vocabulary, expected 0..", vocab_size - 1);
+      fail(ErrorCode::invalid_argument, "token id ", ids[i], " at index ", i,
+           " is outside the vocabulary, expected 0..", vocab_size - 1);
   if (static_cast<std::int64_t>(ids.size()) > max_model_len)
-    fail(ErrorCode::invalid_argument, "the prompt has ", ids.size(), " tokens, and the model takes at most ", max_model_len,
-         remedy("shorten it, or raise --max-model-len if the model allows it"));
+    fail(ErrorCode::invalid_argument, "the prompt has ", ids.size(), " tokens, and the model takes at most ",
+         max_model_len, remedy("shorten it, or raise --max-model-len if the model allows it"));
 }
 
 // A sequence that has been admitted: how far it is, and what turns its logits into text.
@@ -32,8 +33,8 @@ struct Generator::Running {
     if (tokenizer) detokenizer.emplace(*tokenizer, true);
   }
   const SequenceRequest& request;
-  std::size_t index;            // among the requests
-  std::int64_t computed = 0;    // tokens whose keys and values are in the cache
+  std::size_t index;          // among the requests
+  std::int64_t computed = 0;  // tokens whose keys and values are in the cache
   std::vector<std::int32_t> output;
   LogitsProcessor processor;
   StopStrings stop;
@@ -74,7 +75,10 @@ void end(Running& s, FinishReason reason, SequenceResult& result, const RunHooks
 }  // namespace
 
 Generator::Generator(const Model& model, const Tokenizer* tokenizer, const GeneratorOptions& options)
-    : model_(model), tokenizer_(tokenizer), options_(options), runner_(model, limits_of(model, options)),
+    : model_(model),
+      tokenizer_(tokenizer),
+      options_(options),
+      runner_(model, limits_of(model, options)),
       kv_(runner_.limits().num_kv_blocks, blocks_for(runner_.limits().max_model_len)),
       logits_(static_cast<std::size_t>(runner_.vocab_size())) {}
 
@@ -82,12 +86,13 @@ Generator::~Generator() = default;
 
 bool Generator::admit(const SequenceRequest& request, std::size_t index) {
   if (static_cast<std::int64_t>(running_.size()) >= options_.max_num_seqs) return false;
-  const std::int64_t longest = std::min(static_cast<std::int64_t>(request.prompt.size()) + request.max_new_tokens, runner_.limits().max_model_len);
+  const std::int64_t longest = std::min(static_cast<std::int64_t>(request.prompt.size()) + request.max_new_tokens,
+                                        runner_.limits().max_model_len);
   // The last token of all is never written, but room for it costs nothing to reason about.
   if (!kv_.reserve(index, longest)) {
     if (running_.empty())
-      fail(ErrorCode::out_of_memory, "a sequence of ", longest, " tokens needs ", blocks_for(longest), " KV blocks, and the pool has ",
-           kv_.num_free_blocks(), remedy("ask for fewer tokens"));
+      fail(ErrorCode::out_of_memory, "a sequence of ", longest, " tokens needs ", blocks_for(longest),
+           " KV blocks, and the pool has ", kv_.num_free_blocks(), remedy("ask for fewer tokens"));
     return false;
   }
   running_.push_back(std::make_unique<Running>(request, index, tokenizer_));
@@ -121,8 +126,7 @@ void Generator::compose_step() {
 }
 
 void Generator::take_token(Running& s, SequenceResult& result, const RunHooks& hooks) {
-  const double lse = log_sum_exp(logits_);
-  if (!std::isfinite(lse)) {  // a NaN or an infinity somewhere: no token can be trusted
+  if (!all_finite(logits_)) {  // no token can be trusted
     end(s, FinishReason::numerical_error, result, hooks);
     return;
   }
@@ -132,16 +136,22 @@ void Generator::take_token(Running& s, SequenceResult& result, const RunHooks& h
   const std::int32_t id = sampling.greedy() ? argmax(processed_)
                                             : sample_gumbel(processed_, sampling.seed, s.request.sequence_index,
                                                             static_cast<std::uint64_t>(s.length()));
-  GeneratedToken token{.chosen = {id, static_cast<double>(logits_[static_cast<std::size_t>(id)]) - lse}, .top = {}};
-  if (s.request.num_logprobs > 0) token.top = top_logprobs(logits_, lse, s.request.num_logprobs);
+  GeneratedToken token{.chosen = {id, 0.0}, .top = {}};
+  if (s.request.num_logprobs >= 0) {
+    const double lse = log_sum_exp(logits_);
+    token.chosen.logprob = static_cast<double>(logits_[static_cast<std::size_t>(id)]) - lse;
+    if (s.request.num_logprobs > 0) token.top = top_logprobs(logits_, lse, s.request.num_logprobs);
+  }
   s.processor.accept(id);
   s.output.push_back(id);
   result.tokens.push_back(std::move(token));
 
-  const bool ended = std::find(s.request.eos_token_ids.begin(), s.request.eos_token_ids.end(), id) != s.request.eos_token_ids.end();
+  const bool ended =
+      std::find(s.request.eos_token_ids.begin(), s.request.eos_token_ids.end(), id) != s.request.eos_token_ids.end();
   std::string text;
   if (s.detokenizer && !ended) text = s.stop.push(s.detokenizer->push(id));
-  const bool full = static_cast<std::int64_t>(s.output.size()) >= s.request.max_new_tokens || s.length() >= runner_.limits().max_model_len;
+  const bool full = static_cast<std::int64_t>(s.output.size()) >= s.request.max_new_tokens ||
+                    s.length() >= runner_.limits().max_model_len;
   s.finished = ended || s.stop.stopped() || full;
   if (s.finished) {
     if (s.detokenizer && !s.stop.stopped()) {
@@ -152,8 +162,8 @@ void Generator::take_token(Running& s, SequenceResult& result, const RunHooks& h
   }
   result.text += text;
   if (!hooks.on_progress) return;
-  hooks.on_progress({s.index, &result.tokens.back(), text,
-                     s.finished ? std::optional(result.finish_reason) : std::nullopt});
+  hooks.on_progress(
+      {s.index, &result.tokens.back(), text, s.finished ? std::optional(result.finish_reason) : std::nullopt});
 }
 
 void Generator::take_logits(std::vector<SequenceResult>& results, const RunHooks& hooks) {
@@ -199,7 +209,8 @@ std::vector<SequenceResult> Generator::run(std::span<const SequenceRequest> requ
       const SequenceRequest& r = requests[next];
       // Not wanted any more, nothing to generate, or no room for it: the sequence is over before it begins.
       const bool wanted = !hooks.is_wanted || hooks.is_wanted(next);
-      const bool room = r.max_new_tokens > 0 && static_cast<std::int64_t>(r.prompt.size()) < runner_.limits().max_model_len;
+      const bool room =
+          r.max_new_tokens > 0 && static_cast<std::int64_t>(r.prompt.size()) < runner_.limits().max_model_len;
       if (wanted && room && !admit(r, next)) break;
       if (!wanted) results[next].finish_reason = FinishReason::interrupted;
       if ((!wanted || !room) && hooks.on_progress) hooks.on_progress({next, nullptr, {}, results[next].finish_reason});

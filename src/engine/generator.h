@@ -18,18 +18,18 @@ namespace cajal {
 struct SequenceRequest {
   std::vector<std::int32_t> prompt;
   SamplingParams sampling;
-  std::uint32_t sequence_index = 0;          // among those of one request: with the seed it selects the random numbers
+  std::uint32_t sequence_index = 0;  // among those of one request: with the seed it selects the random numbers
   std::int64_t max_new_tokens = 256;
-  std::vector<std::int32_t> eos_token_ids;   // any of them ends the sequence
-  std::vector<std::string> stop;             // needs a tokenizer
-  std::int64_t num_logprobs = 0;             // most likely tokens to report for each position
+  std::vector<std::int32_t> eos_token_ids;  // any of them ends the sequence
+  std::vector<std::string> stop;            // needs a tokenizer
+  std::int64_t num_logprobs = -1;  // most likely tokens to report for each position; -1: no log-probabilities at all
 };
 
 enum class FinishReason { stop, length, interrupted, numerical_error };
 const char* to_string(FinishReason reason);
 
 struct GeneratedToken {
-  TokenLogprob chosen;            // of the model's own distribution, before temperature and penalties
+  TokenLogprob chosen;  // of the model's own distribution, before temperature and penalties; 0 unless asked for
   std::vector<TokenLogprob> top;  // the most likely ones, as many as were asked for
 };
 
@@ -44,10 +44,10 @@ using OnToken = std::function<bool(std::size_t sequence, std::int32_t token_id, 
 
 // How a sequence came on: by a token, or to its end, or both at once.
 struct SequenceProgress {
-  std::size_t sequence = 0;                  // among the requests
-  const GeneratedToken* token = nullptr;     // null: it ended without one
-  std::string_view text;                     // what became certain
-  std::optional<FinishReason> finish_reason; // set once, with the last progress
+  std::size_t sequence = 0;                   // among the requests
+  const GeneratedToken* token = nullptr;      // null: it ended without one
+  std::string_view text;                      // what became certain
+  std::optional<FinishReason> finish_reason;  // set once, with the last progress
 };
 
 // What a run reports and asks, on the thread that runs. Both may be empty; neither may throw.

@@ -1,6 +1,7 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -40,6 +41,13 @@ double log_sum_exp(std::span<const float> logits) {
   double sum = 0;
   for (const float logit : logits) sum += static_cast<double>(std::exp(logit - largest));
   return static_cast<double>(largest) + std::log(sum);
+}
+
+bool all_finite(std::span<const float> logits) {
+  constexpr std::uint32_t kExponent = 0x7f800000u;  // all ones in infinities and NaNs only
+  bool finite = true;
+  for (const float logit : logits) finite &= (std::bit_cast<std::uint32_t>(logit) & kExponent) != kExponent;
+  return finite;
 }
 
 std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, double lse, std::int64_t count) {

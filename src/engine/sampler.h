@@ -32,6 +32,7 @@ struct TokenLogprob {
 // log(sum(exp(logits))): what turns logits of the model's own distribution into log-probabilities. Sums in double, in
 // ascending order of the ids, so generate and score get the same bits.
 double log_sum_exp(std::span<const float> logits);
+bool all_finite(std::span<const float> logits);
 // The `count` most likely tokens, most likely first, the lower id first among equals.
 std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, double log_sum_exp, std::int64_t count);
 std::int32_t argmax(std::span<const float> logits);  // the lowest id among equals, as torch.argmax

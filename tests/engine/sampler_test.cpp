@@ -153,6 +153,13 @@ TEST(LogSumExp, IsStableAndSaysWhatIsNotFinite) {
   EXPECT_FALSE(std::isfinite(log_sum_exp(std::vector<float>{std::numeric_limits<float>::quiet_NaN(), 2})));
 }
 
+TEST(AllFinite, FindsWhatIsNot) {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  EXPECT_TRUE(all_finite(std::vector<float>{0, -0.0f, 1e38f, -1e38f, 1e-45f}));
+  for (const float bad : {kInf, -kInf, std::numeric_limits<float>::quiet_NaN()})
+    EXPECT_FALSE(all_finite(std::vector<float>{1, bad, 2}));
+}
+
 TEST(TopLogprobs, AreSortedAndBreakTiesByTheLowerId) {
   const auto top = top_logprobs(std::vector<float>{1, 3, 3, 2}, 0, 3);
   ASSERT_EQ(top.size(), 3u);
