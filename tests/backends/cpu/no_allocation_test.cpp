@@ -13,7 +13,7 @@ namespace {
 std::atomic<bool> counting{false};
 std::atomic<std::int64_t> allocations{0};
 
-void* allocate(std::size_t bytes, std::size_t alignment) {
+void* allocate_or_null(std::size_t bytes, std::size_t alignment) noexcept {
   if (counting.load(std::memory_order_relaxed)) allocations.fetch_add(1, std::memory_order_relaxed);
   void* at = nullptr;
   if (alignment <= alignof(std::max_align_t)) {
@@ -21,6 +21,11 @@ void* allocate(std::size_t bytes, std::size_t alignment) {
   } else if (::posix_memalign(&at, alignment, bytes ? bytes : 1) != 0) {
     at = nullptr;
   }
+  return at;
+}
+
+void* allocate(std::size_t bytes, std::size_t alignment) {
+  void* at = allocate_or_null(bytes, alignment);
   if (!at) throw std::bad_alloc();
   return at;
 }
@@ -35,6 +40,8 @@ void* operator new(std::size_t bytes, std::align_val_t alignment) {
 void* operator new[](std::size_t bytes, std::align_val_t alignment) {
   return allocate(bytes, static_cast<std::size_t>(alignment));
 }
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return allocate_or_null(bytes, 1); }
+void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept { return allocate_or_null(bytes, 1); }
 void operator delete(void* at) noexcept { std::free(at); }
 void operator delete[](void* at) noexcept { std::free(at); }
 void operator delete(void* at, std::size_t) noexcept { std::free(at); }
