@@ -14,21 +14,22 @@ std::vector<std::int64_t> bucket_sizes(std::int64_t max_num_batched_tokens) {
   return sizes;
 }
 
-ModelRunner::ModelRunner(const Model& model, const RunnerLimits& limits) : model_(model), limits_(limits) {
+ModelRunner::ModelRunner(const Model& model, const RunnerLimits& limits)
+    : model_(model), limits_(limits), bucket_sizes_(bucket_sizes(limits.max_num_batched_tokens)) {
   CAJAL_CHECK(limits.max_num_seqs > 0 && limits.max_num_batched_tokens > 0 && limits.max_num_logits > 0 &&
               limits.max_model_len > 0 && limits.num_kv_blocks > 1);
   allocate_states(model_.graph(bucket(1)));
 }
 
 Bucket ModelRunner::bucket(std::int64_t rows) const {
-  const auto sizes = bucket_sizes(limits_.max_num_batched_tokens);
-  const auto size = std::lower_bound(sizes.begin(), sizes.end(), rows);
-  CAJAL_CHECK(size != sizes.end(), rows, " rows, at most ", limits_.max_num_batched_tokens, " fit a step");
+  const auto size = std::lower_bound(bucket_sizes_.begin(), bucket_sizes_.end(), rows);
+  CAJAL_CHECK(size != bucket_sizes_.end(), rows, " rows, at most ", limits_.max_num_batched_tokens, " fit a step");
   return {*size, limits_.max_num_seqs, ceil_div(limits_.max_model_len, kKvBlockSize),
           std::min(*size, limits_.max_num_logits)};
 }
 
 void ModelRunner::allocate_states(const Graph& graph) {
+  rope_depends_on_length_ = graph.find_leaf(names::kRopeLengths).has_value();
   for (const Node& node : graph.nodes()) {
     const auto* state = std::get_if<ops::State>(&node.op);
     if (!state) continue;
@@ -94,8 +95,7 @@ void ModelRunner::run(const StepInput& step) {
   filler.fill(names::kPositions, step, [](const TokenRow& r) { return r.position; });
   filler.fill(names::kSlotMapping, step, [](const TokenRow& r) { return r.slot; });
   filler.fill(names::kSeqIndices, step, [](const TokenRow& r) { return r.seq_index; });
-  if (executable.graph().find_leaf(names::kRopeLengths))
-    filler.fill(names::kRopeLengths, step, [](const TokenRow& r) { return r.rope_length; });
+  if (rope_depends_on_length_) filler.fill(names::kRopeLengths, step, [](const TokenRow& r) { return r.rope_length; });
 
   const auto tables = filler.ints(names::kBlockTables);
   const auto width = tables.size() / static_cast<std::size_t>(limits_.max_num_seqs);

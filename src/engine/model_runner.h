@@ -62,6 +62,8 @@ class ModelRunner {
 
   const Model& model_;
   RunnerLimits limits_;
+  std::vector<std::int64_t> bucket_sizes_;
+  bool rope_depends_on_length_ = false;
   std::map<std::int64_t, std::unique_ptr<Executable>> executables_;  // by num_tokens
   std::map<std::string, std::unique_ptr<Buffer>> states_;
   std::unique_ptr<Buffer> arena_;
