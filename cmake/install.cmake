@@ -20,6 +20,22 @@ set_target_properties(cajal_shared PROPERTIES
 if(TARGET cajal)
   install(TARGETS cajal RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
+# The program writes its own manual page and completion, from its table of flags; not where it may not run while building.
+if(TARGET cajal AND NOT CAJAL_SANITIZE AND NOT CMAKE_CROSSCOMPILING)
+  set(written ${PROJECT_BINARY_DIR}/documentation)
+  add_custom_command(OUTPUT ${written}/cajal.1 ${written}/cajal.bash ${written}/cajal.fish ${written}/_cajal
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${written}
+    COMMAND cajal help --man > ${written}/cajal.1
+    COMMAND cajal help --completion bash > ${written}/cajal.bash
+    COMMAND cajal help --completion fish > ${written}/cajal.fish
+    COMMAND cajal help --completion zsh > ${written}/_cajal
+    DEPENDS cajal VERBATIM)
+  add_custom_target(cajal_documentation ALL DEPENDS ${written}/cajal.1)
+  install(FILES ${written}/cajal.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+  install(FILES ${written}/cajal.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME cajal)
+  install(FILES ${written}/cajal.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
+  install(FILES ${written}/_cajal DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+endif()
 install(TARGETS cajal_shared EXPORT cajalTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/cajal DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(FILES LICENSE NOTICE DESTINATION ${CMAKE_INSTALL_DOCDIR})

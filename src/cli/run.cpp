@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/documentation.h"
 #include "cli/flags.h"
 #include "cli/help.h"
 #include "cli/usage_error.h"
@@ -28,6 +29,9 @@ const CommandInfo& command_named(const std::string& name) {
 
 void help(std::span<const std::string> topics, Output& out) {
   if (topics.empty()) return out.write(overview());
+  // For packages, and so not in the overview.
+  if (topics[0] == "--man" && topics.size() == 1) return out.write(man_page());
+  if (topics[0] == "--completion" && topics.size() == 2) return out.write(completion(topics[1]));
   if (topics.size() > 1) misuse("help takes one command, not ", topics.size(), remedy("see 'cajal --help'"));
   const CommandInfo& command = command_named(topics[0]);
   if (!command.run) not_yet(command);
