@@ -1,19 +1,15 @@
 #include "cli/generation_request.h"
 
 #include <algorithm>
-#include <random>
 
 #include "base/log.h"
 #include "cli/usage_error.h"
+#include "engine/counter_rng.h"
+#include "engine/generation_defaults.h"
 #include "engine/inspect.h"
 
 namespace cajal::cli {
 namespace {
-
-float narrow(double value) { return static_cast<float>(value); }
-
-// 32 bits, so that a seed is short to copy.
-std::uint64_t draw_seed() { return std::random_device()(); }
 
 std::vector<std::int32_t> ending_tokens(const GenerateFlags& flags, const Model& model) {
   if (flags.ignore_eos) return {};
@@ -33,30 +29,17 @@ void check_room(const Session& session, std::int64_t prompt_tokens, std::int64_t
 }  // namespace
 
 SamplingParams resolve_sampling(const GenerateFlags& flags, const GenerationConfig& config) {
-  SamplingParams params;
-  const bool asked = flags.temperature || flags.top_k || flags.top_p || flags.min_p;
-  const double temperature = flags.temperature.value_or(config.temperature.value_or(1.0));
-  params.temperature = asked || config.do_sample.value_or(false) ? narrow(temperature) : 0.0f;
-  params.top_k = std::max<std::int64_t>(flags.top_k ? *flags.top_k : config.top_k.value_or(0), 0);
-  params.top_p = narrow(flags.top_p.value_or(config.top_p.value_or(1.0)));
-  params.min_p = narrow(flags.min_p.value_or(config.min_p.value_or(0.0)));
-  params.repetition_penalty = narrow(flags.repetition_penalty.value_or(config.repetition_penalty.value_or(1.0)));
-  params.presence_penalty = narrow(flags.presence_penalty.value_or(0.0));
-  params.frequency_penalty = narrow(flags.frequency_penalty.value_or(0.0));
+  SamplingWishes wishes;
+  wishes.temperature = flags.temperature;
+  wishes.top_k = flags.top_k;
+  wishes.top_p = flags.top_p;
+  wishes.min_p = flags.min_p;
+  wishes.repetition_penalty = flags.repetition_penalty;
+  wishes.presence_penalty = flags.presence_penalty;
+  wishes.frequency_penalty = flags.frequency_penalty;
+  SamplingParams params = cajal::resolve_sampling(wishes, config);
   params.seed = flags.seed ? *flags.seed : draw_seed();
   return params;
-}
-
-std::int64_t resolve_max_new_tokens(const GenerateFlags& flags, const GenerationConfig& config,
-                                    std::int64_t prompt_tokens) {
-  constexpr std::int64_t kDefault = 256;
-  if (flags.max_new_tokens) return *flags.max_new_tokens;
-  if (config.max_new_tokens) return *config.max_new_tokens;
-  if (!config.max_length) return kDefault;
-  if (*config.max_length <= prompt_tokens)
-    fail(ErrorCode::invalid_argument, "the prompt has ", prompt_tokens, " tokens, and generation_config.json allows ",
-         *config.max_length, " with the answer (max_length)", remedy("give --max-new-tokens, or shorten the prompt"));
-  return *config.max_length - prompt_tokens;
 }
 
 std::vector<SequenceRequest> make_requests(const GenerateFlags& flags, const Session& session,
@@ -66,7 +49,7 @@ std::vector<SequenceRequest> make_requests(const GenerateFlags& flags, const Ses
   SequenceRequest request;
   request.prompt = prompt;
   request.sampling = resolve_sampling(flags, model.generation_config());
-  request.max_new_tokens = resolve_max_new_tokens(flags, model.generation_config(), prompt_tokens);
+  request.max_new_tokens = resolve_max_new_tokens(flags.max_new_tokens, model.generation_config(), prompt_tokens);
   request.eos_token_ids = ending_tokens(flags, model);
   request.stop = flags.stop;
   request.num_logprobs = flags.logprobs.value_or(-1);

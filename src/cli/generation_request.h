@@ -11,9 +11,6 @@ namespace cajal::cli {
 // Flags win over the model's generation_config.json, that over defaults. It is greedy unless the file says do_sample or
 // one of --temperature (above 0), --top-k, --top-p and --min-p is given.
 SamplingParams resolve_sampling(const GenerateFlags& flags, const GenerationConfig& config);
-// --max-new-tokens, else what the file says, else 256.
-std::int64_t resolve_max_new_tokens(const GenerateFlags& flags, const GenerationConfig& config,
-                                    std::int64_t prompt_tokens);
 
 // One request a sequence; they differ by their index only. A seed that is not given is drawn.
 std::vector<SequenceRequest> make_requests(const GenerateFlags& flags, const Session& session,

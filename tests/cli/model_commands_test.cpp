@@ -4,6 +4,7 @@
 
 #include "cli/cli_fixture.h"
 #include "cli/generation_request.h"
+#include "engine/generation_defaults.h"
 
 namespace cajal::cli {
 namespace {
@@ -208,14 +209,14 @@ TEST(Sampling, GoesByFlagsThenByTheModelsFile) {
 TEST(MaxNewTokens, AreTheFlagsThenTheFilesThen256) {
   GenerateFlags flags;
   GenerationConfig config;
-  EXPECT_EQ(resolve_max_new_tokens(flags, config, 10), 256);
+  EXPECT_EQ(resolve_max_new_tokens(flags.max_new_tokens, config, 10), 256);
   config.max_length = 30;
-  EXPECT_EQ(resolve_max_new_tokens(flags, config, 10), 20);
-  EXPECT_THROW(resolve_max_new_tokens(flags, config, 30), Error);
+  EXPECT_EQ(resolve_max_new_tokens(flags.max_new_tokens, config, 10), 20);
+  EXPECT_THROW(resolve_max_new_tokens(flags.max_new_tokens, config, 30), Error);
   config.max_new_tokens = 7;
-  EXPECT_EQ(resolve_max_new_tokens(flags, config, 10), 7);
+  EXPECT_EQ(resolve_max_new_tokens(flags.max_new_tokens, config, 10), 7);
   flags.max_new_tokens = 3;
-  EXPECT_EQ(resolve_max_new_tokens(flags, config, 10), 3);
+  EXPECT_EQ(resolve_max_new_tokens(flags.max_new_tokens, config, 10), 3);
 }
 
 }  // namespace
