@@ -65,18 +65,28 @@ const AddedToken* AddedTokenMatcher::match(std::string_view text, std::size_t at
   return longest;
 }
 
-void AddedTokenMatcher::split(std::string_view text, bool skip_special, std::vector<Part>& parts) const {
+void AddedTokenMatcher::split(std::string_view text, const Skip& skip, std::vector<Part>& parts) const {
   std::size_t done = 0, run_begin = 0, run_end = 0;
+  auto plain = skip.plain.begin();
   for (std::size_t at = 0; at < text.size();) {
+    while (plain != skip.plain.end() && plain->end <= skip.offset + at) ++plain;
+    std::string_view open = text;  // up to what must stay plain
+    if (plain != skip.plain.end()) {
+      if (plain->begin <= skip.offset + at) {
+        at = std::min(plain->end - skip.offset, text.size());
+        continue;
+      }
+      open = text.substr(0, plain->begin - skip.offset);
+    }
     const std::size_t lead = static_cast<unsigned char>(text[at]);
-    const AddedToken* token = first_of_[lead] == first_of_[lead + 1] ? nullptr : match(text, at);
+    const AddedToken* token = first_of_[lead] == first_of_[lead + 1] ? nullptr : match(open, at);
     if (!token) {
       ++at;
       continue;
     }
     std::size_t begin = at, end = at + token->content.size();
     at = end;
-    if (token->special && skip_special) continue;
+    if (token->special && skip.special) continue;
     if (token->single_word && !stands_alone(text, begin, end)) continue;
     if (token->lstrip) begin = std::max(without_spaces_before(text, begin, done), done);
     if (token->rstrip) {

@@ -1,12 +1,19 @@
 #pragma once
 // Tokens that are found in the text itself, before it is cut into pieces: control tokens and those a user added.
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace cajal {
+
+struct TextSpan {
+  std::size_t begin, end;  // bytes
+  bool operator==(const TextSpan&) const = default;
+};
 
 struct AddedToken {
   std::string content;  // what is looked for, already normalised if `normalized`
@@ -25,13 +32,20 @@ class AddedTokenMatcher {
     const AddedToken* token;  // null: text between tokens
   };
 
+  // What stays text although it reads like a token.
+  struct Skip {
+    bool special = false;             // special tokens, everywhere
+    std::span<const TextSpan> plain;  // whatever touches these; sorted
+    std::size_t offset = 0;           // where the text begins, as `plain` counts
+  };
+
   AddedTokenMatcher() = default;
   explicit AddedTokenMatcher(std::vector<AddedToken> tokens);  // contents are not empty
 
   bool empty() const { return tokens_.empty(); }
-  // Appends the parts of valid UTF-8, in order; parts without a token are never empty. With `skip_special`, special tokens
-  // are found but stay text.
-  void split(std::string_view text, bool skip_special, std::vector<Part>& parts) const;
+  // Appends the parts of valid UTF-8, in order; parts without a token are never empty. Special tokens that are
+  // skipped are found, so that nothing inside them is.
+  void split(std::string_view text, const Skip& skip, std::vector<Part>& parts) const;
 
  private:
   const AddedToken* match(std::string_view text, std::size_t at) const;

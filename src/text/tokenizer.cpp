@@ -1,5 +1,6 @@
 #include "text/tokenizer.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "base/error.h"
@@ -111,31 +112,39 @@ void Tokenizer::read_config(const Json& config) {
   split_special_tokens_ = json_fields::boolean_or(config, "split_special_tokens", false);
 }
 
-void Tokenizer::encode_text(std::string_view text, bool skip_special, Bpe::Scratch& scratch,
+void Tokenizer::encode_text(std::string_view text, AddedTokenMatcher::Skip skip, Bpe::Scratch& scratch,
                             std::vector<std::int32_t>& ids) const {
   const std::optional<std::string> normalized = normalize_ ? to_nfc(text) : std::nullopt;
+  // Where normalising has moved the bytes, all of this text counts as plain if some of it is.
+  const std::size_t end = skip.offset + text.size();
+  const bool touched = std::any_of(skip.plain.begin(), skip.plain.end(),
+                                   [&](TextSpan s) { return s.begin < end && s.end > skip.offset; });
+  const TextSpan whole{0, std::numeric_limits<std::size_t>::max()};
+  if (normalized) skip = {skip.special, touched ? std::span(&whole, 1) : std::span<const TextSpan>(), 0};
   if (normalized) text = *normalized;
   const auto encode_plain = [&](std::string_view plain) {
     pre_tokenizer_.split(plain, [&](std::string_view piece) { bpe_.encode(piece, ids, scratch); });
   };
   if (normalized_tokens_.empty()) return encode_plain(text);
   std::vector<AddedTokenMatcher::Part> parts;
-  normalized_tokens_.split(text, skip_special, parts);
+  normalized_tokens_.split(text, skip, parts);
   for (const auto& part : parts) part.token ? ids.push_back(part.token->id) : encode_plain(part.text);
 }
 
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
   check_utf8(text);
-  const bool skip_special = split_special_tokens_ || !options.parse_special;
+  AddedTokenMatcher::Skip skip{split_special_tokens_ || !options.parse_special, options.plain};
   std::vector<std::int32_t> ids;
   ids.reserve(text.size() / 3 + 8);
   if (options.add_special_tokens) ids = before_;
   // Normalisation sees each stretch between tokens by itself, so that nothing composes across one.
   std::vector<AddedTokenMatcher::Part> parts;
-  raw_tokens_.split(text, skip_special, parts);
+  raw_tokens_.split(text, skip, parts);
   Bpe::Scratch scratch;
-  for (const auto& part : parts)
-    part.token ? ids.push_back(part.token->id) : encode_text(part.text, skip_special, scratch, ids);
+  for (const auto& part : parts) {
+    skip.offset = static_cast<std::size_t>(part.text.data() - text.data());
+    part.token ? ids.push_back(part.token->id) : encode_text(part.text, skip, scratch, ids);
+  }
   if (options.add_special_tokens) ids.insert(ids.end(), after_.begin(), after_.end());
   return ids;
 }

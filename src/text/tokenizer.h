@@ -19,6 +19,8 @@ struct TokenizerParts;
 struct EncodeOptions {
   bool add_special_tokens = true;  // what the post-processor puts around the text (Qwen3 puts nothing)
   bool parse_special = true;       // false: a control token's name in the text is text (HF's split_special_tokens)
+  // Stretches of the text in which no byte becomes part of an added token, special or not; sorted, apart from one another.
+  std::span<const TextSpan> plain = {};
 };
 
 // Immutable after loading; every member function may be called from many threads at once.
@@ -54,7 +56,7 @@ class Tokenizer {
   explicit Tokenizer(TokenizerParts parts);
 
   void read_config(const Json& tokenizer_config);
-  void encode_text(std::string_view text, bool skip_special, Bpe::Scratch& scratch,
+  void encode_text(std::string_view text, AddedTokenMatcher::Skip skip, Bpe::Scratch& scratch,
                    std::vector<std::int32_t>& ids) const;
 
   Bpe bpe_;
