@@ -30,37 +30,37 @@ CAJAL_API void set_log_level(LogLevel level);
 
 // How a model is opened. Names are vLLM's.
 struct EngineConfig {
-  std::string model;                 // a folder as Hugging Face has it
+  std::string model = {};            // a folder as Hugging Face has it
   std::string device = "auto";       // "auto" or "cpu"
   std::string dtype = "auto";        // "auto" (what the weights are stored in), "bfloat16" or "float32"
   std::string load_format = "auto";  // "auto", or "dummy": random weights in the shapes of config.json
-  std::string hf_overrides;          // a JSON object whose keys replace those of config.json; or empty
+  std::string hf_overrides = {};     // a JSON object whose keys replace those of config.json; or empty
   int threads = 0;                   // that compute; 0: as many as the cores that this process may use
   std::int64_t max_model_len = 0;    // tokens of a prompt and its answer; 0: what the model allows and memory holds
   std::int64_t max_num_seqs = 16;    // sequences that run side by side; further ones wait
   std::int64_t max_num_batched_tokens = 512;  // tokens of one step: long prompts are read in pieces of so many
-  std::uint64_t kv_cache_memory_bytes =
-      0;                                // 0: for max_num_seqs sequences of max_model_len, at most half of free memory
+  // 0: for max_num_seqs sequences of max_model_len, at most half of free memory.
+  std::uint64_t kv_cache_memory_bytes = 0;
   std::int64_t max_num_waiting = 1024;  // requests in the queue of submit()
 };
 
 // What is absent comes from the model's generation_config.json, and then from the default that stands here. Without
 // do_sample there, and without temperature, top_k, top_p and min_p here, the likeliest token is taken.
 struct SamplingParams {
-  int n = 1;                               // answers to each prompt
-  std::optional<std::int64_t> max_tokens;  // at most so many new ones; 256
-  std::optional<double> temperature;       // divides the logits; 0 takes the likeliest token; 1
-  std::optional<std::int64_t> top_k;       // draw from the k likeliest; 0 and -1: all
-  std::optional<double> top_p;             // draw from the likeliest that make up this probability, in (0, 1]; 1
-  std::optional<double> min_p;  // draw from those at least min_p times as likely as the likeliest, in [0, 1]; 0
-  std::optional<double> repetition_penalty;  // above 0; of tokens in prompt or answer; 1
-  double presence_penalty = 0;               // taken once from the logit of each token of the answer, in [-2, 2]
-  double frequency_penalty = 0;              // as often as it stands there, in [-2, 2]
-  std::optional<std::uint64_t> seed;         // absent: drawn, and reported in the result
-  std::vector<std::string> stop;             // the text ends before the first of them; needs a tokenizer
-  std::vector<std::int32_t> stop_token_ids;  // end a sequence, beside those that the model names
-  bool ignore_eos = false;                   // the tokens that the model names do not end a sequence
-  std::optional<int> logprobs;               // report each token's log-probability and those of the k likeliest
+  int n = 1;                                    // answers to each prompt
+  std::optional<std::int64_t> max_tokens = {};  // at most so many new ones; 256
+  std::optional<double> temperature = {};       // divides the logits; 0 takes the likeliest token; 1
+  std::optional<std::int64_t> top_k = {};       // draw from the k likeliest; 0 and -1: all
+  std::optional<double> top_p = {};             // draw from the likeliest that make up this probability, in (0, 1]; 1
+  std::optional<double> min_p = {};  // draw from those at least min_p times as likely as the likeliest, in [0, 1]; 0
+  std::optional<double> repetition_penalty = {};  // above 0; of tokens in prompt or answer; 1
+  double presence_penalty = 0;                    // taken once from the logit of each token of the answer, in [-2, 2]
+  double frequency_penalty = 0;                   // as often as it stands there, in [-2, 2]
+  std::optional<std::uint64_t> seed = {};         // absent: drawn, and reported in the result
+  std::vector<std::string> stop = {};             // the text ends before the first of them; needs a tokenizer
+  std::vector<std::int32_t> stop_token_ids = {};  // end a sequence, beside those that the model names
+  bool ignore_eos = false;                        // the tokens that the model names do not end a sequence
+  std::optional<int> logprobs = {};               // report each token's log-probability and those of the k likeliest
 };
 
 // Text, or token ids.
@@ -99,8 +99,8 @@ struct TokenLogprob {
 };
 
 struct LogprobsOfToken {
-  TokenLogprob chosen;
-  std::vector<TokenLogprob> top;  // the likeliest first, as many as SamplingParams::logprobs
+  TokenLogprob chosen = {};
+  std::vector<TokenLogprob> top = {};  // the likeliest first, as many as SamplingParams::logprobs
   bool operator==(const LogprobsOfToken&) const = default;
 };
 
@@ -109,16 +109,16 @@ struct LogprobsOfToken {
 struct Delta {
   std::size_t prompt = 0;    // its index among the prompts
   std::size_t sequence = 0;  // which of its n answers
-  std::string text;
-  std::vector<std::int32_t> token_ids;
-  std::vector<LogprobsOfToken> logprobs;            // as long as token_ids, if they were asked for
+  std::string text = {};
+  std::vector<std::int32_t> token_ids = {};
+  std::vector<LogprobsOfToken> logprobs = {};       // as long as token_ids, if they were asked for
   FinishReason finish_reason = FinishReason::none;  // of the last delta of a sequence
 };
 
 struct Completion {
-  std::string text;                     // without the ending token, cut before a stop string; empty without a tokenizer
-  std::vector<std::int32_t> token_ids;  // the ending token included
-  std::vector<LogprobsOfToken> logprobs;  // as long as token_ids, if they were asked for
+  std::string text = {};  // without the ending token, cut before a stop string; empty without a tokenizer
+  std::vector<std::int32_t> token_ids = {};    // the ending token included
+  std::vector<LogprobsOfToken> logprobs = {};  // as long as token_ids, if they were asked for
   FinishReason finish_reason = FinishReason::none;
 };
 
@@ -128,10 +128,10 @@ struct Usage {
 };
 
 struct GenerationResult {
-  std::vector<std::int32_t> prompt_token_ids;
-  std::vector<Completion> completions;  // as many as SamplingParams::n
-  std::uint64_t seed = 0;               // completion i drew with (seed, i)
-  Usage usage;
+  std::vector<std::int32_t> prompt_token_ids = {};
+  std::vector<Completion> completions = {};  // as many as SamplingParams::n
+  std::uint64_t seed = 0;                    // completion i drew with (seed, i)
+  Usage usage = {};
   const std::string& text() const { return completions.at(0).text; }
 };
 
@@ -153,8 +153,9 @@ class CAJAL_API Cancellation {
 };
 
 struct GenerateOptions {
-  OnDelta on_delta;                          // may be empty
-  std::optional<Cancellation> cancellation;  // sequences that it meets unfinished end as aborted, with what they have
+  OnDelta on_delta = {};  // may be empty
+  // Sequences that it meets unfinished end as aborted, with what they have.
+  std::optional<Cancellation> cancellation = {};
 };
 
 struct ScoreOptions {
@@ -162,18 +163,18 @@ struct ScoreOptions {
 };
 
 struct ScoreResult {
-  std::vector<std::int32_t> token_ids;
-  std::vector<double> logprobs;                         // [T - 1]: of tokens 1 … T - 1, natural logarithms
-  std::vector<std::vector<TokenLogprob>> top_logprobs;  // [T - 1], if they were asked for
-  double perplexity = 1;                                // exp(-mean(logprobs)); 1 where there is nothing to predict
+  std::vector<std::int32_t> token_ids = {};
+  std::vector<double> logprobs = {};                         // [T - 1]: of tokens 1 … T - 1, natural logarithms
+  std::vector<std::vector<TokenLogprob>> top_logprobs = {};  // [T - 1], if they were asked for
+  double perplexity = 1;  // exp(-mean(logprobs)); 1 where there is nothing to predict
 };
 
 // What a model is and what an engine made of it.
 struct ModelInfo {
-  std::string model;       // as EngineConfig named it
-  std::string model_type;  // "qwen3" or "qwen3_moe"
-  std::string dtype;       // "bfloat16" or "float32": what it computes in
-  std::string device;      // for people: "cpu (avx512_bf16, 2 threads)"
+  std::string model = {};       // as EngineConfig named it
+  std::string model_type = {};  // "qwen3" or "qwen3_moe"
+  std::string dtype = {};       // "bfloat16" or "float32": what it computes in
+  std::string device = {};      // for people: "cpu (avx512_bf16, 2 threads)"
   std::int64_t vocab_size = 0, hidden_size = 0, num_hidden_layers = 0;
   std::int64_t num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0;
   std::int64_t num_experts = 0, num_experts_per_tok = 0;  // 0: a dense model
@@ -183,13 +184,13 @@ struct ModelInfo {
   std::uint64_t weight_bytes = 0, kv_cache_bytes = 0;  // on the device
   double load_seconds = 0;
   bool has_tokenizer = false;
-  std::vector<std::int32_t> eos_token_ids;  // those that end a sequence
-  std::optional<std::int32_t> bos_token_id, pad_token_id;
+  std::vector<std::int32_t> eos_token_ids = {};  // those that end a sequence
+  std::optional<std::int32_t> bos_token_id = {}, pad_token_id = {};
 };
 
 struct Refusal {
   ErrorCode code = ErrorCode::invalid_argument;  // unavailable: the queue is full
-  std::string message, remedy;
+  std::string message = {}, remedy = {};
 };
 
 // An open model. Every member function may be called from many threads at once. Requests run in the order they came in:
