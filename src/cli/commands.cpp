@@ -27,7 +27,12 @@ constexpr auto kCommands = std::to_array<CommandInfo>({
      "Reads token ids from standard input, separated by spaces or commas or as a JSON list, and prints their text with "
      "nothing added. Needs only the tokenizer's files of a model.",
      run_detokenize},
-    {"render", kRender, "[MODEL | --template FILE] --input REQUEST.json", "Fill a chat template.", "", nullptr},
+    {"render", kRender, "[MODEL | --template FILE] --input REQUEST.json", "Fill a chat template.",
+     "Renders a chat template with the members of a JSON object as its variables (messages, tools, "
+     "add_generation_prompt, "
+     "enable_thinking, …) and prints exactly the prompt, with no newline added. Needs only the tokenizer's files of a "
+     "model.",
+     run_render},
     {"export", kExport, "MODEL -o DIR [flags]", "Prepare a model for a machine.", "", nullptr},
     {"serve", kServe, "[MODEL] [flags]", "Answer over HTTP as OpenAI's API does.", "", nullptr},
     {"bench", kBench, "[MODEL] [-p N,…] [-n N,…] [-b N,…] [-d N,…] [-r N] [--json]", "Measure speed.",

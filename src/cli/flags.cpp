@@ -90,6 +90,11 @@ constexpr auto kFlags = std::to_array<Flag>({
          not_in_this_version({"", g.label}, "give --prompt the text with its control tokens, such as <|im_start|>");
      }},
 
+    {"input", "", "FILE", kRender | kEmbed, Group::prompt, "The request, a JSON object; - is standard input.",
+     [](Options& o, const Given& g) { o.render.input = g.text; }},
+    {"template", "", "FILE", kRender, Group::prompt, "A template of its own instead of a model's.",
+     [](Options& o, const Given& g) { o.render.template_file = g.text; }},
+
     {"max-new-tokens", "", "N", kGenerate, Group::sampling, "The most tokens to generate. Default: 256.",
      [](Options& o, const Given& g) { o.generate.max_new_tokens = integer(g, 1); }},
     {"temperature", "", "T", kGenerate, Group::sampling, "Divides the logits; 0 takes the likeliest token.",
@@ -102,9 +107,8 @@ constexpr auto kFlags = std::to_array<Flag>({
      [](Options& o, const Given& g) { o.generate.min_p = decimal(g, {.min = 0, .max = 1}); }},
     {"repetition-penalty", "", "R", kGenerate, Group::sampling,
      "Above 1 makes tokens of the prompt and of the answer less likely.",
-     [](Options& o, const Given& g) {
-       o.generate.repetition_penalty = decimal(g, {.min = 0, .max = kLarge, .above_min = true});
-     }},
+     [](Options& o,
+        const Given& g) { o.generate.repetition_penalty = decimal(g, {.min = 0, .max = kLarge, .above_min = true}); }},
     {"presence-penalty", "", "R", kGenerate, Group::sampling, "Taken from the logit of each token of the answer.",
      [](Options& o, const Given& g) { o.generate.presence_penalty = decimal(g, {.min = -2, .max = 2}); }},
     {"frequency-penalty", "", "R", kGenerate, Group::sampling, "The same, times how often the token stands there.",
@@ -222,9 +226,7 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"system", "", "TEXT", kChat, Group::prompt, "", nullptr},
     {"enable-thinking", "", "", kChat, Group::prompt, "", nullptr},
     {"no-enable-thinking", "", "", kChat, Group::prompt, "", nullptr},
-    {"input", "", "FILE", kEmbed | kRender, Group::prompt, "", nullptr},
     {"dimensions", "", "D", kEmbed, Group::output, "", nullptr},
-    {"template", "", "FILE", kRender, Group::prompt, "", nullptr},
     {"output", "-o", "DIR", kExport, Group::output, "", nullptr},
     {"batch-size", "", "B", kExport, Group::engine, "", nullptr},
     {"sequence-length", "", "S", kExport, Group::engine, "", nullptr},

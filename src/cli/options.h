@@ -59,6 +59,10 @@ struct InspectFlags {
   bool plan = false;
 };
 
+struct RenderFlags {
+  std::string input, template_file;  // empty: not given
+};
+
 struct Options {
   CommonFlags common;
   PromptFlags prompt;
@@ -66,6 +70,7 @@ struct Options {
   ScoreFlags score;
   BenchFlags bench;
   InspectFlags inspect;
+  RenderFlags render;
   bool json = false, jsonl = false, skip_special_tokens = false;
 
   bool help = false;
