@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
-.PHONY: all setup demo test bench asan tsan fuzz lint format install clean help configure
+.PHONY: all setup demo test bench asan tsan fuzz lint format install wheel clean help configure
 
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 30
@@ -82,6 +82,10 @@ format:
 ## install: the release build into PREFIX=/usr/local
 install: all
 	@cmake --install build/release --prefix $(PREFIX)
+
+## wheel: the Python package with the library in it, build/python/cajal-*.whl
+wheel: all
+	@python3 python/build_backend.py build/python build/release/libcajal.so
 
 ## clean: remove every build
 clean:

@@ -1,0 +1,24 @@
+"""cajal runs Qwen3 and Qwen3-MoE language models.
+
+    from cajal import LLM, SamplingParams
+    print(LLM("models/Qwen3-0.6B").generate("Once upon a time", SamplingParams(max_tokens=32))[0].outputs[0].text)
+"""
+
+from . import _library
+from ._library import (Cancelled, CajalError, DataLoss, InvalidArgument, NotFound, OutOfMemory, Unavailable,
+                       Unsupported)
+from .llm import LLM
+from .model import Model
+from .params import CompletionOutput, Delta, Logprob, ModelInfo, Prompt, RequestOutput, SamplingParams, Score
+
+__version__: str = _library.get("version")().decode()
+
+
+def set_log_level(level: str) -> None:
+    """What the library says on stderr by itself: "debug", "info", "warning" (the default) or "error"."""
+    _library.call("set_log_level", _library.string(level))
+
+
+__all__ = ["CajalError", "Cancelled", "CompletionOutput", "DataLoss", "Delta", "InvalidArgument", "LLM", "Logprob",
+           "Model", "ModelInfo", "NotFound", "OutOfMemory", "Prompt", "RequestOutput", "SamplingParams", "Score",
+           "Unavailable", "Unsupported", "set_log_level", "__version__"]

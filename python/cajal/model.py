@@ -1,0 +1,313 @@
+"""An open model."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import queue
+import threading
+from ctypes import POINTER, byref, c_int32, c_size_t, c_void_p, sizeof
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Union, overload
+
+from . import _library
+from .params import CompletionOutput, Delta, Logprob, ModelInfo, Prompt, RequestOutput, SamplingParams, Score
+
+_REASONS = (None, "stop", "length", "aborted", "error")
+# Names that Transformers' generate() has for what SamplingParams calls otherwise.
+_ALIASES = {"max_new_tokens": "max_tokens", "num_return_sequences": "n", "stop_strings": "stop"}
+
+
+def _params(params: Optional[SamplingParams], changes: Dict[str, Any]) -> SamplingParams:
+    changes = {_ALIASES.get(name, name): value for name, value in changes.items()}
+    sample = changes.pop("do_sample", None)
+    if sample is False:
+        changes["temperature"] = 0.0
+    elif sample and not any(changes.get(name) is not None for name in ("temperature", "top_k", "top_p", "min_p")):
+        changes["temperature"] = 1.0
+    return dataclasses.replace(params or SamplingParams(), **changes)
+
+
+def _top(tokens: Any, count: int, at: int) -> Dict[int, Logprob]:
+    return {tokens[at * count + i].token_id: Logprob(tokens[at * count + i].logprob, i + 1) for i in range(count)}
+
+
+def _logprobs(answer: Any) -> Optional[List[Dict[int, Logprob]]]:
+    if not answer.logprobs:
+        return None
+    result = []
+    for i in range(answer.num_token_ids):
+        of_token = _top(answer.top_logprobs, answer.num_top_logprobs, i)
+        of_token.setdefault(answer.token_ids[i], Logprob(answer.logprobs[i]))
+        result.append(of_token)
+    return result
+
+
+def _delta(c: Any) -> Delta:
+    return Delta(c.text.text(), c.token_ids[: c.num_token_ids], _logprobs(c), _REASONS[c.finish_reason], c.prompt,
+                 c.sequence)
+
+
+class _Prompts:
+    """Prompts as C takes them."""
+
+    def __init__(self, prompts: Sequence[Prompt]) -> None:
+        self.array = (_library.Prompt * len(prompts))()
+        self.kept: List[Any] = []
+        for c, prompt in zip(self.array, prompts):
+            if isinstance(prompt, str):
+                c.text = _library.string(prompt)
+                continue
+            ids = _library.int_array(prompt)
+            # A pointer that is not NULL says that there are token ids, also if there are none of them.
+            c.token_ids, c.num_token_ids = (ids if len(ids) else (c_int32 * 1)()), len(ids)
+            self.kept.append(ids)
+
+
+class Model:
+    """A model in memory, ready for requests; may be used by many threads at once.
+
+    `model` is a folder as Hugging Face has it. Raises CajalError for whatever is wrong with it.
+    """
+
+    def __init__(self, model: Union[str, "os.PathLike[str]"], *, device: str = "auto", dtype: str = "auto",
+                 load_format: str = "auto", hf_overrides: Union[Mapping[str, Any], str, None] = None,
+                 threads: int = 0, max_model_len: Optional[int] = None, max_num_seqs: int = 16,
+                 max_num_batched_tokens: int = 512, kv_cache_memory_bytes: int = 0) -> None:
+        self._engine = c_void_p()
+        self._idle = threading.Condition()
+        self._running: List[c_void_p] = []  # the cancellations of calls that are under way
+        config = _library.EngineConfig()
+        _library.call("engine_config_init", config, sizeof(config))
+        overrides = hf_overrides if isinstance(hf_overrides, str) else json.dumps(dict(hf_overrides or {}))
+        for name, text in {"model": os.fspath(model), "device": device, "dtype": str(dtype).replace("torch.", ""),
+                           "load_format": load_format, "hf_overrides": overrides}.items():
+            setattr(config, name, _library.string(text))
+        config.threads, config.max_model_len = threads, max_model_len or 0
+        config.max_num_seqs, config.max_num_batched_tokens = max_num_seqs, max_num_batched_tokens
+        config.kv_cache_memory_bytes = kv_cache_memory_bytes
+        _library.call("engine_open", config, byref(self._engine))
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Union[str, "os.PathLike[str]"], *,
+                        torch_dtype: Any = None, **settings: Any) -> "Model":
+        """The model in a folder. `settings` are the constructor's."""
+        if torch_dtype is not None:
+            settings.setdefault("dtype", torch_dtype)
+        return cls(pretrained_model_name_or_path, **settings)
+
+    def close(self) -> None:
+        """Cancels what runs, waits for it, and gives the memory back. More than once does nothing."""
+        with self._idle:
+            engine, self._engine = self._engine, c_void_p()
+            for cancellation in self._running:
+                _library.get("cancel")(cancellation)
+            self._idle.wait_for(lambda: not self._running)
+        if engine:
+            _library.get("engine_close")(engine)
+
+    def __enter__(self) -> "Model":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Not when the interpreter ends, with half of the modules gone.
+        with contextlib.suppress(Exception):
+            self.close()
+
+    @property
+    def info(self) -> ModelInfo:
+        with self._call() as (engine, _):
+            c = _library.new(_library.ModelInfo)
+            _library.call("engine_info", engine, c)
+            values = {field.name: getattr(c, field.name) for field in dataclasses.fields(ModelInfo)}
+            for name, value in values.items():
+                if isinstance(value, _library.String):
+                    values[name] = value.text()
+            values["eos_token_ids"] = c.eos_token_ids[: c.num_eos_token_ids]
+            values["has_tokenizer"] = bool(c.has_tokenizer)
+            for name in ("bos_token_id", "pad_token_id"):
+                values[name] = None if values[name] < 0 else values[name]
+            return ModelInfo(**values)
+
+    def tokenize(self, text: str) -> List[int]:
+        """The token ids of a text."""
+        with self._call() as (engine, _):
+            tokens = c_void_p()
+            _library.call("tokenize", engine, _library.string(text), byref(tokens))
+            try:
+                return list(_library.get("tokens_data")(tokens)[: _library.get("tokens_size")(tokens)])
+            finally:
+                _library.get("tokens_free")(tokens)
+
+    def detokenize(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        """The text of token ids."""
+        with self._call() as (engine, _):
+            text = c_void_p()
+            ids = _library.int_array(token_ids)
+            _library.call("detokenize", engine, ids, len(ids), bool(skip_special_tokens), byref(text))
+            try:
+                return str(_library.get("text_view")(text).text())
+            finally:
+                _library.get("text_free")(text)
+
+    encode, decode = tokenize, detokenize
+
+    @overload
+    def generate(self, prompts: str, params: Optional[SamplingParams] = None, **changes: Any) -> RequestOutput: ...
+    @overload
+    def generate(self, prompts: Sequence[int], params: Optional[SamplingParams] = None,
+                 **changes: Any) -> RequestOutput: ...
+    @overload
+    def generate(self, prompts: Sequence[Prompt], params: Optional[SamplingParams] = None,
+                 **changes: Any) -> List[RequestOutput]: ...
+    def generate(self, prompts: Any, params: Optional[SamplingParams] = None, **changes: Any) -> Any:
+        """The answers to one prompt, or to each of several, which run side by side.
+
+        `changes` are members of SamplingParams; `max_new_tokens`, `num_return_sequences`, `stop_strings` and `do_sample`
+        are understood too.
+        """
+        one = isinstance(prompts, str) or (len(prompts) > 0 and hasattr(prompts[0], "__index__"))
+        outputs = self._generate([prompts] if one else list(prompts), _params(params, changes), None)
+        return outputs[0] if one else outputs
+
+    def stream(self, prompt: Prompt, params: Optional[SamplingParams] = None, **changes: Any) -> Iterator[Delta]:
+        """The answer to a prompt, piece by piece. Leaving the loop ends it."""
+        settings = _params(params, changes)
+        pieces: "queue.SimpleQueue[Any]" = queue.SimpleQueue()
+        mine: List[c_void_p] = []  # what cancels the call
+        left = threading.Event()
+
+        def begin(cancellation: c_void_p) -> None:
+            mine.append(cancellation)
+            if left.is_set():
+                _library.get("cancel")(cancellation)
+
+        def work() -> None:
+            try:
+                self._generate([prompt], settings, pieces.put, begin)
+                pieces.put(None)
+            except BaseException as e:  # pylint: disable=broad-except
+                pieces.put(e)
+
+        thread = threading.Thread(target=work, name="cajal-stream", daemon=True)
+        thread.start()
+        try:
+            while (piece := pieces.get()) is not None:
+                if isinstance(piece, BaseException):
+                    raise piece
+                yield piece
+        finally:
+            left.set()
+            with self._idle:  # what still runs is not freed meanwhile
+                for cancellation in self._running:
+                    if mine and cancellation is mine[0]:
+                        _library.get("cancel")(cancellation)
+            thread.join()
+
+    def score(self, prompt: Prompt, top_logprobs: int = 0) -> Score:
+        """What the model says of a text: the log-probability of each token after those before it."""
+        with self._call() as (engine, cancellation):
+            prompts, result = _Prompts([prompt]), c_void_p()
+            self._interruptibly(cancellation, lambda: _library.call(
+                "score", engine, prompts.array, top_logprobs, cancellation, byref(result)))
+            try:
+                view = _library.new(_library.ScoreView)
+                _library.call("score_result_view", result, view)
+                count = view.num_token_ids - 1
+                top = [None, *(_top(view.top_logprobs, view.num_top_logprobs, i) for i in range(count))]
+                return Score(view.token_ids[: count + 1], [None, *view.logprobs[:count]],
+                             top if top_logprobs else None, view.perplexity)
+            finally:
+                _library.get("score_result_free")(result)
+
+    @contextlib.contextmanager
+    def _call(self) -> Iterator[Any]:
+        """The engine, which stays open as long, and what cancels the call."""
+        cancellation = c_void_p()
+        _library.call("cancellation_new", byref(cancellation))
+        with self._idle:
+            if not self._engine:
+                _library.get("cancellation_free")(cancellation)
+                raise _library.InvalidArgument("the model is closed")
+            engine = self._engine
+            self._running.append(cancellation)
+        try:
+            yield engine, cancellation
+        finally:
+            with self._idle:
+                self._running = [c for c in self._running if c is not cancellation]
+                self._idle.notify_all()
+            _library.get("cancellation_free")(cancellation)
+
+    @staticmethod
+    def _interruptibly(cancellation: c_void_p, body: Callable[[], None]) -> None:
+        """Runs what waits in C in a thread, so that Ctrl-C reaches this one, and then ends it."""
+        failure: List[BaseException] = []
+
+        def work() -> None:
+            try:
+                body()
+            except BaseException as e:  # pylint: disable=broad-except
+                failure.append(e)
+
+        thread = threading.Thread(target=work, name="cajal-call", daemon=True)
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(0.1)
+        except BaseException:
+            _library.get("cancel")(cancellation)
+            thread.join()
+            raise
+        if failure:
+            raise failure[0]
+
+    def _generate(self, prompts: List[Prompt], params: SamplingParams, on_delta: Optional[Callable[[Delta], None]],
+                  begin: Optional[Callable[[c_void_p], None]] = None) -> List[RequestOutput]:
+        """With `begin` it waits in C, and hands out what ends that."""
+        c_prompts, c_params, results = _Prompts(prompts), params._to_c(), c_void_p()
+        failure: List[BaseException] = []
+        with self._call() as (engine, cancellation):
+
+            def listen(_: Any, delta: Any) -> None:
+                try:
+                    if on_delta and not failure:
+                        on_delta(_delta(delta.contents))
+                except BaseException as e:  # pylint: disable=broad-except
+                    failure.append(e)
+                    _library.get("cancel")(cancellation)
+
+            callback = _library.OnDelta(listen) if on_delta else _library.OnDelta()
+
+            def body() -> None:
+                _library.call("generate", engine, c_prompts.array, len(prompts), byref(c_params), callback, None,
+                              cancellation, byref(results))
+
+            if begin:
+                begin(cancellation)
+                body()
+            else:
+                self._interruptibly(cancellation, body)
+            try:
+                if failure:
+                    raise failure[0]
+                return [_output(results, i, prompt) for i, prompt in enumerate(prompts)]
+            finally:
+                _library.get("results_free")(results)
+
+
+def _output(results: c_void_p, index: int, prompt: Prompt) -> RequestOutput:
+    ids, size = POINTER(c_int32)(), c_size_t()
+    _library.call("results_prompt_token_ids", results, index, byref(ids), byref(size))
+    outputs = []
+    for i in range(_library.get("results_num_sequences")(results)):
+        c = _library.new(_library.Completion)
+        _library.call("results_get", results, index, i, c)
+        outputs.append(CompletionOutput(i, c.text.text(), c.token_ids[: c.num_token_ids], _logprobs(c),
+                                        _REASONS[c.finish_reason] or ""))
+    return RequestOutput(prompt if isinstance(prompt, str) else None, ids[: size.value], outputs,
+                         _library.get("results_seed")(results))

@@ -1,0 +1,161 @@
+"""What requests are made of and what they give."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from ctypes import sizeof
+from typing import Any, Dict, List, Optional, Sequence, Union
+
+from . import _library
+
+Prompt = Union[str, Sequence[int]]
+"""Text, or token ids: a list, a NumPy array, …"""
+
+
+@dataclasses.dataclass
+class SamplingParams:
+    """How to choose tokens. What is None comes from the model's generation_config.json, and then from the default.
+
+    Without `do_sample` there, and without `temperature`, `top_k`, `top_p` and `min_p` here, the likeliest token is taken.
+    """
+
+    n: int = 1  #: answers to each prompt
+    max_tokens: Optional[int] = None  #: at most so many new ones; 256
+    temperature: Optional[float] = None  #: divides the logits; 0 takes the likeliest token
+    top_k: Optional[int] = None  #: draw from the k likeliest; 0 and -1: all
+    top_p: Optional[float] = None  #: draw from the likeliest that make up this probability
+    min_p: Optional[float] = None  #: draw from those at least min_p times as likely as the likeliest
+    repetition_penalty: Optional[float] = None  #: of tokens in prompt or answer
+    presence_penalty: float = 0.0  #: taken once from the logit of each token of the answer
+    frequency_penalty: float = 0.0  #: as often as it stands there
+    seed: Optional[int] = None  #: None: drawn, and reported
+    stop: Union[str, Sequence[str], None] = None  #: the text ends before the first of them
+    stop_token_ids: Optional[Sequence[int]] = None  #: end an answer, beside those that the model names
+    ignore_eos: bool = False  #: the tokens that the model names do not end an answer
+    logprobs: Optional[int] = None  #: report each token's log-probability and those of the k likeliest
+
+    def _to_c(self) -> Any:
+        """The struct, and what it points to as its attribute."""
+        c = _library.SamplingParams()
+        _library.call("sampling_params_init", c, sizeof(c))
+        for name in ("max_tokens", "top_k", "logprobs"):
+            if (value := getattr(self, name)) is not None:
+                setattr(c, name, int(value))
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"):
+            if (value := getattr(self, name)) is not None:
+                if math.isnan(value):
+                    raise _library.InvalidArgument(f"{name} is not a number")
+                setattr(c, name, float(value))
+        c.n, c.ignore_eos = int(self.n), bool(self.ignore_eos)
+        if self.seed is not None:
+            if not 0 <= self.seed < 2**64:
+                raise _library.InvalidArgument(f"seed is {self.seed}, expected 0 to 2**64 - 1")
+            c.seed, c.has_seed = self.seed, 1
+        stop = [self.stop] if isinstance(self.stop, str) else list(self.stop or [])
+        ids = list(self.stop_token_ids or [])
+        c.kept = ((_library.String * len(stop))(*map(_library.string, stop)), _library.int_array(ids))
+        c.stop, c.num_stop = c.kept[0], len(stop)
+        c.stop_token_ids, c.num_stop_token_ids = c.kept[1], len(ids)
+        return c
+
+
+@dataclasses.dataclass
+class Logprob:
+    """Natural logarithm of a probability in the model's own distribution, before temperature and penalties."""
+
+    logprob: float
+    rank: Optional[int] = None  #: 1 for the likeliest; None for a chosen token that is not among the reported ones
+
+
+@dataclasses.dataclass
+class Delta:
+    """What became certain since the last delta of the same answer."""
+
+    text: str
+    token_ids: List[int]
+    logprobs: Optional[List[Dict[int, Logprob]]]
+    finish_reason: Optional[str]  #: of the last one
+    prompt: int = 0  #: its index among the prompts
+    index: int = 0  #: which of its n answers
+
+
+@dataclasses.dataclass
+class CompletionOutput:
+    """One answer. `finish_reason`: "stop", "length", "aborted" or "error" (the model's numbers were not finite)."""
+
+    index: int
+    text: str
+    token_ids: List[int]
+    logprobs: Optional[List[Dict[int, Logprob]]]
+    finish_reason: str
+
+    @property
+    def cumulative_logprob(self) -> Optional[float]:
+        if self.logprobs is None:
+            return None
+        return sum(of_token[i].logprob for i, of_token in zip(self.token_ids, self.logprobs))
+
+
+@dataclasses.dataclass
+class RequestOutput:
+    """The answers to one prompt."""
+
+    prompt: Optional[str]  #: None if it was given as token ids
+    prompt_token_ids: List[int]
+    outputs: List[CompletionOutput]
+    seed: int
+
+    @property
+    def text(self) -> str:
+        """That of the first answer."""
+        return self.outputs[0].text
+
+    @property
+    def finished(self) -> bool:
+        return all(output.finish_reason != "aborted" for output in self.outputs)
+
+
+@dataclasses.dataclass
+class Score:
+    """What the model says of a text: `logprobs[i]` is that of token i, and None for the first."""
+
+    token_ids: List[int]
+    logprobs: List[Optional[float]]
+    top_logprobs: Optional[List[Optional[Dict[int, Logprob]]]]
+    perplexity: float
+
+    def numpy(self) -> Any:
+        """The log-probabilities of tokens 1, 2, … as a float64 array. Needs NumPy."""
+        import numpy
+
+        return numpy.array(self.logprobs[1:], dtype=numpy.float64)
+
+
+@dataclasses.dataclass
+class ModelInfo:
+    """What a model is and what an engine made of it."""
+
+    model: str
+    model_type: str
+    dtype: str
+    device: str
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    num_experts: int
+    num_experts_per_tok: int
+    max_position_embeddings: int
+    max_model_len: int
+    max_num_seqs: int
+    num_parameters: int
+    weight_bytes: int
+    kv_cache_bytes: int
+    load_seconds: float
+    has_tokenizer: bool
+    bos_token_id: Optional[int]
+    pad_token_id: Optional[int]
+    eos_token_ids: List[int]
