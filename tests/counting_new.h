@@ -1,15 +1,27 @@
 #pragma once
 // Counts calls of operator new. It replaces the operators of the whole program, so one file of a test program includes it.
+// Under a sanitizer, which replaces them itself, nothing is counted.
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kCountsNew = false;
+#else
+inline constexpr bool kCountsNew = true;
+#endif
+
 namespace {
 
 std::atomic<bool> counting{false};
 std::atomic<std::int64_t> allocations{0};
+
+}  // namespace
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+namespace {
 
 void* allocate_or_null(std::size_t bytes, std::size_t alignment) noexcept {
   if (counting.load(std::memory_order_relaxed)) allocations.fetch_add(1, std::memory_order_relaxed);
@@ -48,6 +60,7 @@ void operator delete(void* at, std::align_val_t) noexcept { std::free(at); }
 void operator delete[](void* at, std::align_val_t) noexcept { std::free(at); }
 void operator delete(void* at, std::size_t, std::align_val_t) noexcept { std::free(at); }
 void operator delete[](void* at, std::size_t, std::align_val_t) noexcept { std::free(at); }
+#endif
 
 // Calls of operator new, on any thread, while `body` runs.
 template <class Body>
