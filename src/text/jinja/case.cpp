@@ -38,6 +38,11 @@ bool is_space(char32_t c) {
 
 bool is_alpha(char32_t c) { return unicode::properties_of(c) & unicode::kLetter; }
 bool is_decimal(char32_t c) { return is_in(tables::decimals(), c); }
+int decimal_value(char32_t c) {  // decimals stand in tens, from zero to nine
+  const auto ranges = tables::decimals();
+  const auto it = std::upper_bound(ranges.begin(), ranges.end(), c, [](char32_t v, auto& r) { return v <= r.last; });
+  return static_cast<int>((c - it->first) % 10);
+}
 bool is_numeric(char32_t c) { return unicode::properties_of(c) & unicode::kNumber; }
 bool is_lower(char32_t c) { return is_in(tables::lowers(), c); }
 bool is_upper(char32_t c) { return is_in(tables::uppers(), c); }

@@ -7,9 +7,10 @@ namespace cajal::jinja {
 bool is_printable(char32_t c);  // str.isprintable: repr() escapes all others
 bool is_space(char32_t c);      // str.isspace, what strip() removes
 bool is_alpha(char32_t c);
-bool is_decimal(char32_t c);  // what int() reads as a digit
-bool is_numeric(char32_t c);  // decimals, fractions, superscripts and the like
-bool is_lower(char32_t c);    // has case, and it is that
+bool is_decimal(char32_t c);    // what int() reads as a digit
+int decimal_value(char32_t c);  // of a decimal
+bool is_numeric(char32_t c);    // decimals, fractions, superscripts and the like
+bool is_lower(char32_t c);      // has case, and it is that
 bool is_upper(char32_t c);
 bool is_title(char32_t c);
 inline bool is_cased(char32_t c) { return is_lower(c) || is_upper(c) || is_title(c); }

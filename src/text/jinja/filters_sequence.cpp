@@ -59,6 +59,21 @@ void sort_by_key(Runtime& rt, std::vector<Keyed>& keyed, bool reverse) {
   if (reverse) std::reverse(keyed.begin(), keyed.end());
 }
 
+// Python computes the elements of a generator when they are asked for, and fails then. Here they are computed at once,
+// and a failure waits.
+template <class Compute>
+Value generate(Runtime& rt, Compute compute) {
+  std::vector<Value> items;
+  std::optional<Failure> failure;
+  try {
+    compute(items);
+  } catch (const Failure& f) {
+    if (f.kind == ErrorKind::limit) throw;
+    failure = f;
+  }
+  return make_iterator(rt.meter, std::move(items), "generator", std::move(failure));
+}
+
 // --- filters ---
 
 Value filter_length(Runtime& rt, const Value& v, const Args& args) {
@@ -72,6 +87,7 @@ Value filter_first(Runtime& rt, const Value& v, const Args& args) {
   const Bound b("first", args, {});
   if (const Seq* seq = v.seq(); seq && seq->kind == SeqKind::iterator) {
     if (seq->taken < seq->items.size()) return seq->items[seq->taken++];
+    if (seq->failure) throw Failure(*seq->failure);
   } else if (const Str* s = v.str(); s && s->length) {
     return get_item(rt, v, std::int64_t{0});
   } else if (seq && !seq->items.empty()) {
@@ -90,7 +106,6 @@ void require_reversible(const Value& v) {
 
 Value filter_last(Runtime& rt, const Value& v, const Args& args) {
   const Bound b("last", args, {});
-  if (v.is_undefined()) raise_undefined(*v.undefined());
   require_reversible(v);
   if (const Str* s = v.str(); s && s->length) return get_item(rt, v, std::int64_t{-1});
   const Items items(rt.meter, v);
@@ -106,7 +121,6 @@ Value filter_list(Runtime& rt, const Value& v, const Args& args) {
 Value filter_reverse(Runtime& rt, const Value& v, const Args& args) {
   const Bound b("reverse", args, {});
   if (v.str()) return get_slice(rt, v, {}, {}, std::int64_t{-1});
-  if (v.is_undefined()) raise_undefined(*v.undefined());
   if (!is_iterable(v)) raise(ErrorKind::runtime, "argument must be iterable");
   std::vector<Value> items = Items(rt.meter, v).copy();
   std::reverse(items.begin(), items.end());
@@ -133,12 +147,11 @@ Value filter_default(Runtime&, const Value& v, const Args& args) {
 
 Value filter_items(Runtime& rt, const Value& v, const Args& args) {
   const Bound b("items", args, {});
-  std::vector<Value> items;
-  if (!v.is_undefined()) {
+  return generate(rt, [&](std::vector<Value>& items) {
+    if (v.is_undefined()) return;
     if (!v.dict()) raise(ErrorKind::type, "Can only get item pairs from a mapping.");
     for (const auto& [key, value] : v.dict()->entries()) items.push_back(make_tuple(rt.meter, {key, value}));
-  }
-  return make_iterator(rt.meter, std::move(items));
+  });
 }
 
 Value filter_dictsort(Runtime& rt, const Value& v, const Args& args) {
@@ -187,17 +200,17 @@ Value filter_sort(Runtime& rt, const Value& v, const Args& args) {
 
 Value filter_unique(Runtime& rt, const Value& v, const Args& args) {
   const Bound b("unique", args, {"case_sensitive", "attribute"});
-  const Key key(rt, b.value_or(1, {}), b.truth_or(0, false));
-  Dict seen;
-  std::vector<Value> items;
-  for (const Value& item : Items(rt.meter, v)) {
-    const Value k = key(item);
-    rt.meter.step(weight_of(k));
-    if (seen.find(k)) continue;
-    seen.set(rt.meter, k, {});
-    items.push_back(item);
-  }
-  return make_iterator(rt.meter, std::move(items));
+  return generate(rt, [&](std::vector<Value>& items) {
+    const Key key(rt, b.value_or(1, {}), b.truth_or(0, false));
+    Dict seen;
+    for (const Value& item : Items(rt.meter, v)) {
+      const Value k = key(item);
+      rt.meter.step(weight_of(k));
+      if (seen.find(k)) continue;
+      seen.set(rt.meter, k, {});
+      items.push_back(item);
+    }
+  });
 }
 
 Value filter_groupby(Runtime& rt, const Value& v, const Args& args) {
@@ -250,41 +263,42 @@ Value filter_sum(Runtime& rt, const Value& v, const Args& args) {
 
 Value filter_batch(Runtime& rt, const Value& v, const Args& args) {
   const Bound b("batch", args, {"linecount", "fill_with"}, 1);
-  const std::int64_t size = require_integer(b[0]);
-  const bool fill = b.has(1) && !b[1].is_none();
-  std::vector<Value> rows, row;
-  for (const Value& item : Items(rt.meter, v)) {
-    if (static_cast<std::int64_t>(row.size()) == size) rows.push_back(make_list(rt.meter, std::exchange(row, {})));
-    row.push_back(item);
-  }
-  if (!row.empty()) {
-    for (std::int64_t i = static_cast<std::int64_t>(row.size()); fill && i < size; ++i) {
-      rt.meter.produce(sizeof(Value));
-      row.push_back(b[1]);
+  return generate(rt, [&](std::vector<Value>& rows) {
+    const std::int64_t size = require_integer(b[0]);
+    const bool fill = b.has(1) && !b[1].is_none();
+    std::vector<Value> row;
+    for (const Value& item : Items(rt.meter, v)) {
+      if (static_cast<std::int64_t>(row.size()) == size) rows.push_back(make_list(rt.meter, std::exchange(row, {})));
+      row.push_back(item);
     }
-    rows.push_back(make_list(rt.meter, std::move(row)));
-  }
-  return make_iterator(rt.meter, std::move(rows));
+    if (!row.empty()) {
+      for (std::int64_t i = static_cast<std::int64_t>(row.size()); fill && i < size; ++i) {
+        rt.meter.produce(sizeof(Value));
+        row.push_back(b[1]);
+      }
+      rows.push_back(make_list(rt.meter, std::move(row)));
+    }
+  });
 }
 
 Value filter_slice(Runtime& rt, const Value& v, const Args& args) {
   const Bound b("slice", args, {"slices", "fill_with"}, 1);
-  const std::int64_t slices = require_integer(b[0]);
-  const Items items(rt.meter, v);
-  if (slices == 0) raise(ErrorKind::zero_division, "integer division or modulo by zero");
-  std::vector<Value> result;
-  const auto length = static_cast<std::int64_t>(items.size());
-  const std::int64_t each = slices > 0 ? length / slices : 0, extra = slices > 0 ? length % slices : 0;
-  std::int64_t at = 0;
-  for (std::int64_t i = 0; i < slices; ++i) {
-    const std::int64_t end = at + each + (i < extra ? 1 : 0);
-    std::vector<Value> part;
-    for (; at < end; ++at) part.push_back(items[static_cast<std::size_t>(at)]);
-    if (b.has(1) && !b[1].is_none() && i >= extra) part.push_back(b[1]);
-    rt.meter.step();
-    result.push_back(make_list(rt.meter, std::move(part)));
-  }
-  return make_iterator(rt.meter, std::move(result));
+  return generate(rt, [&](std::vector<Value>& result) {
+    const std::int64_t slices = require_integer(b[0]);
+    const Items items(rt.meter, v);
+    if (slices == 0) raise(ErrorKind::zero_division, "integer division or modulo by zero");
+    const auto length = static_cast<std::int64_t>(items.size());
+    const std::int64_t each = slices > 0 ? length / slices : 0, extra = slices > 0 ? length % slices : 0;
+    std::int64_t at = 0;
+    for (std::int64_t i = 0; i < slices; ++i) {
+      const std::int64_t end = at + each + (i < extra ? 1 : 0);
+      std::vector<Value> part;
+      for (; at < end; ++at) part.push_back(items[static_cast<std::size_t>(at)]);
+      if (b.has(1) && !b[1].is_none() && i >= extra) part.push_back(b[1]);
+      rt.meter.step();
+      result.push_back(make_list(rt.meter, std::move(part)));
+    }
+  });
 }
 
 // The arguments after the first `n`.
@@ -301,39 +315,39 @@ const std::string& name_in(const Value& v) {
 }
 
 Value filter_map(Runtime& rt, const Value& v, const Args& args) {
-  std::vector<Value> items;
-  if (!truth(v)) return make_iterator(rt.meter, {});
-  if (args.positional.empty() && args.find("attribute")) {
-    for (const auto& [name, value] : args.named)
-      if (name != "attribute" && name != "default")
-        raise(ErrorKind::runtime, "Unexpected keyword argument '", name, "'");
-    const std::vector<Value> path = attribute_path(*args.find("attribute"));
-    const Value* absent = args.find("default");
-    if (absent && absent->is_none()) absent = nullptr;
-    for (const Value& item : Items(rt.meter, v)) items.push_back(follow(rt, item, path, absent));
-  } else {
-    if (args.positional.empty()) raise(ErrorKind::runtime, "map requires a filter argument");
-    const Args rest = rest_of(args, 1);
-    for (const Value& item : Items(rt.meter, v))
-      items.push_back(apply_filter(rt, name_in(args.positional[0]), item, rest));
-  }
-  return make_iterator(rt.meter, std::move(items));
+  return generate(rt, [&](std::vector<Value>& items) {
+    if (!truth(v)) return;
+    if (args.positional.empty() && args.find("attribute")) {
+      for (const auto& [name, value] : args.named)
+        if (name != "attribute" && name != "default")
+          raise(ErrorKind::runtime, "Unexpected keyword argument '", name, "'");
+      const std::vector<Value> path = attribute_path(*args.find("attribute"));
+      const Value* absent = args.find("default");
+      if (absent && absent->is_none()) absent = nullptr;
+      for (const Value& item : Items(rt.meter, v)) items.push_back(follow(rt, item, path, absent));
+    } else {
+      if (args.positional.empty()) raise(ErrorKind::runtime, "map requires a filter argument");
+      const Args rest = rest_of(args, 1);
+      for (const Value& item : Items(rt.meter, v))
+        items.push_back(apply_filter(rt, name_in(args.positional[0]), item, rest));
+    }
+  });
 }
 
 Value pick(Runtime& rt, const Value& v, const Args& args, bool keep, bool by_attribute) {
-  if (!truth(v)) return make_iterator(rt.meter, {});
-  if (by_attribute && args.positional.empty()) raise(ErrorKind::runtime, "Missing parameter for attribute name");
-  const std::vector<Value> path = by_attribute ? attribute_path(args.positional[0]) : std::vector<Value>();
-  const std::size_t used = by_attribute ? 1 : 0;
-  const bool has_test = args.positional.size() > used;
-  const Args rest = has_test ? rest_of(args, used + 1) : Args();
-  std::vector<Value> items;
-  for (const Value& item : Items(rt.meter, v)) {
-    const Value subject = follow(rt, item, path);
-    const bool passes = has_test ? apply_test(rt, name_in(args.positional[used]), subject, rest) : truth(subject);
-    if (passes == keep) items.push_back(item);
-  }
-  return make_iterator(rt.meter, std::move(items));
+  return generate(rt, [&](std::vector<Value>& items) {
+    if (!truth(v)) return;
+    if (by_attribute && args.positional.empty()) raise(ErrorKind::runtime, "Missing parameter for attribute name");
+    const std::vector<Value> path = by_attribute ? attribute_path(args.positional[0]) : std::vector<Value>();
+    const std::size_t used = by_attribute ? 1 : 0;
+    const bool has_test = args.positional.size() > used;
+    const Args rest = has_test ? rest_of(args, used + 1) : Args();
+    for (const Value& item : Items(rt.meter, v)) {
+      const Value subject = follow(rt, item, path);
+      const bool passes = has_test ? apply_test(rt, name_in(args.positional[used]), subject, rest) : truth(subject);
+      if (passes == keep) items.push_back(item);
+    }
+  });
 }
 
 Value filter_attr(Runtime& rt, const Value& v, const Args& args) {

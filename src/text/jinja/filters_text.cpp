@@ -135,10 +135,11 @@ Value filter_truncate(Runtime& rt, const Value& v, const Args& args) {
   const auto end_length = static_cast<std::int64_t>(end.length);
   if (length < end_length) raise(ErrorKind::runtime, "expected length >= ", end_length, ", got ", length);
   if (leeway < 0) raise(ErrorKind::runtime, "expected leeway >= 0, got ", leeway);
-  if (!v.str()) raise(ErrorKind::type, "object of type '", type_name(v), "' cannot be truncated");
-  const StrRef& text = v.str_ref();
-  const auto size = static_cast<std::int64_t>(text->length);
+  const auto size = static_cast<std::int64_t>(length_of(v).value_or(0));
+  if (!length_of(v)) raise(ErrorKind::type, "object of type '", type_name(v), "' has no len()");
   if (size <= length || size - length <= leeway) return v;
+  if (!v.str()) raise(ErrorKind::type, "only strings can be truncated, not ", type_name(v));
+  const StrRef& text = v.str_ref();
   std::size_t cut = text->offset_of(static_cast<std::size_t>(length - end_length));
   if (!b.truth_or(1, false)) {
     const std::size_t space = std::string_view(text->bytes).substr(0, cut).rfind(' ');
@@ -176,6 +177,20 @@ std::string_view stripped(std::string_view text) {
     text = text.substr(0, last);
   }
   return text;
+}
+
+// Digits of other scripts count as well.
+std::string with_ascii_digits(std::string_view text) {
+  std::string out;
+  for (std::size_t at = 0; at < text.size();) {
+    const auto c = unicode::decode_valid(text, at);
+    if (c.value >= 0x80 && is_decimal(c.value))
+      out += static_cast<char>('0' + decimal_value(c.value));
+    else
+      out += text.substr(at, c.length);
+    at += c.length;
+  }
+  return out;
 }
 
 // Underscores may stand between two digits.
@@ -245,7 +260,7 @@ std::optional<double> parse_float(std::string_view text) {
 std::optional<double> to_float(const Value& v) {
   if (v.is_float()) return *v.get<double>();
   if (const auto i = v.integer()) return static_cast<double>(*i);
-  if (const Str* s = v.str()) return parse_float(s->bytes);
+  if (const Str* s = v.str()) return parse_float(with_ascii_digits(s->bytes));
   require_defined(v);
   return std::nullopt;
 }
@@ -264,7 +279,7 @@ Value filter_int(Runtime&, const Value& v, const Args& args) {
     return truncated_to_int(*v.get<double>());
   }
   if (const Str* s = v.str())
-    if (const auto i = parse_int(s->bytes, b.integer_or(1, 10))) return *i;
+    if (const auto i = parse_int(with_ascii_digits(s->bytes), b.integer_or(1, 10))) return *i;
   const auto d = to_float(v);
   if (!d || !std::isfinite(*d)) return b.value_or(0, std::int64_t{0});
   return truncated_to_int(*d);

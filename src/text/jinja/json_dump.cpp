@@ -99,7 +99,7 @@ class Dumper {
         case '\b': escape = "\\b"; break;
         case '\f': escape = "\\f"; break;
         default:
-          if (c.value < 0x20 || (style_.ensure_ascii && c.value >= 0x7f && c.value < 0x10000 && c.value != 0x7f)) {
+          if (c.value < 0x20 || (style_.ensure_ascii && c.value >= 0x7f && c.value < 0x10000)) {
             std::snprintf(buffer.data(), buffer.size(), "\\u%04x", static_cast<unsigned>(c.value));
           } else if (style_.ensure_ascii && c.value >= 0x10000) {
             const unsigned v = static_cast<unsigned>(c.value) - 0x10000;

@@ -15,7 +15,7 @@ inline constexpr std::int64_t kMaxRange = 100000;  // elements of range(), as Ji
 
 // What one rendering may use.
 struct Limits {
-  std::uint64_t steps = 50'000'000;                       // expressions, statements, elements, and bytes / 32
+  std::uint64_t steps = 20'000'000;                       // expressions, statements, elements, and bytes / 32
   std::uint64_t produced_bytes = std::uint64_t{1} << 30;  // everything that operations made, kept or not
   std::size_t string_bytes = std::size_t{64} << 20;       // one string; the output is one too
   int call_depth = 100;                                   // macros inside one another

@@ -9,13 +9,10 @@
 namespace cajal::jinja {
 namespace {
 
-// What every Python object has, and the sandbox hides.
-bool is_hidden(std::string_view name) {
-  constexpr std::array<std::string_view, 20> kNames = {
-      "__class__",   "__init__",    "__new__", "__dict__",   "__doc__",    "__module__",      "__repr__",
-      "__str__",     "__eq__",      "__ne__",  "__hash__",   "__reduce__", "__reduce_ex__",   "__getattribute__",
-      "__setattr__", "__delattr__", "__dir__", "__format__", "__sizeof__", "__subclasshook__"};
-  return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+// What Python keeps for itself, "__class__" and its like, and the sandbox hides. A key of that name can be read.
+bool is_hidden(const Value& object, std::string_view name) {
+  if (name.size() < 5 || !name.starts_with("__") || !name.ends_with("__")) return false;
+  return !object.dict() || !object.dict()->find(name);
 }
 
 // Methods that change a list or a dictionary, which the sandbox refuses.
@@ -31,7 +28,7 @@ bool is_refused(const Value& object, std::string_view name) {
 
 // The attribute that Python's getattr finds, or what the sandbox makes of it.
 std::optional<Value> attribute_of(Runtime& rt, const Value& object, std::string_view name) {
-  if (is_hidden(name) || is_refused(object, name))
+  if (is_hidden(object, name) || is_refused(object, name))
     return Value::undefined(
         ::cajal::detail::join("access to attribute '", name, "' of '", type_name(object), "' object is unsafe."),
         ErrorKind::security);
@@ -46,7 +43,11 @@ std::optional<Value> attribute_of(Runtime& rt, const Value& object, std::string_
     if (seq->group && name == "grouper") return seq->items[0];
     if (seq->group && name == "list") return seq->items[1];
   }
-  if (object.is_number() && !object.is_float()) {
+  if (object.is_float()) {
+    if (name == "real") return object;
+    if (name == "imag") return Value(0.0);
+  }
+  if (object.integer()) {
     if (name == "real" || name == "numerator") return Value(*object.integer());
     if (name == "imag") return Value(std::int64_t{0});
     if (name == "denominator") return Value(std::int64_t{1});
@@ -109,12 +110,13 @@ Value get_slice(Runtime& rt, const Value& object, const Value& start, const Valu
   require_defined(object);
   const Str* s = object.str();
   const Seq* seq = object.seq();
-  const bool sliceable = s || (seq && seq->is_indexable());
-  const auto is_bound = [](const Value& v) { return v.is_none() || v.integer(); };
-  if (!sliceable || !is_bound(start) || !is_bound(stop) || !is_bound(step))
-    return Value::undefined(::cajal::detail::join(type_description(object), " has no element slice(",
-                                                  repr_of(rt, start), ", ", repr_of(rt, stop), ", ", repr_of(rt, step),
-                                                  ")"));
+  // Unlike with other subscripts, what Python raises here is not turned into an undefined value.
+  if (object.dict()) raise(ErrorKind::type, "unhashable type: 'slice'");
+  if (!s && !(seq && seq->is_indexable()))
+    raise(ErrorKind::type, "'", type_name(object), "' object is not subscriptable");
+  for (const Value* bound : {&start, &stop, &step})
+    if (!bound->is_none() && !bound->integer())
+      raise(ErrorKind::type, "slice indices must be integers or None or have an __index__ method");
   const std::int64_t by = step.integer().value_or(1);
   if (by == 0) raise(ErrorKind::value, "slice step cannot be zero");
   const auto size = static_cast<std::int64_t>(s ? s->length : seq->items.size());

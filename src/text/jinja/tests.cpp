@@ -42,7 +42,9 @@ bool is_mapping(const Value& v) { return v.dict() != nullptr; }
 bool is_iterable_value(const Value& v) { return is_iterable(v); }
 bool is_escaped(const Value& v) { return v.str() && v.str()->markup; }
 bool is_callable(const Value& v) { return v.is_undefined() || (v.object() && (*v.object())->is_callable()); }
-bool is_sequence(const Value& v) { return v.str() || v.dict() || (v.seq() && v.seq()->is_indexable()); }
+bool is_sequence(const Value& v) {
+  return v.str() || v.dict() || v.is_undefined() || (v.seq() && v.seq()->is_indexable());
+}
 
 Value is_odd(Runtime& rt, const Value& value, const Args& args) {
   const Bound b("odd", args, {});
@@ -74,10 +76,12 @@ Value has_lower(Runtime& rt, const Value& value, const Args& args) {
 }
 Value names_filter(Runtime&, const Value& value, const Args& args) {
   const Bound b("filter", args, {});
+  (void)hash_of(value);
   return value.str() && find_filter(value.str()->bytes) != nullptr;
 }
 Value names_test(Runtime&, const Value& value, const Args& args) {
   const Bound b("test", args, {});
+  (void)hash_of(value);
   return value.str() && find_test(value.str()->bytes) != nullptr;
 }
 

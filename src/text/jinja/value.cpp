@@ -79,8 +79,10 @@ SeqRef make_seq(Meter& meter, SeqKind kind, std::vector<Value> items, std::strin
 
 Value make_list(Meter& meter, std::vector<Value> items) { return make_seq(meter, SeqKind::list, std::move(items)); }
 Value make_tuple(Meter& meter, std::vector<Value> items) { return make_seq(meter, SeqKind::tuple, std::move(items)); }
-Value make_iterator(Meter& meter, std::vector<Value> items, std::string type_name) {
-  return make_seq(meter, SeqKind::iterator, std::move(items), std::move(type_name));
+Value make_iterator(Meter& meter, std::vector<Value> items, std::string type_name, std::optional<Failure> failure) {
+  auto seq = std::make_shared<Seq>(*make_seq(meter, SeqKind::iterator, std::move(items), std::move(type_name)));
+  seq->failure = std::move(failure);
+  return SeqRef(std::move(seq));
 }
 
 std::size_t Dict::index_of(const Value& key, std::size_t hash) const {
@@ -271,6 +273,7 @@ Items::Items(Meter& meter, const Value& value) {
     owner_ = *seq;
     std::size_t from = 0;
     if (owner_->kind == SeqKind::iterator) from = std::exchange(owner_->taken, owner_->items.size());
+    if (owner_->failure) throw Failure(*owner_->failure);
     all_ = std::span(owner_->items).subspan(from);
     meter.step(all_.size());
     return;

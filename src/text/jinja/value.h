@@ -100,6 +100,7 @@ struct Seq {
   std::string type_name;                       // of an iterator, "generator"
   std::int64_t start = 0, stop = 0, step = 1;  // of a range
   bool group = false;                          // a tuple that groupby made: it has .grouper and .list
+  std::optional<Failure> failure;              // of an iterator: what happens when it is read on after its elements
   mutable std::size_t taken = 0;               // of an iterator: these elements are gone
 
   bool is_sized() const { return kind != SeqKind::iterator; }
@@ -112,7 +113,8 @@ std::uint64_t weight_of(const Value& value);
 SeqRef make_seq(Meter& meter, SeqKind kind, std::vector<Value> items, std::string type_name = {});
 Value make_list(Meter& meter, std::vector<Value> items);
 Value make_tuple(Meter& meter, std::vector<Value> items);
-Value make_iterator(Meter& meter, std::vector<Value> items, std::string type_name = "generator");
+Value make_iterator(Meter& meter, std::vector<Value> items, std::string type_name = "generator",
+                    std::optional<Failure> failure = std::nullopt);
 
 // In the order of insertion. Keys are what Python can hash.
 class Dict {
