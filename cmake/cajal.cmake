@@ -10,15 +10,18 @@ target_include_directories(cajal_options INTERFACE ${PROJECT_SOURCE_DIR}/src ${P
 target_compile_options(cajal_options INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-missing-field-initializers -Wno-sign-conversion -Wnon-virtual-dtor -Wvla
   # The order of floating-point operations is part of what we promise: no contraction that the source does not spell.
-  -ffp-contract=off -fno-math-errno
-  $<$<NOT:$<CONFIG:Debug>>:-O2>)
+  -ffp-contract=off -fno-math-errno)
+if(NOT CAJAL_SANITIZE AND NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
+  target_compile_options(cajal_options INTERFACE -O2)
+endif()
 target_compile_definitions(cajal_options INTERFACE CAJAL_VERSION="${PROJECT_VERSION}"
   $<$<CXX_COMPILER_ID:GNU>:_GLIBCXX_ASSERTIONS>)
 # Every layer is compiled once, for programs and for libcajal.so alike, and shows outside only what include/cajal/ marks.
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 target_compile_options(cajal_options INTERFACE -fvisibility=hidden -fvisibility-inlines-hidden)
 if(CAJAL_SANITIZE)
-  target_compile_options(cajal_options INTERFACE -fsanitize=${CAJAL_SANITIZE} -fno-omit-frame-pointer -g
+  target_compile_options(cajal_options INTERFACE -O1 -g1)  # sanitized code is slow to build; it need not be fast
+  target_compile_options(cajal_options INTERFACE -fsanitize=${CAJAL_SANITIZE} -fno-omit-frame-pointer
     -fno-sanitize-recover=all)
   target_link_options(cajal_options INTERFACE -fsanitize=${CAJAL_SANITIZE})
 endif()
