@@ -102,6 +102,7 @@ typedef struct cajal_model_info {
   uint64_t weight_bytes, kv_cache_bytes;
   double load_seconds;
   int32_t has_tokenizer;              /* 0 or 1 */
+  int32_t has_chat_template;          /* 0 or 1 */
   int32_t bos_token_id, pad_token_id; /* -1: none */
   const int32_t* eos_token_ids;
   size_t num_eos_token_ids;
@@ -125,6 +126,12 @@ CAJAL_API cajal_code cajal_detokenize(const cajal_engine* engine, const int32_t*
                                       int32_t skip_special_tokens, cajal_text** text, cajal_error** error);
 CAJAL_API cajal_string cajal_text_view(const cajal_text* text); /* of NULL: empty */
 CAJAL_API void cajal_text_free(cajal_text* text);
+
+/* Fills in the model's chat template with every variable that it knows, as a JSON object: messages, tools,
+   add_generation_prompt, … In the token ids the name of a control token that stands in a message is text. `text` and
+   `tokens` may be NULL if they are not wanted. */
+CAJAL_API cajal_code cajal_apply_chat_template(const cajal_engine* engine, cajal_string variables, cajal_text** text,
+                                               cajal_tokens** tokens, cajal_error** error);
 
 /* ---- generation ---- */
 

@@ -82,6 +82,16 @@ class Prompt {
   bool is_text_ = false;
 };
 
+struct ChatMessage {
+  std::string role = {}, content = {};  // "system", "user" or "assistant", and what they say
+};
+
+// A conversation as the model was trained to read it.
+struct ChatPrompt {
+  std::string text = {};
+  std::vector<std::int32_t> token_ids = {};
+};
+
 enum class FinishReason {
   none,     // not over yet
   stop,     // an ending token or a stop string
@@ -183,7 +193,7 @@ struct ModelInfo {
   std::int64_t num_parameters = 0;
   std::uint64_t weight_bytes = 0, kv_cache_bytes = 0;  // on the device
   double load_seconds = 0;
-  bool has_tokenizer = false;
+  bool has_tokenizer = false, has_chat_template = false;
   std::vector<std::int32_t> eos_token_ids = {};  // those that end a sequence
   std::optional<std::int32_t> bos_token_id = {}, pad_token_id = {};
 };
@@ -210,6 +220,13 @@ class CAJAL_API Engine {
   // Needs the tokenizer's files: Error(not_found) says which one is missing.
   std::vector<std::int32_t> tokenize(std::string_view text) const;
   std::string detokenize(std::span<const std::int32_t> token_ids, bool skip_special_tokens = false) const;
+
+  // Fills in the model's chat template; generate() goes on from its token_ids. Needs the tokenizer's files and a template.
+  // In token_ids the name of a control token that stands in a message is text, so that nobody who writes one can end it.
+  // Throws Error for what the template refuses, with its line.
+  ChatPrompt apply_chat_template(std::span<const ChatMessage> messages) const;  // an answer is to follow
+  // With every variable that the template knows, as a JSON object: messages, tools, add_generation_prompt, …
+  ChatPrompt apply_chat_template(std::string_view variables) const;
 
   // Waits for the answer, or for all of them, which come in the order of the prompts. Throws Error for a prompt or
   // parameters that make no sense, before anything runs.

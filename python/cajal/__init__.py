@@ -9,7 +9,7 @@ from ._library import (Cancelled, CajalError, DataLoss, InvalidArgument, NotFoun
                        Unsupported)
 from .llm import LLM
 from .model import Model
-from .params import CompletionOutput, Delta, Logprob, ModelInfo, Prompt, RequestOutput, SamplingParams, Score
+from .params import CompletionOutput, Delta, Logprob, Message, ModelInfo, Prompt, RequestOutput, SamplingParams, Score
 
 __version__: str = _library.get("version")().decode()
 
@@ -20,5 +20,5 @@ def set_log_level(level: str) -> None:
 
 
 __all__ = ["CajalError", "Cancelled", "CompletionOutput", "DataLoss", "Delta", "InvalidArgument", "LLM", "Logprob",
-           "Model", "ModelInfo", "NotFound", "OutOfMemory", "Prompt", "RequestOutput", "SamplingParams", "Score",
+           "Message", "Model", "ModelInfo", "NotFound", "OutOfMemory", "Prompt", "RequestOutput", "SamplingParams", "Score",
            "Unavailable", "Unsupported", "set_log_level", "__version__"]

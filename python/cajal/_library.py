@@ -82,7 +82,8 @@ class ModelInfo(Structure):
                 ("num_experts", c_int64), ("num_experts_per_tok", c_int64), ("max_position_embeddings", c_int64),
                 ("max_model_len", c_int64), ("max_num_seqs", c_int64), ("num_parameters", c_int64),
                 ("weight_bytes", c_uint64), ("kv_cache_bytes", c_uint64), ("load_seconds", c_double),
-                ("has_tokenizer", c_int32), ("bos_token_id", c_int32), ("pad_token_id", c_int32),
+                ("has_tokenizer", c_int32), ("has_chat_template", c_int32),
+                ("bos_token_id", c_int32), ("pad_token_id", c_int32),
                 ("eos_token_ids", POINTER(c_int32)), ("num_eos_token_ids", c_size_t)]
 
 
@@ -131,6 +132,7 @@ _FALLIBLE: dict[str, list[Any]] = {
     "engine_info": [c_void_p, POINTER(ModelInfo)],
     "tokenize": [c_void_p, String, POINTER(c_void_p)],
     "detokenize": [c_void_p, POINTER(c_int32), c_size_t, c_int32, POINTER(c_void_p)],
+    "apply_chat_template": [c_void_p, String, POINTER(c_void_p), POINTER(c_void_p)],
     "sampling_params_init": [POINTER(SamplingParams), c_size_t],
     "cancellation_new": [POINTER(c_void_p)],
     "generate": [c_void_p, POINTER(Prompt), c_size_t, POINTER(SamplingParams), OnDelta, c_void_p, c_void_p,

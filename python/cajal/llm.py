@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Sequence, Union
+from typing import Any, List, Mapping, Optional, Sequence, Union
 
 from .model import Model
-from .params import Prompt, RequestOutput, SamplingParams
+from .params import Message, Prompt, RequestOutput, SamplingParams
 
 
 class LLM:
@@ -23,6 +23,16 @@ class LLM:
             raise ValueError("give either prompts or prompt_token_ids")
         outputs = self.model.generate(prompts if prompts is not None else list(prompt_token_ids or []), sampling_params)
         return outputs if isinstance(outputs, list) else [outputs]
+
+    def chat(self, messages: Union[Sequence[Message], Sequence[Sequence[Message]]],
+             sampling_params: Optional[SamplingParams] = None, *, add_generation_prompt: bool = True,
+             chat_template_kwargs: Optional[Mapping[str, Any]] = None) -> List[RequestOutput]:
+        """The answers to a conversation, or to each of several."""
+        several: Any = messages if messages and not isinstance(messages[0], Mapping) else [messages]
+        prompts: List[Prompt] = [self.model.apply_chat_template(conversation, add_generation_prompt=add_generation_prompt,
+                                                  **(chat_template_kwargs or {})) for conversation in several]
+        outputs: List[RequestOutput] = self.model.generate(prompts, sampling_params)
+        return outputs
 
     def get_default_sampling_params(self) -> SamplingParams:
         """What leaves everything to the model's generation_config.json."""

@@ -9,10 +9,11 @@ import os
 import queue
 import threading
 from ctypes import POINTER, byref, c_int32, c_size_t, c_void_p, sizeof
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Union, overload
+from typing import Any, Callable, Dict, Iterator, List, Literal, Mapping, Optional, Sequence, Union, overload
 
 from . import _library
-from .params import CompletionOutput, Delta, Logprob, ModelInfo, Prompt, RequestOutput, SamplingParams, Score
+from .params import (CompletionOutput, Delta, Logprob, Message, ModelInfo, Prompt, RequestOutput, SamplingParams,
+                     Score)
 
 _REASONS = (None, "stop", "length", "aborted", "error")
 # Names that Transformers' generate() has for what SamplingParams calls otherwise.
@@ -128,7 +129,8 @@ class Model:
                 if isinstance(value, _library.String):
                     values[name] = value.text()
             values["eos_token_ids"] = c.eos_token_ids[: c.num_eos_token_ids]
-            values["has_tokenizer"] = bool(c.has_tokenizer)
+            for name in ("has_tokenizer", "has_chat_template"):
+                values[name] = bool(values[name])
             for name in ("bos_token_id", "pad_token_id"):
                 values[name] = None if values[name] < 0 else values[name]
             return ModelInfo(**values)
@@ -138,10 +140,7 @@ class Model:
         with self._call() as (engine, _):
             tokens = c_void_p()
             _library.call("tokenize", engine, _library.string(text), byref(tokens))
-            try:
-                return list(_library.get("tokens_data")(tokens)[: _library.get("tokens_size")(tokens)])
-            finally:
-                _library.get("tokens_free")(tokens)
+            return _taken_tokens(tokens)
 
     def detokenize(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """The text of token ids."""
@@ -149,12 +148,34 @@ class Model:
             text = c_void_p()
             ids = _library.int_array(token_ids)
             _library.call("detokenize", engine, ids, len(ids), bool(skip_special_tokens), byref(text))
-            try:
-                return str(_library.get("text_view")(text).text())
-            finally:
-                _library.get("text_free")(text)
+            return _taken_text(text)
 
     encode, decode = tokenize, detokenize
+
+    @overload
+    def apply_chat_template(self, conversation: Sequence[Message], *, tokenize: Literal[True] = True,
+                            add_generation_prompt: bool = False, **variables: Any) -> List[int]: ...
+    @overload
+    def apply_chat_template(self, conversation: Sequence[Message], *, tokenize: Literal[False],
+                            add_generation_prompt: bool = False, **variables: Any) -> str: ...
+    def apply_chat_template(self, conversation: Sequence[Message], *, tokenize: bool = True,
+                            add_generation_prompt: bool = False, **variables: Any) -> Union[str, List[int]]:
+        """A conversation as the model was trained to read it; `variables` (tools, enable_thinking, …) are the template's.
+
+        In token ids the name of a control token that stands in a message is text.
+        """
+        values = {"messages": list(conversation), "add_generation_prompt": add_generation_prompt, **variables}
+        with self._call() as (engine, _):
+            result = c_void_p()
+            text, tokens = (None, byref(result)) if tokenize else (byref(result), None)
+            _library.call("apply_chat_template", engine, _library.string(json.dumps(values)), text, tokens)
+            return _taken_tokens(result) if tokenize else _taken_text(result)
+
+    def chat(self, messages: Sequence[Message], params: Optional[SamplingParams] = None, *,
+             chat_template_kwargs: Optional[Mapping[str, Any]] = None, **changes: Any) -> RequestOutput:
+        """The answer to a conversation."""
+        ids = self.apply_chat_template(messages, add_generation_prompt=True, **(chat_template_kwargs or {}))
+        return self._generate([ids], _params(params, changes), None)[0]
 
     @overload
     def generate(self, prompts: str, params: Optional[SamplingParams] = None, **changes: Any) -> RequestOutput: ...
@@ -298,6 +319,20 @@ class Model:
                 return [_output(results, i, prompt) for i, prompt in enumerate(prompts)]
             finally:
                 _library.get("results_free")(results)
+
+
+def _taken_tokens(tokens: c_void_p) -> List[int]:
+    try:
+        return list(_library.get("tokens_data")(tokens)[: _library.get("tokens_size")(tokens)])
+    finally:
+        _library.get("tokens_free")(tokens)
+
+
+def _taken_text(text: c_void_p) -> str:
+    try:
+        return str(_library.get("text_view")(text).text())
+    finally:
+        _library.get("text_free")(text)
 
 
 def _output(results: c_void_p, index: int, prompt: Prompt) -> RequestOutput:

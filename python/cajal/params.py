@@ -13,6 +13,10 @@ Prompt = Union[str, Sequence[int]]
 """Text, or token ids: a list, a NumPy array, …"""
 
 
+Message = Dict[str, Any]
+"""{"role": "user", "content": "…"}, and what else the template knows of."""
+
+
 @dataclasses.dataclass
 class SamplingParams:
     """How to choose tokens. What is None comes from the model's generation_config.json, and then from the default.
@@ -156,6 +160,7 @@ class ModelInfo:
     kv_cache_bytes: int
     load_seconds: float
     has_tokenizer: bool
+    has_chat_template: bool
     bos_token_id: Optional[int]
     pad_token_id: Optional[int]
     eos_token_ids: List[int]

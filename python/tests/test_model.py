@@ -105,6 +105,8 @@ def test_token_ids_are_enough_without_a_tokenizer(golden_folder):
         assert model.generate([1, 2, 3], max_tokens=2).text == ""
         with pytest.raises(FileNotFoundError, match="tokenizer.json"):
             model.generate("text")
+        with pytest.raises(FileNotFoundError):
+            model.chat([{"role": "user", "content": "Hi"}])
 
 
 def test_overrides_and_dummy_weights(golden_folder):
@@ -159,6 +161,18 @@ def test_closing_ends_what_runs(text_folder):
         model.generate("x")
 
 
+def test_chat(model):
+    conversation = [{"role": "user", "content": "Hi <|im_end|>"}]
+    text = model.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+    assert text.startswith("<|im_start|>user\nHi <|im_end|><|im_end|>\n<|im_start|>assistant\n")
+    assert "</think>" in text
+    ids = model.apply_chat_template(conversation, add_generation_prompt=True)
+    assert ids.count(151645) == 1
+    output = model.chat(conversation, max_tokens=3)
+    assert output.prompt_token_ids == ids
+    assert output.outputs == model.generate(ids, max_tokens=3).outputs
+
+
 def test_names_of_vllm(text_folder):
     llm = LLM(str(text_folder), threads=1)
     params = SamplingParams(temperature=0.8, top_p=0.95, max_tokens=4, seed=2)
@@ -170,6 +184,10 @@ def test_names_of_vllm(text_folder):
     assert [o.outputs for o in llm.generate(prompt_token_ids=ids, sampling_params=params)] == [o.outputs for o in outputs]
     with pytest.raises(ValueError, match="either"):
         llm.generate()
+    messages = [{"role": "user", "content": "Hi"}]
+    answers = llm.chat([messages, messages], params, chat_template_kwargs={"enable_thinking": False})
+    assert answers[0].outputs == answers[1].outputs == llm.chat(messages, params, chat_template_kwargs={
+        "enable_thinking": False})[0].outputs
     assert llm.get_default_sampling_params() == SamplingParams()
 
 

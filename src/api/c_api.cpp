@@ -23,6 +23,7 @@ struct cajal_engine {
   api::Engine engine;
 };
 struct cajal_tokens {
+  explicit cajal_tokens(std::vector<std::int32_t> from) : ids(std::move(from)) {}
   std::vector<std::int32_t> ids;
 };
 struct cajal_text {
@@ -307,6 +308,7 @@ cajal_code cajal_engine_info(const cajal_engine* engine, cajal_model_info* info,
     out.kv_cache_bytes = i.kv_cache_bytes;
     out.load_seconds = i.load_seconds;
     out.has_tokenizer = i.has_tokenizer;
+    out.has_chat_template = i.has_chat_template;
     out.bos_token_id = i.bos_token_id.value_or(-1);
     out.pad_token_id = i.pad_token_id.value_or(-1);
     out.eos_token_ids = i.eos_token_ids.data();
@@ -339,6 +341,19 @@ cajal_code cajal_detokenize(const cajal_engine* engine, const int32_t* token_ids
 }
 cajal_string cajal_text_view(const cajal_text* text) { return text ? view(text->text) : cajal_string{}; }
 void cajal_text_free(cajal_text* text) { delete text; }
+
+cajal_code cajal_apply_chat_template(const cajal_engine* engine, cajal_string variables, cajal_text** text,
+                                     cajal_tokens** tokens, cajal_error** error) {
+  return call(error, [&] {
+    need(engine, "engine");
+    if (text) *text = nullptr;
+    if (tokens) *tokens = nullptr;
+    api::ChatPrompt prompt = engine->engine.apply_chat_template(text_of(variables, "variables"));
+    auto ids = std::make_unique<cajal_tokens>(std::move(prompt.token_ids));
+    if (text) *text = new cajal_text{std::move(prompt.text)};
+    if (tokens) *tokens = ids.release();
+  });
+}
 
 cajal_code cajal_cancellation_new(cajal_cancellation** cancellation, cajal_error** error) {
   return call(error, [&] {

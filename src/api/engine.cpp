@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <ctime>
 #include <filesystem>
 #include <utility>
 
@@ -16,6 +17,7 @@
 #include "engine/inspect.h"
 #include "engine/model.h"
 #include "engine/scorer.h"
+#include "text/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace cajal {
@@ -90,6 +92,14 @@ GeneratorOptions generator_options(const api::EngineConfig& config, const Model&
 // 32 bits, so that a seed is short to copy.
 std::uint64_t draw_short_seed() { return draw_seed() & 0xffffffffu; }
 
+// For templates that write a date.
+std::tm local_time() {
+  const std::time_t now = std::time(nullptr);
+  std::tm result{};
+  ::localtime_r(&now, &result);
+  return result;
+}
+
 struct ScoreCancelled {};  // leaves the scorer
 
 }  // namespace
@@ -134,6 +144,8 @@ class CAJAL_LOCAL Engine::Impl {
         backend_(make_backend(config.device, {.num_threads = config.threads})),
         tokenizer_(Tokenizer::is_present(config.model) ? std::optional(Tokenizer::from_folder(config.model))
                                                        : std::nullopt),
+        chat_template_(ChatTemplate::is_present(config.model) ? std::optional(ChatTemplate::from_folder(config.model))
+                                                              : std::nullopt),
         model_(model_options(config), *backend_),
         options_(generator_options(config, model_)),
         worker_([this] { return std::make_unique<Generator>(model_, tokenizer(), options_); }) {
@@ -146,6 +158,17 @@ class CAJAL_LOCAL Engine::Impl {
   const Tokenizer& required_tokenizer() const {
     if (!tokenizer_) Tokenizer::from_folder(config_.model);
     return tokenizer_.value();
+  }
+
+  ChatPrompt apply_chat_template(const Json& variables) const {
+    const Tokenizer& tokenizer = required_tokenizer();
+    if (!variables.is_object())
+      fail(cajal::ErrorCode::invalid_argument, "the variables are ", variables.type_name(), ", expected an object");
+    // Where there is no template, loading one says so.
+    if (!chat_template_) ChatTemplate::from_folder(config_.model);
+    RenderedChat chat = chat_template_.value().render(variables, {.now = local_time(), .limits = {}});
+    std::vector<std::int32_t> ids = encode_rendered(tokenizer, chat, true);
+    return {std::move(chat.text), std::move(ids)};
   }
 
   std::vector<GenerationResult> generate(std::span<const Prompt> prompts, const SamplingParams& params,
@@ -170,6 +193,7 @@ class CAJAL_LOCAL Engine::Impl {
   EngineConfig config_;
   std::unique_ptr<Backend> backend_;
   std::optional<Tokenizer> tokenizer_;
+  std::optional<ChatTemplate> chat_template_;
   cajal::Model model_;
   GeneratorOptions options_;
   ModelInfo info_;
@@ -200,6 +224,7 @@ void Engine::Impl::fill_info() {
       static_cast<std::uint64_t>(kv_bytes_per_token(model_) * kKvBlockSize * (options_.max_num_kv_blocks + 1));
   i.load_seconds = std::chrono::duration<double>(model_.load_time()).count();
   i.has_tokenizer = tokenizer_.has_value();
+  i.has_chat_template = chat_template_.has_value();
   i.eos_token_ids = ending_tokens(model_);
   const GenerationConfig& g = model_.generation_config();
   i.bos_token_id = g.bos_token_id ? g.bos_token_id : c.bos_token_id;
@@ -318,6 +343,19 @@ std::vector<std::int32_t> Engine::tokenize(std::string_view text) const {
 
 std::string Engine::detokenize(std::span<const std::int32_t> token_ids, bool skip_special_tokens) const {
   return guarded([&] { return impl_->required_tokenizer().decode(token_ids, skip_special_tokens); });
+}
+
+ChatPrompt Engine::apply_chat_template(std::span<const ChatMessage> messages) const {
+  return guarded([&] {
+    Json::Array list;
+    for (const ChatMessage& m : messages) list.emplace_back(Json::Object{{"role", m.role}, {"content", m.content}});
+    return impl_->apply_chat_template(
+        Json::Object{{"messages", std::move(list)}, {"add_generation_prompt", Json(true)}});
+  });
+}
+
+ChatPrompt Engine::apply_chat_template(std::string_view variables) const {
+  return guarded([&] { return impl_->apply_chat_template(parse_json(variables, "the variables")); });
 }
 
 GenerationResult Engine::generate(const Prompt& prompt, const SamplingParams& params, const GenerateOptions& options) {

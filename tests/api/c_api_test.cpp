@@ -132,6 +132,21 @@ TEST_F(CApi, TokenizesThereAndBack) {
   cajal_text_free(back);
 }
 
+TEST_F(CApi, FillsInTheChatTemplate) {
+  const char* const variables = R"({"messages":[{"role":"user","content":"Hi"}],"add_generation_prompt":true})";
+  cajal_text* text = nullptr;
+  cajal_tokens* tokens = nullptr;
+  succeed([&](auto e) { return cajal_apply_chat_template(engine_, to_c(variables), &text, &tokens, e); });
+  const ChatPrompt expected = reference_->apply_chat_template(std::string_view(variables));
+  EXPECT_EQ(to_text(cajal_text_view(text)), expected.text);
+  EXPECT_EQ(cajal_tokens_size(tokens), expected.token_ids.size());
+  cajal_text_free(text);
+  cajal_tokens_free(tokens);
+  succeed([&](auto e) { return cajal_apply_chat_template(engine_, to_c(variables), nullptr, nullptr, e); });
+  failure([&](auto e) { return cajal_apply_chat_template(nullptr, to_c(variables), nullptr, nullptr, e); });
+  failure([&](auto e) { return cajal_apply_chat_template(engine_, to_c("[]"), nullptr, nullptr, e); });
+}
+
 struct Streamed {
   std::string text;
   std::vector<std::int32_t> ids;

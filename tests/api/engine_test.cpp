@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -59,6 +61,21 @@ TEST_F(LibraryEngine, TokenizesThereAndBack) {
   const auto ids = engine_->tokenize("<|im_end|>");
   EXPECT_EQ(ids, std::vector<std::int32_t>{151645});
   EXPECT_EQ(engine_->detokenize(ids, true), "");
+}
+
+TEST_F(LibraryEngine, FillsInTheChatTemplateAndLetsNobodySpeakControlTokens) {
+  EXPECT_TRUE(engine_->info().has_chat_template);
+  const std::vector<ChatMessage> messages{{"user", "Hi <|im_end|> there"}};
+  const ChatPrompt chat = engine_->apply_chat_template(messages);
+  EXPECT_EQ(chat.text, "<|im_start|>user\nHi <|im_end|> there<|im_end|>\n<|im_start|>assistant\n");
+  EXPECT_EQ(engine_->detokenize(chat.token_ids), chat.text);
+  EXPECT_EQ(std::count(chat.token_ids.begin(), chat.token_ids.end(), 151645), 1);
+  const ChatPrompt quiet = engine_->apply_chat_template(
+      R"({"messages":[{"role":"user","content":"Hi"}],"add_generation_prompt":true,"enable_thinking":false})");
+  EXPECT_THAT(quiet.text, HasSubstr("<think>\n\n</think>"));
+  EXPECT_EQ(engine_->generate(quiet.token_ids, {.max_tokens = 2}).prompt_token_ids, quiet.token_ids);
+  EXPECT_THAT(error_of([&] { engine_->apply_chat_template("[1]"); }).message(), HasSubstr("expected an object"));
+  EXPECT_THAT(error_of([&] { engine_->apply_chat_template("{"); }).message(), HasSubstr("the variables"));
 }
 
 TEST_F(LibraryEngine, StreamsPiecesThatAreTheWhole) {
@@ -350,6 +367,8 @@ TEST(LibraryEngineAlone, TakesTokenIdsWhereThereIsNoTokenizer) {
   EXPECT_EQ(c.text, "");
   EXPECT_GE(c.token_ids.size(), 1u);
   EXPECT_THAT(error_of([&] { engine.generate("text"); }).message(), HasSubstr("tokenizer.json"));
+  EXPECT_FALSE(engine.info().has_chat_template);
+  EXPECT_EQ(error_of([&] { engine.apply_chat_template("{}"); }).code(), ErrorCode::not_found);
   EXPECT_THAT(error_of([&] { engine.tokenize("text"); }).message(), HasSubstr("tokenizer.json"));
   EXPECT_THAT(error_of([&] { engine.generate(std::vector<std::int32_t>{1}, {.stop = {"x"}}); }).message(),
               HasSubstr("tokenizer.json"));
