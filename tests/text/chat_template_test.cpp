@@ -165,6 +165,9 @@ TEST(ChatTemplate, CirclesAndLongChainsAreFreed) {  // for sanitizers
       "%}"
       "{% for i in [1, 2] %}{% set c.loop = loop %}{% set c.f = loop.changed %}{{ c.f(c.f) }}{% endfor %}{{ m() }}");
   EXPECT_EQ(t.render({}).text, "TrueTrueTrue");
+  for (const char* cut_short : {"{% for i in [1] %}{% set c = loop.changed %}{{ c(c) }}{{ 1 / 0 }}{% endfor %}",
+                                "{% macro m() %}{% macro k() %}{% endmacro %}{{ 1 / 0 }}{% endmacro %}{{ m() }}"})
+    EXPECT_THROW((void)ChatTemplate::from_source(cut_short).render({}), jinja::TemplateError);
 }
 
 TEST_F(TemplateFolder, TheFileWinsOverTheConfiguration) {

@@ -57,6 +57,41 @@ class Interpreter::Depth {
   Interpreter& interpreter_;
 };
 
+namespace {
+
+// Puts a variable back to what it was, also where an error passes: a generator's error waits in its value while the
+// template goes on.
+template <class T>
+class Restore {
+ public:
+  explicit Restore(T& variable) : variable_(variable), old_(variable) {}
+  ~Restore() { variable_ = std::move(old_); }
+  Restore(const Restore&) = delete;
+  Restore& operator=(const Restore&) = delete;
+
+ private:
+  T& variable_;
+  T old_;
+};
+
+// Keeps an object that is still held elsewhere when its part of the template is left: it may hold itself.
+template <class T>
+class KeepIfShared {
+ public:
+  KeepIfShared(Runtime& rt, std::shared_ptr<T>& object) : rt_(rt), object_(object) {}
+  ~KeepIfShared() {
+    if (object_.use_count() > 1) rt_.keep(object_);
+  }
+  KeepIfShared(const KeepIfShared&) = delete;
+  KeepIfShared& operator=(const KeepIfShared&) = delete;
+
+ private:
+  Runtime& rt_;
+  std::shared_ptr<T>& object_;
+};
+
+}  // namespace
+
 Interpreter::~Interpreter() {
   // Objects may hold one another in long chains and in circles; each is emptied while all are still held.
   for (const ObjectRef& object : kept_) object->clear();
@@ -153,13 +188,13 @@ Interpreter::Flow Interpreter::execute(const ast::If& n, StrBuilder& out) {
 }
 
 bool Interpreter::passes(const ast::For& n, const std::shared_ptr<Activation>& activation, const Value& item) {
-  const std::shared_ptr<Activation> current = std::exchange(activation_, activation);
+  const Restore restore_activation(activation_);
   const int line = line_;
+  activation_ = activation;
   enter(n.filter_scope);
   assign(n.filter_target, item);
   const bool result = truth(evaluate(*n.filter));
-  activation_ = current;
-  line_ = line;
+  line_ = line;  // not where an error passes: it is reported with the line that it comes from
   return result;
 }
 
@@ -170,7 +205,8 @@ Interpreter::Flow Interpreter::execute(const ast::For& n, StrBuilder& out) {
   std::function<bool(const Value&)> accept;
   if (n.filter)
     accept = [this, &n, activation = activation_](const Value& item) { return passes(n, activation, item); };
-  const auto loop = std::make_shared<Loop>(*this, iterable, std::move(accept));
+  auto loop = std::make_shared<Loop>(*this, iterable, std::move(accept));
+  const KeepIfShared keep_loop(*this, loop);
   bool completed = false;  // a first round that is cut short does not count: the else runs after it
   while (const Value* item = loop->advance()) {
     line_ = line;
@@ -184,7 +220,6 @@ Interpreter::Flow Interpreter::execute(const ast::For& n, StrBuilder& out) {
   }
   loop->finish();
   if (n.loop) activation_->slots[static_cast<std::size_t>(*n.loop)] = Value::missing();
-  if (loop.use_count() > 1) keep(loop);
   if (completed || n.otherwise.empty()) return Flow::next;
   enter(n.otherwise_scope);
   return execute(n.otherwise, out);
@@ -300,13 +335,16 @@ void Interpreter::bind_parameters(const ast::MacroDef& macro, const Args& args, 
 
 Value Interpreter::call_macro(const Macro& macro, const Args& args) {
   const std::shared_ptr<ast::MacroDef> definition = macro.definition;  // the macro may be gone before the call ends
+  const Restore restore_calls(calls_);
   if (++calls_ > meter.limits().call_depth)
     raise(ErrorKind::limit, "more than ", meter.limits().call_depth, " macros inside one another");
   meter.produce(static_cast<std::uint64_t>(definition->slots) * sizeof(Value));
   auto activation = std::make_shared<Activation>(definition->slots, macro.outer);
+  const KeepIfShared keep_activation(*this, activation);  // the last to go, when nothing of the call holds it any more
   bind_parameters(*definition, args, *activation);
-  const std::shared_ptr<Activation> current = std::exchange(activation_, activation);
+  const Restore restore_activation(activation_);
   const int line = line_;
+  activation_ = activation;
   enter(definition->scope);
   for (const ast::Parameter& parameter : definition->parameters) {
     Value& value = activation->slots[static_cast<std::size_t>(parameter.index)];
@@ -317,10 +355,7 @@ Value Interpreter::call_macro(const Macro& macro, const Args& args) {
   }
   StrBuilder out(meter);
   execute(definition->body, out);
-  activation_ = current;
   line_ = line;
-  --calls_;
-  if (activation.use_count() > 1) keep(activation);
   return out.finish();
 }
 
