@@ -31,6 +31,7 @@ const CommandInfo* find_command(std::string_view name);
 const CommandInfo& command_of(std::uint32_t bit);
 
 void run_generate(CommandContext& context);
+void run_chat(CommandContext& context);
 void run_score(CommandContext& context);
 void run_tokenize(CommandContext& context);
 void run_detokenize(CommandContext& context);

@@ -14,6 +14,7 @@ namespace cajal::cli {
 namespace {
 
 constexpr std::uint32_t kPromptCommands = kGenerate | kScore;
+constexpr std::uint32_t kSampling = kGenerate | kChat;
 constexpr std::uint32_t kText = kTokenize | kDetokenize;
 constexpr double kLarge = 1e6;  // beyond it no parameter makes a difference
 
@@ -70,7 +71,11 @@ void set_token_ids(Options& o, const Given& g) {
 
 // A flag that means something to a server, in the commands that serve nobody.
 void note_no_effect(Options& o, const Given& g) {
-  o.notes.push_back(detail::join(g.label, " has no effect in this command: it answers without a chat template"));
+  o.notes.push_back(detail::join(g.label, " has no effect in this command: it is a server's"));
+}
+
+void note_no_effect_of_switch(Options& o, const Given& g) {
+  if (boolean(g)) note_no_effect(o, g);
 }
 
 constexpr auto kFlags = std::to_array<Flag>({
@@ -83,39 +88,42 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"token-ids-file", "", "FILE", kPromptCommands, Group::prompt,
      "A file with token ids as a JSON list, [1,2,3]; - is standard input.",
      [](Options& o, const Given& g) { o.prompt.token_ids_file = g.text; }, OneOf::prompt},
-    {"chat", "", "", kGenerate, Group::prompt,
-     "Put the prompt into the model's chat template. Not in this version yet.",
-     [](Options&, const Given& g) {
-       if (boolean({g.text, g.label}))
-         not_in_this_version({"", g.label}, "give --prompt the text with its control tokens, such as <|im_start|>");
-     }},
+    {"chat", "", "", kGenerate, Group::chat, "Make the prompt a user's message in the model's chat template.",
+     [](Options& o, const Given& g) { o.chat.chat = boolean(g); }},
+    {"system", "", "TEXT", kChat, Group::chat, "The system message: how the model is to behave.",
+     [](Options& o, const Given& g) { o.chat.system = g.text; }},
+    {"enable-thinking", "", "", kGenerate | kChat, Group::chat, "Let the model think before it answers.",
+     [](Options& o, const Given& g) { o.chat.enable_thinking = boolean(g); }, OneOf::thinking},
+    {"no-enable-thinking", "", "", kGenerate | kChat, Group::chat, "Let it answer at once.",
+     [](Options& o, const Given& g) { o.chat.enable_thinking = !boolean(g); }, OneOf::thinking},
 
     {"input", "", "FILE", kRender | kEmbed, Group::prompt, "The request, a JSON object; - is standard input.",
      [](Options& o, const Given& g) { o.render.input = g.text; }},
     {"template", "", "FILE", kRender, Group::prompt, "A template of its own instead of a model's.",
      [](Options& o, const Given& g) { o.render.template_file = g.text; }},
 
-    {"max-new-tokens", "", "N", kGenerate, Group::sampling, "The most tokens to generate. Default: 256.",
+    {"max-new-tokens", "", "N", kSampling, Group::sampling,
+     "The most tokens to generate. Default: 256; in a chat what there is room for.",
      [](Options& o, const Given& g) { o.generate.max_new_tokens = integer(g, 1); }},
-    {"temperature", "", "T", kGenerate, Group::sampling, "Divides the logits; 0 takes the likeliest token.",
+    {"temperature", "", "T", kSampling, Group::sampling, "Divides the logits; 0 takes the likeliest token.",
      [](Options& o, const Given& g) { o.generate.temperature = decimal(g, {.min = 0, .max = kLarge}); }},
-    {"top-k", "", "K", kGenerate, Group::sampling, "Draw from the K likeliest tokens; 0 and -1 are all.",
+    {"top-k", "", "K", kSampling, Group::sampling, "Draw from the K likeliest tokens; 0 and -1 are all.",
      [](Options& o, const Given& g) { o.generate.top_k = small_integer(g, -1); }},
-    {"top-p", "", "P", kGenerate, Group::sampling, "Draw from the likeliest tokens that make up probability P.",
+    {"top-p", "", "P", kSampling, Group::sampling, "Draw from the likeliest tokens that make up probability P.",
      [](Options& o, const Given& g) { o.generate.top_p = decimal(g, {.min = 0, .max = 1, .above_min = true}); }},
-    {"min-p", "", "P", kGenerate, Group::sampling, "Draw from tokens at least P times as likely as the likeliest.",
+    {"min-p", "", "P", kSampling, Group::sampling, "Draw from tokens at least P times as likely as the likeliest.",
      [](Options& o, const Given& g) { o.generate.min_p = decimal(g, {.min = 0, .max = 1}); }},
-    {"repetition-penalty", "", "R", kGenerate, Group::sampling,
+    {"repetition-penalty", "", "R", kSampling, Group::sampling,
      "Above 1 makes tokens of the prompt and of the answer less likely.",
      [](Options& o,
         const Given& g) { o.generate.repetition_penalty = decimal(g, {.min = 0, .max = kLarge, .above_min = true}); }},
-    {"presence-penalty", "", "R", kGenerate, Group::sampling, "Taken from the logit of each token of the answer.",
+    {"presence-penalty", "", "R", kSampling, Group::sampling, "Taken from the logit of each token of the answer.",
      [](Options& o, const Given& g) { o.generate.presence_penalty = decimal(g, {.min = -2, .max = 2}); }},
-    {"frequency-penalty", "", "R", kGenerate, Group::sampling, "The same, times how often the token stands there.",
+    {"frequency-penalty", "", "R", kSampling, Group::sampling, "The same, times how often the token stands there.",
      [](Options& o, const Given& g) { o.generate.frequency_penalty = decimal(g, {.min = -2, .max = 2}); }},
-    {"seed", "", "S", kGenerate, Group::sampling, "Makes drawing repeatable. Default: drawn, and printed.",
+    {"seed", "", "S", kSampling, Group::sampling, "Makes drawing repeatable. Default: drawn, and printed.",
      [](Options& o, const Given& g) { o.generate.seed = static_cast<std::uint64_t>(integer(g, 0)); }},
-    {"stop", "", "STR", kGenerate, Group::sampling, "End before this text; may be given several times.",
+    {"stop", "", "STR", kSampling, Group::sampling, "End before this text; may be given several times.",
      [](Options& o, const Given& g) {
        if (g.text.empty()) misuse(g.label, " is empty, expected the text to stop at");
        o.generate.stop.push_back(g.text);
@@ -203,11 +211,11 @@ constexpr auto kFlags = std::to_array<Flag>({
          not_in_this_version({"", g.label}, "download the model with Hugging Face's tools and name its folder");
      }},
     {"enable-reasoning", "", "", kServe | kChat, Group::engine, "A server's flag; has no effect elsewhere.",
-     note_no_effect},
+     note_no_effect_of_switch},
     {"reasoning-parser", "", "NAME", kServe | kChat, Group::engine, "A server's flag; has no effect elsewhere.",
      note_no_effect},
     {"enable-auto-tool-choice", "", "", kServe | kChat, Group::engine, "A server's flag; has no effect elsewhere.",
-     note_no_effect},
+     note_no_effect_of_switch},
     {"tool-call-parser", "", "NAME", kServe | kChat, Group::engine, "A server's flag; has no effect elsewhere.",
      note_no_effect},
 
@@ -223,9 +231,6 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"help", "-h", "", kEveryCommand, Group::general, "Print this.", nullptr},
 
     // Flags of commands that later versions have, so that we can say whose they are.
-    {"system", "", "TEXT", kChat, Group::prompt, "", nullptr},
-    {"enable-thinking", "", "", kChat, Group::prompt, "", nullptr},
-    {"no-enable-thinking", "", "", kChat, Group::prompt, "", nullptr},
     {"dimensions", "", "D", kEmbed, Group::output, "", nullptr},
     {"output", "-o", "DIR", kExport, Group::output, "", nullptr},
     {"batch-size", "", "B", kExport, Group::engine, "", nullptr},

@@ -37,10 +37,10 @@ struct Given {
   std::string label;
 };
 
-enum class Group { prompt, sampling, output, bench, engine, general };
+enum class Group { prompt, chat, sampling, output, bench, engine, general };
 
 // Of the flags of one set at most one may be given.
-enum class OneOf { none, prompt, output_form };
+enum class OneOf { none, prompt, thinking, output_form };
 
 struct Flag {
   std::string_view name;        // "max-new-tokens"

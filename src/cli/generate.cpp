@@ -153,7 +153,7 @@ GeneratorOptions generator_options(const Session& session, std::span<const Seque
 void run_generate(CommandContext& context) {
   const Options& o = context.options;
   SessionBuilder builder(o.common, o.common.model, context.environment);
-  const std::vector<std::int32_t> prompt = builder.prompt(o.prompt, context.in);
+  const std::vector<std::int32_t> prompt = builder.prompt(o.prompt, o.chat, context.in);
   const Session session = std::move(builder).load();
   const std::vector<SequenceRequest> requests = make_requests(o.generate, session, prompt);
   const bool has_text = session.tokenizer.has_value();

@@ -28,6 +28,7 @@ std::string entry(std::string head, std::string_view help) {
 std::string heading(Group group) {
   switch (group) {
     case Group::prompt: return "Prompt (one of them)";
+    case Group::chat: return "Chat";
     case Group::sampling: return "Generation (what is not given comes from generation_config.json)";
     case Group::output: return "Output";
     case Group::bench: return "What to measure (lists as in 128,512)";
@@ -83,8 +84,7 @@ std::string overview() {
     if (command.run) text += entry(std::string(command.name), command.summary);
   text += paragraph(
       "MODEL is a folder as Hugging Face has it, or a name such as Qwen/Qwen3-0.6B that is in the Hugging Face cache "
-      "on "
-      "this machine.");
+      "on this machine. Without it the small demo model is taken, where cajal finds one.");
   text += paragraph("'cajal COMMAND --help' shows the flags of a command, 'cajal --version' the version.");
   std::string later;
   for (const CommandInfo& command : commands())
@@ -97,7 +97,7 @@ std::string help_of(const CommandInfo& command) {
   std::string text =
       head + wrapped(command.usage, kWidth, head.size(), head.size()) + "\n" + paragraph(command.description);
   for (const Group group :
-       {Group::prompt, Group::sampling, Group::output, Group::bench, Group::engine, Group::general}) {
+       {Group::prompt, Group::chat, Group::sampling, Group::output, Group::bench, Group::engine, Group::general}) {
     std::string section;
     for (const Flag& flag : flags())
       if (flag.group == group && (flag.commands & command.bit)) section += flag_entry(flag);

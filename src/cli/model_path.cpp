@@ -55,6 +55,24 @@ std::string look_up(const std::string& name, const Environment& environment) {
   return snapshot;
 }
 
+// Empty if there is none.
+std::string demo_model(const Environment& environment) {
+  std::vector<std::string> candidates;
+  if (const std::string given = variable(environment, "CAJAL_DEMO_MODEL"); !given.empty()) {
+    candidates.push_back(given);
+  } else {
+    std::error_code failed;
+    const fs::path program = fs::read_symlink("/proc/self/exe", failed);
+    if (failed) return {};
+    const fs::path prefix = program.parent_path().parent_path();
+    candidates.push_back(prefix / "share/cajal/demo-model");          // bin/cajal
+    candidates.push_back(prefix.parent_path() / "share/demo-model");  // build/release/cajal
+  }
+  for (const std::string& folder : candidates)
+    if (file_exists(folder + "/config.json")) return folder;
+  return {};
+}
+
 }  // namespace
 
 std::string hub_cache_folder(const Environment& environment) {
@@ -67,9 +85,11 @@ std::string hub_cache_folder(const Environment& environment) {
 }
 
 std::string resolve_model(const std::string& model, const Environment& environment) {
-  if (model.empty())
-    misuse("no MODEL is given, and this version of cajal ships no demo model",
+  if (model.empty()) {
+    if (std::string folder = demo_model(environment); !folder.empty()) return folder;
+    misuse("no MODEL is given, and the demo model is not there",
            remedy("name a folder with a model, or one in the Hugging Face cache such as Qwen/Qwen3-0.6B"));
+  }
   if (is_folder(model)) return model;
   if (std::error_code ignored; fs::exists(model, ignored))
     fail(ErrorCode::not_found, model, ": is a file, expected a folder with a model",

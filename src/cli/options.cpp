@@ -109,7 +109,7 @@ void Reader::read_command_line(std::span<const std::string> arguments) {
 }
 
 // Variables that are ours and no flags.
-bool is_other_variable(std::string_view name) { return name == "CAJAL_CPU_ISA"; }
+bool is_other_variable(std::string_view name) { return name == "CAJAL_CPU_ISA" || name == "CAJAL_DEMO_MODEL"; }
 
 void Reader::read_environment(const Environment& environment) {
   std::vector<std::string> names;
@@ -187,6 +187,7 @@ void Reader::keep_one_of(OneOf set) {
 
 Options Reader::options() {
   keep_one_of(OneOf::prompt);
+  keep_one_of(OneOf::thinking);
   keep_one_of(OneOf::output_form);
   Options options;
   for (const Flag& flag : flags()) {

@@ -31,6 +31,12 @@ struct PromptFlags {
   std::optional<std::vector<std::int32_t>> token_ids;
 };
 
+struct ChatFlags {
+  bool chat = false;  // of generate: put the prompt into the chat template
+  std::optional<std::string> system;
+  std::optional<bool> enable_thinking;  // absent: the template decides
+};
+
 // What is not given comes from the model's generation_config.json, and then from the engine's defaults.
 struct GenerateFlags {
   std::optional<std::int64_t> max_new_tokens;
@@ -66,6 +72,7 @@ struct RenderFlags {
 struct Options {
   CommonFlags common;
   PromptFlags prompt;
+  ChatFlags chat;
   GenerateFlags generate;
   ScoreFlags score;
   BenchFlags bench;

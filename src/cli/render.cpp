@@ -1,7 +1,6 @@
 // cajal render: the prompt that a chat template makes of a request.
-#include <ctime>
-
 #include "base/file.h"
+#include "cli/chat_prompt.h"
 #include "cli/commands.h"
 #include "cli/model_path.h"
 #include "cli/usage_error.h"
@@ -15,13 +14,6 @@ ChatTemplate open_template(const Options& options, const Environment& environmen
   if (file.empty()) return ChatTemplate::from_folder(resolve_model(options.common.model, environment));
   if (!options.common.model.empty()) misuse("MODEL and --template contradict each other", remedy("give one of them"));
   return ChatTemplate::from_source(read_file(file), file);
-}
-
-std::tm local_time() {
-  const std::time_t now = std::time(nullptr);
-  std::tm local{};
-  ::localtime_r(&now, &local);
-  return local;
 }
 
 }  // namespace

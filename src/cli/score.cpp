@@ -111,7 +111,7 @@ Comparison compare(const Options& o, CommandContext& context, const std::vector<
 void run_score(CommandContext& context) {
   const Options& o = context.options;
   SessionBuilder builder(o.common, o.common.model, context.environment);
-  const std::vector<std::int32_t> ids = builder.prompt(o.prompt, context.in);
+  const std::vector<std::int32_t> ids = builder.prompt(o.prompt, o.chat, context.in);
   const Session session = std::move(builder).load();
   const std::int64_t vocab_size = session.model->config().vocab_size;
   const auto rows = static_cast<std::int64_t>(ids.size());

@@ -3,6 +3,7 @@
 #include <istream>
 
 #include "base/log.h"
+#include "cli/chat_prompt.h"
 #include "cli/model_path.h"
 #include "cli/usage_error.h"
 #include "cli/values.h"
@@ -41,15 +42,26 @@ std::string_view flag_word(DType dtype) {
 
 SessionBuilder::SessionBuilder(const CommonFlags& flags, const std::string& model, const Environment& environment)
     : flags_(flags) {
-  session_.name = model;
   session_.folder = resolve_model(model, environment);
+  session_.name = model.empty() ? session_.folder : model;
   config_ = load_config(session_.folder, flags.hf_overrides);
   session_.max_model_len = allowed_length(config_, flags);
   session_.backend = open_device(flags);
   if (Tokenizer::is_present(session_.folder)) session_.tokenizer = Tokenizer::from_folder(session_.folder);
 }
 
-std::vector<std::int32_t> SessionBuilder::prompt(const PromptFlags& flags, std::istream& in) const {
+std::vector<std::int32_t> SessionBuilder::encode(const std::string& text, const ChatFlags& chat) const {
+  // Where there is no tokenizer, loading one says which file is missing.
+  if (!session_.tokenizer) Tokenizer::from_folder(session_.folder);
+  if (!chat.chat) return session_.tokenizer->encode(text);
+  Json::Array messages{Json::Object{{"role", "user"}, {"content", text}}};
+  return ChatPrompt(session_.folder).render(*session_.tokenizer, std::move(messages), chat.enable_thinking).ids;
+}
+
+std::vector<std::int32_t> SessionBuilder::prompt(const PromptFlags& flags, const ChatFlags& chat,
+                                                 std::istream& in) const {
+  if (chat.chat && (flags.token_ids || flags.token_ids_file))
+    misuse("--chat needs a text, and token ids are given", remedy("give --prompt or --prompt-file"));
   std::vector<std::int32_t> ids;
   if (flags.token_ids) {
     ids = *flags.token_ids;
@@ -57,10 +69,7 @@ std::vector<std::int32_t> SessionBuilder::prompt(const PromptFlags& flags, std::
     ids = parse_token_ids(read_file_or(in, *flags.token_ids_file), *flags.token_ids_file);
   } else if (flags.prompt || flags.prompt_file) {
     const std::string text = flags.prompt ? *flags.prompt : read_file_or(in, *flags.prompt_file);
-    // Where there is no tokenizer, loading one says which file is missing.
-    if (!session_.tokenizer) Tokenizer::from_folder(session_.folder);
-    ids =
-        with_context(flags.prompt ? "--prompt" : *flags.prompt_file, [&] { return session_.tokenizer->encode(text); });
+    ids = with_context(flags.prompt ? "--prompt" : *flags.prompt_file, [&] { return encode(text, chat); });
   } else {
     misuse("no prompt is given", remedy("give one of --prompt, --prompt-file, --token-ids and --token-ids-file"));
   }

@@ -33,12 +33,16 @@ class SessionBuilder {
   SessionBuilder(const CommonFlags& flags, const std::string& model, const Environment& environment);
 
   const std::optional<Tokenizer>& tokenizer() const { return session_.tokenizer; }
+  const std::string& folder() const { return session_.folder; }
   // The prompt that the flags give, as ids that the vocabulary has and no more of them than the model takes. UsageError
-  // if no flag gives one, Error if it is a text and the folder has no tokenizer.
-  std::vector<std::int32_t> prompt(const PromptFlags& flags, std::istream& in) const;
+  // if no flag gives one, Error if it is a text and the folder has no tokenizer, or no chat template and `chat` wants
+  // one.
+  std::vector<std::int32_t> prompt(const PromptFlags& flags, const ChatFlags& chat, std::istream& in) const;
   Session load() &&;
 
  private:
+  std::vector<std::int32_t> encode(const std::string& text, const ChatFlags& chat) const;
+
   const CommonFlags& flags_;
   Session session_;
   Qwen3Config config_;

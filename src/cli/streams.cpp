@@ -15,13 +15,26 @@
 namespace cajal::cli {
 namespace {
 
-enum class Interrupts : int { end_the_program, deferred, waiting };
+enum class Interrupts : int { end_the_program, deferred, waiting, listening, answering, stopped };
 std::atomic<Interrupts> g_interrupts{Interrupts::end_the_program};
 static_assert(std::atomic<Interrupts>::is_always_lock_free, "a signal handler uses it");
 
 void on_interrupt(int) {
-  if (g_interrupts != Interrupts::deferred) _exit(130);
-  g_interrupts = Interrupts::waiting;
+  switch (g_interrupts) {
+    case Interrupts::deferred: g_interrupts = Interrupts::waiting; return;
+    case Interrupts::answering:
+    case Interrupts::stopped: g_interrupts = Interrupts::stopped; return;
+    case Interrupts::listening: {
+      static constexpr std::string_view kHint = "\n(Ctrl-C once more ends the chat, as /exit and Ctrl-D do)\n> ";
+      const int before = errno;
+      [[maybe_unused]] const ssize_t put = ::write(STDERR_FILENO, kHint.data(), kHint.size());
+      errno = before;
+      g_interrupts = Interrupts::end_the_program;
+      return;
+    }
+    case Interrupts::end_the_program:
+    case Interrupts::waiting: _exit(130);
+  }
 }
 
 }  // namespace
@@ -53,6 +66,18 @@ void throw_if_interrupted() {
   if (g_interrupts == Interrupts::waiting) throw Interrupted{};
 }
 
+Dialogue::~Dialogue() { g_interrupts = Interrupts::end_the_program; }
+void Dialogue::listen() { g_interrupts = Interrupts::listening; }
+void Dialogue::answer() { g_interrupts = Interrupts::answering; }
+bool Dialogue::is_answer_stopped() { return g_interrupts == Interrupts::stopped; }
+
+bool is_terminal(const std::ios& stream) {
+  const auto* own = dynamic_cast<const FdBuffer*>(stream.rdbuf());
+  return own && own->is_terminal();
+}
+
+bool Output::is_terminal() const { return cli::is_terminal(to_); }
+
 std::string read_all(std::istream& in) {
   std::string text;
   std::array<char, 1 << 16> piece;
@@ -73,6 +98,8 @@ std::string read_file_or(std::istream& in, const std::string& path) {
 }
 
 FdBuffer::FdBuffer(int fd) : fd_(fd) {}
+
+bool FdBuffer::is_terminal() const { return ::isatty(fd_) == 1; }
 
 FdBuffer::int_type FdBuffer::underflow() {
   for (;;) {

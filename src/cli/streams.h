@@ -13,6 +13,8 @@ class Output {
  public:
   explicit Output(std::ostream& to) : to_(to) {}
   void write(std::string_view text);  // and hands it on at once
+  bool is_terminal() const;
+
  private:
   std::ostream& to_;
 };
@@ -34,6 +36,24 @@ class DeferInterrupts {
 };
 void throw_if_interrupted();
 
+// While one of these lives the program talks with someone on a terminal: Ctrl-C stops an answer and nothing else; while
+// the other side types, the first Ctrl-C says how to leave and the next one ends the program.
+class Dialogue {
+ public:
+  Dialogue() = default;
+  ~Dialogue();
+  Dialogue(const Dialogue&) = delete;
+  Dialogue& operator=(const Dialogue&) = delete;
+
+  static void listen();
+  static void answer();
+  static bool is_answer_stopped();
+};
+inline constexpr std::string_view kDialoguePrompt = "> ";
+
+// Whether a stream is the program's own and a terminal.
+bool is_terminal(const std::ios& stream);
+
 // All of `in`, as it is.
 std::string read_all(std::istream& in);
 // All of a file, which may also be a pipe, as the shell's <(…) makes them; - is `in`.
@@ -43,6 +63,7 @@ std::string read_file_or(std::istream& in, const std::string& path);
 class FdBuffer : public std::streambuf {
  public:
   explicit FdBuffer(int fd);
+  bool is_terminal() const;
 
  protected:
   int_type underflow() override;

@@ -55,7 +55,13 @@ TEST(ModelPath, SaysWhereItLooked) {
   EXPECT_THAT(refusal(folder.file("model.safetensors", "")), testing::HasSubstr("is a file, expected a folder"));
 }
 
-TEST(ModelPath, IsAskedForWhileThereIsNoDemoModel) { EXPECT_THROW(resolve_model("", {}), UsageError); }
+TEST(ModelPath, IsTheDemoModelWhereNoneIsNamed) {
+  const TemporaryFolder folder;
+  const Environment environment{{"CAJAL_DEMO_MODEL", folder.path()}};
+  EXPECT_THROW(resolve_model("", environment), UsageError) << "no model lies there";
+  folder.file("config.json", "{}");
+  EXPECT_EQ(resolve_model("", environment), folder.path());
+}
 
 }  // namespace
 }  // namespace cajal::cli

@@ -42,7 +42,7 @@ std::string good_value(const Flag& flag) {
 }
 
 bool is_refused_by_name(const Flag& flag) {
-  return flag.name == "chat" || flag.name == "assistant-model" || flag.name == "download";
+  return flag.name == "assistant-model" || flag.name == "download";
 }
 
 // Every flag of every command that runs, with a value.
@@ -237,14 +237,13 @@ TEST(Flags, ThatThisVersionLacksAreRefusedByName) {
                            {"-tp", "2"},
                            {"-ep", "2"},
                            {"--assistant-model", "x"},
-                           {"--chat"},
                            {"--device", "cuda"},
                            {"--device", "cuda:0,1"},
                            {"--download"}};
   for (const Words& words : missing)
     EXPECT_NE(refusal(words).find("is not in this version"), std::string::npos) << words[0] << ": " << refusal(words);
   EXPECT_NE(refusal({"--dtype", "float16"}).find("float16 is not there on the CPU"), std::string::npos);
-  EXPECT_EQ(refusal({"--quantization", "none", "--kv-cache-dtype", "auto", "-tp", "1", "--chat=false"}), "(accepted)");
+  EXPECT_EQ(refusal({"--quantization", "none", "--kv-cache-dtype", "auto", "-tp", "1", "--download=false"}), "(accepted)");
 }
 
 TEST(Flags, OfTutorialsHaveTheirMeaningOrSayThatTheyHaveNone) {

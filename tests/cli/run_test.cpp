@@ -60,7 +60,7 @@ TEST(Program, RefusesMisuse) {
                          {"cache"},
                          {"bench", "serve"},
                          {"help", "nothing"},
-                         {"help", "chat"},
+                         {"help", "embed"},
                          {"help", "generate", "score"},
                          {"--top-p", "1"},
                          {"generate", "--nonsense"},
