@@ -66,7 +66,7 @@ def main():
     args.dir.mkdir(parents=True, exist_ok=True)
     tokenizer = train(args.count, args.seed)
     assert tokenizer.get_vocab_size() == VOCAB_SIZE, tokenizer.get_vocab_size()
-    tokenizer.save(str(args.dir / "tokenizer.json"))
+    tokenizer.save(str(args.dir / "tokenizer.json"), pretty=False)
     template = (pathlib.Path(__file__).parent / "chat_template.jinja").read_text().rstrip("\n")
     (args.dir / "tokenizer_config.json").write_text(json.dumps(config_of(tokenizer, template), indent=2, ensure_ascii=False) + "\n")
     print(f"{tokenizer.get_vocab_size()} tokens, <|endoftext|> is {tokenizer.token_to_id('<|endoftext|>')}")
