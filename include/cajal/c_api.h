@@ -20,6 +20,7 @@
 
 #include "cajal/export.h"
 
+/* Names as C has them. NOLINTBEGIN(readability-identifier-naming) */
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -269,3 +270,4 @@ CAJAL_API void cajal_score_result_free(cajal_score_result* result);
 #ifdef __cplusplus
 }
 #endif
+/* NOLINTEND(readability-identifier-naming) */

@@ -66,11 +66,12 @@ struct SamplingParams {
 // Text, or token ids.
 class Prompt {
  public:
-  Prompt(std::string text) : text_(std::move(text)), is_text_(true) {}  // NOLINT(google-explicit-constructor)
-  Prompt(std::string_view text) : Prompt(std::string(text)) {}          // NOLINT(google-explicit-constructor)
-  Prompt(const char* text) : Prompt(std::string(text)) {}               // NOLINT(google-explicit-constructor)
-  Prompt(std::vector<std::int32_t> token_ids)
-      : token_ids_(std::move(token_ids)) {}  // NOLINT(google-explicit-constructor)
+  // Implicit, so that a text or a list is a prompt. NOLINTBEGIN(google-explicit-constructor)
+  Prompt(std::string text) : text_(std::move(text)), is_text_(true) {}
+  Prompt(std::string_view text) : Prompt(std::string(text)) {}
+  Prompt(const char* text) : Prompt(std::string(text)) {}
+  Prompt(std::vector<std::int32_t> token_ids) : token_ids_(std::move(token_ids)) {}
+  // NOLINTEND(google-explicit-constructor)
 
   bool is_text() const { return is_text_; }
   const std::string& text() const { return text_; }

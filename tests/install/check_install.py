@@ -40,7 +40,7 @@ def check_tree(prefix):
                     "**/cmake/cajal/cajalConfig.cmake", "**/cmake/cajal/cajalConfigVersion.cmake",
                     "**/pkgconfig/cajal.pc", "share/man/man1/cajal.1", "share/bash-completion/completions/cajal",
                     "share/zsh/site-functions/_cajal", "share/fish/vendor_completions.d/cajal.fish",
-                    "share/doc/cajal/LICENSE"):
+                    "share/doc/cajal/LICENSE", "share/cajal/demo-model/model.safetensors"):
         if not list(prefix.glob(pattern)):
             raise Failed(f"nothing is installed as {pattern}")
     if "cajal \\- run" not in (prefix / "share/man/man1/cajal.1").read_text():
