@@ -125,6 +125,7 @@ bool Chat::read(std::string& line) {
     say(kDialoguePrompt);
   }
   if (std::getline(in_, line)) {
+    if (is_dialogue_) Dialogue::answer();
     if (line.ends_with('\r')) line.pop_back();
     return true;
   }
@@ -226,7 +227,6 @@ void Chat::answer(std::string_view text) {
   const ChatPromptIds prompt = prompt_.render(*session_.tokenizer, std::move(asked), enable_thinking_);
   const SequenceRequest request = this->request(prompt);
 
-  if (is_dialogue_) Dialogue::answer();
   if (std::exchange(any_answer_, true) && !is_dialogue_) out_.write("\n");
   AnswerPrinter printer(out_);
   ThinkSplitter splitter(prompt.opens_thinking);

@@ -6,6 +6,8 @@
 import json
 import os
 import pathlib
+import pty
+import select
 import signal
 import struct
 import subprocess
@@ -38,6 +40,42 @@ def cajal(*arguments, input=b"", **options):
 def start(*arguments, **options):
     options.setdefault("env", environment())
     return subprocess.Popen([PROGRAM, *map(str, arguments)], **options)
+
+
+class Terminal:
+    """The program on a terminal of its own."""
+
+    def __init__(self, *arguments):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            try:
+                os.execve(PROGRAM, [PROGRAM, *map(str, arguments)], environment())
+            finally:
+                os._exit(127)
+
+    def type(self, text):
+        os.write(self.fd, text)
+
+    def read_until(self, wanted, more=0, seconds=60):
+        """Reads up to `wanted` and that many bytes after it."""
+        seen, deadline = b"", time.time() + seconds
+        while wanted not in seen or len(seen.split(wanted, 1)[1]) < more:
+            if time.time() > deadline:
+                raise TimeoutError(f"{wanted!r} did not come, only {seen[-300:]!r}")
+            if select.select([self.fd], [], [], 0.1)[0]:
+                try:
+                    piece = os.read(self.fd, 4096)
+                except OSError:  # the other side is closed
+                    piece = b""
+                if not piece:
+                    raise EOFError(f"{wanted!r} did not come, only {seen[-300:]!r}")
+                seen += piece
+        return seen
+
+    def exit_code(self):
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        os.close(self.fd)
+        return code
 
 
 class EndToEnd(unittest.TestCase):
@@ -173,6 +211,52 @@ class EndToEnd(unittest.TestCase):
         out, _ = process.communicate(timeout=60)
         self.assertEqual((process.returncode, out), (130, b""))
         self.assertFalse(partial.exists() or path.exists())
+
+    def test_chat_answers_in_a_pipe(self):
+        arguments = (*self.dummy, "--max-new-tokens", "3")
+        once = cajal("generate", *arguments, "--chat", "--prompt", "hi")
+        ran = cajal("chat", *arguments, input=b"hi\n/clear\n/nonsense\nhi")
+        self.assertEqual((ran.returncode, ran.stdout), (0, once.stdout + b"\n" + once.stdout), ran.stderr)
+        self.assertNotIn(b"> ", ran.stderr)
+        self.assertIn(b"/nonsense is no command", ran.stderr)
+        process = start("chat", *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdin.write(b"hi\n")
+        process.stdin.flush()
+        self.assertEqual(process.stdout.read(len(once.stdout)), once.stdout)  # while standard input is open
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+        self.assertEqual(process.returncode, 130)
+
+    def test_ctrl_c_stops_an_answer_and_not_the_chat(self):
+        terminal = Terminal("chat", *self.dummy)
+        terminal.read_until(b"> ")
+        for _ in range(2):
+            terminal.type(b"hi\n")
+            terminal.read_until(b"hi\r\n", more=20)  # the random model's answer, which would go on for long
+            terminal.type(b"\x03")
+            terminal.read_until(b"(stopped)\r\n> ")
+        terminal.type(b"/system Be brief.\n")
+        terminal.read_until(b"> ")
+        terminal.type(b"half a line\x03")
+        terminal.read_until(b"once more ends the chat, as /exit and Ctrl-D do)\r\n> ")
+        terminal.type(b"/nonsense\n")
+        terminal.read_until(b"a message that begins with /\r\n> ")
+        terminal.type(b"\x03")
+        terminal.read_until(b"once more")
+        terminal.type(b"\x03")
+        self.assertEqual(terminal.exit_code(), 130)
+
+    def test_ctrl_d_ends_a_chat(self):
+        terminal = Terminal("chat", *self.dummy)
+        terminal.read_until(b"> ")
+        terminal.type(b"\x04")
+        self.assertEqual(terminal.exit_code(), 0)
+
+    def test_the_demo_model_is_taken_where_none_is_named(self):
+        env = environment(CAJAL_DEMO_MODEL=str(self.model))
+        ran = cajal("tokenize", input=b"hi", env=env)
+        self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, b"6023\n", b""))
+        self.assert_failed(cajal("tokenize", env=environment(CAJAL_DEMO_MODEL="/does/not/exist")), 2)
 
     def test_a_closed_pipe_ends_it_quietly(self):
         process = start("generate", *self.dummy, "--prompt", "Once", "--max-new-tokens", "30000", "--ignore-eos",
