@@ -41,12 +41,9 @@ setup:
 
 ## demo: set-up, build, and an answer from the demo model
 demo: $(SETUP) all
-	@if [ -f share/demo-model/config.json ]; then \
-	  build/release/cajal generate share/demo-model --prompt "Once upon a time" --max-new-tokens 64; \
-	else \
-	  echo "This version ships no demo model yet; this is the program that was built:"; \
-	  build/release/cajal --version; \
-	fi
+	@echo '> Who are you, and what can you do?' >&2
+	@build/release/cajal generate --chat --no-enable-thinking --prompt "Who are you, and what can you do?"
+	@echo "Go on with: build/release/cajal chat" >&2
 
 ## test: set-up, build, and every test that this machine can run
 test: $(SETUP) all
