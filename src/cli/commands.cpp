@@ -17,8 +17,7 @@ constexpr auto kCommands = std::to_array<CommandInfo>({
     {"chat", kChat, "[MODEL] [--system TEXT] [--enable-thinking | --no-enable-thinking] [flags]", "Talk with a model.",
      "Reads messages from standard input, a line each, and answers them. On a terminal Ctrl-C stops an answer, Ctrl-D "
      "ends the chat, and /help shows the commands. In a pipe answers are separated by an empty line, and what the "
-     "model "
-     "thinks goes to standard error.",
+     "model thinks goes to standard error.",
      run_chat},
     {"score", kScore, "[MODEL] --prompt TEXT [flags]", "Say how likely a text is.",
      "Prints the perplexity of a text: exp of minus the mean log-probability of its tokens after the first.",
