@@ -69,7 +69,7 @@ class _Prompts:
 class Model:
     """A model in memory, ready for requests; may be used by many threads at once.
 
-    `model` is a folder as Hugging Face has it. Raises CajalError for whatever is wrong with it.
+    `model` is a folder as Hugging Face has it, or a name such as Qwen/Qwen3-0.6B that is in its cache. Raises CajalError for whatever is wrong with it.
     """
 
     def __init__(self, model: Union[str, "os.PathLike[str]"], *, device: str = "auto", dtype: str = "auto",
@@ -93,7 +93,7 @@ class Model:
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Union[str, "os.PathLike[str]"], *,
                         torch_dtype: Any = None, **settings: Any) -> "Model":
-        """The model in a folder. `settings` are the constructor's."""
+        """The model of a folder or a name in the cache. `settings` are the constructor's."""
         if torch_dtype is not None:
             settings.setdefault("dtype", torch_dtype)
         return cls(pretrained_model_name_or_path, **settings)

@@ -95,7 +95,7 @@ def test_what_is_wrong_is_said(model, tmp_path):
         model.generate(["fine", [999999]])
     with pytest.raises(FileNotFoundError, match="no such folder") as caught:
         Model(tmp_path / "nothing")
-    assert "name a folder" in caught.value.remedy
+    assert "check the path" in caught.value.remedy
     with pytest.raises(NotImplementedError):
         Model(tmp_path, dtype="float16")
 
@@ -107,6 +107,19 @@ def test_token_ids_are_enough_without_a_tokenizer(golden_folder):
             model.generate("text")
         with pytest.raises(FileNotFoundError):
             model.chat([{"role": "user", "content": "Hi"}])
+
+
+def test_a_name_is_looked_up_in_the_cache(golden_folder, tmp_path, monkeypatch):
+    root = tmp_path / "models--somebody--tiny"
+    (root / "refs").mkdir(parents=True)
+    (root / "refs/main").write_text("abc")
+    (root / "snapshots").mkdir()
+    (root / "snapshots/abc").symlink_to(golden_folder)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with Model.from_pretrained("somebody/tiny") as model:
+        assert model.info.model == "somebody/tiny"
+    with pytest.raises(FileNotFoundError, match="models--somebody--big"):
+        Model.from_pretrained("somebody/big")
 
 
 def test_overrides_and_dummy_weights(golden_folder):

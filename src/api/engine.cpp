@@ -1,8 +1,9 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <ctime>
-#include <filesystem>
+#include <map>
 #include <utility>
 
 #include "api/errors.h"
@@ -14,6 +15,7 @@
 #include "base/log.h"
 #include "engine/counter_rng.h"
 #include "engine/generator.h"
+#include "engine/hub_cache.h"
 #include "engine/inspect.h"
 #include "engine/model.h"
 #include "engine/scorer.h"
@@ -50,10 +52,17 @@ void check(const api::EngineConfig& config) {
   check_range<std::int64_t>("max_num_seqs", config.max_num_seqs, 1, 1 << 16);
   check_range<std::int64_t>("max_num_batched_tokens", config.max_num_batched_tokens, 1, 1 << 20);
   check_range<std::int64_t>("max_num_waiting", config.max_num_waiting, 1, kMost);
-  std::error_code ignored;
-  if (!std::filesystem::is_directory(config.model, ignored))
-    fail(ErrorCode::not_found, "model is '", config.model, "', and there is no such folder",
-         remedy("name a folder that holds a model as Hugging Face has it"));
+  if (config.model.empty())
+    fail(
+        ErrorCode::invalid_argument, "model is empty",
+        remedy("name a folder that holds a model as Hugging Face has it, or one in its cache such as Qwen/Qwen3-0.6B"));
+}
+
+std::string model_folder(const std::string& model) {
+  std::map<std::string, std::string> environment;
+  for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"})
+    if (const char* value = std::getenv(name)) environment[name] = value;
+  return find_model(model, environment);
 }
 
 std::int64_t kv_bytes_per_token(const Model& model) {
@@ -141,12 +150,12 @@ class CAJAL_LOCAL Engine::Impl {
  public:
   explicit Impl(const EngineConfig& config)
       : config_((check(config), config)),
+        folder_(model_folder(config.model)),
         backend_(make_backend(config.device, {.num_threads = config.threads})),
-        tokenizer_(Tokenizer::is_present(config.model) ? std::optional(Tokenizer::from_folder(config.model))
-                                                       : std::nullopt),
-        chat_template_(ChatTemplate::is_present(config.model) ? std::optional(ChatTemplate::from_folder(config.model))
-                                                              : std::nullopt),
-        model_(model_options(config), *backend_),
+        tokenizer_(Tokenizer::is_present(folder_) ? std::optional(Tokenizer::from_folder(folder_)) : std::nullopt),
+        chat_template_(ChatTemplate::is_present(folder_) ? std::optional(ChatTemplate::from_folder(folder_))
+                                                         : std::nullopt),
+        model_(model_options(config, folder_), *backend_),
         options_(generator_options(config, model_)),
         worker_([this] { return std::make_unique<Generator>(model_, tokenizer(), options_); }) {
     fill_info();
@@ -156,7 +165,7 @@ class CAJAL_LOCAL Engine::Impl {
   const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
   // The tokenizer, or an error that says which file is missing.
   const Tokenizer& required_tokenizer() const {
-    if (!tokenizer_) Tokenizer::from_folder(config_.model);
+    if (!tokenizer_) Tokenizer::from_folder(folder_);
     return tokenizer_.value();
   }
 
@@ -165,7 +174,7 @@ class CAJAL_LOCAL Engine::Impl {
     if (!variables.is_object())
       fail(cajal::ErrorCode::invalid_argument, "the variables are ", variables.type_name(), ", expected an object");
     // Where there is no template, loading one says so.
-    if (!chat_template_) ChatTemplate::from_folder(config_.model);
+    if (!chat_template_) ChatTemplate::from_folder(folder_);
     RenderedChat chat = chat_template_.value().render(variables, {.now = local_time(), .limits = {}});
     std::vector<std::int32_t> ids = encode_rendered(tokenizer, chat, true);
     return {std::move(chat.text), std::move(ids)};
@@ -178,9 +187,9 @@ class CAJAL_LOCAL Engine::Impl {
   void abort(RequestId id) noexcept { worker_.abort(id); }
 
  private:
-  static ModelOptions model_options(const EngineConfig& config) {
+  static ModelOptions model_options(const EngineConfig& config, const std::string& folder) {
     ModelOptions options;
-    options.folder = config.model;
+    options.folder = folder;
     options.dtype = wanted_dtype(config.dtype);
     options.load_format = wanted_load_format(config.load_format);
     if (!config.hf_overrides.empty()) options.config_overrides = parse_json(config.hf_overrides, "hf_overrides");
@@ -191,6 +200,7 @@ class CAJAL_LOCAL Engine::Impl {
   std::shared_ptr<Job> new_job(std::span<const Prompt> prompts, const SamplingParams& params, std::uint64_t seed);
 
   EngineConfig config_;
+  std::string folder_;  // where the model lies
   std::unique_ptr<Backend> backend_;
   std::optional<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> chat_template_;

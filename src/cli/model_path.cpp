@@ -1,8 +1,7 @@
 #include "cli/model_path.h"
 
-#include <algorithm>
-#include <cctype>
 #include <filesystem>
+#include <vector>
 
 #include "base/file.h"
 #include "cli/usage_error.h"
@@ -15,44 +14,6 @@ namespace fs = std::filesystem;
 std::string variable(const Environment& environment, const std::string& name) {
   const auto found = environment.find(name);
   return found == environment.end() ? "" : found->second;
-}
-
-bool is_folder(const std::string& path) {
-  std::error_code ignored;
-  return fs::is_directory(path, ignored);
-}
-
-// "org/name" or "name" as the hub allows them.
-bool is_hub_name(std::string_view name) {
-  const auto allowed = [](char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) || std::string_view("-_./").find(c) != std::string_view::npos;
-  };
-  return !name.empty() && std::all_of(name.begin(), name.end(), allowed) &&
-         std::count(name.begin(), name.end(), '/') <= 1 && name.find("..") == std::string_view::npos &&
-         std::string_view("./-").find(name.front()) == std::string_view::npos && name.back() != '/';
-}
-
-std::string read_revision(const std::string& file) {
-  std::string revision = read_file(file, 4096);
-  while (!revision.empty() && std::isspace(static_cast<unsigned char>(revision.back()))) revision.pop_back();
-  return revision;
-}
-
-std::string look_up(const std::string& name, const Environment& environment) {
-  std::string folder = "models--" + name;
-  if (const std::size_t slash = folder.find('/'); slash != std::string::npos) folder.replace(slash, 1, "--");
-  const std::string root = hub_cache_folder(environment) + "/" + folder;
-  const Remedy how = remedy(
-      "download it with Hugging Face's tools, or name a folder that holds it; this version of cajal "
-      "downloads nothing");
-  if (!is_folder(root)) fail(ErrorCode::not_found, name, ": no folder of that name, and nothing at ", root, how);
-  const std::string ref = root + "/refs/main";
-  if (!file_exists(ref))
-    fail(ErrorCode::not_found, name, ": the cache has it without a main revision (no file ", ref, ")", how);
-  std::string snapshot = root + "/snapshots/" + read_revision(ref);
-  if (!is_folder(snapshot))
-    fail(ErrorCode::not_found, name, ": ", ref, " names a revision that is not there: ", snapshot, how);
-  return snapshot;
 }
 
 // Empty if there is none.
@@ -75,29 +36,13 @@ std::string demo_model(const Environment& environment) {
 
 }  // namespace
 
-std::string hub_cache_folder(const Environment& environment) {
-  for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"})
-    if (std::string folder = variable(environment, name); !folder.empty()) return folder;
-  if (const std::string home = variable(environment, "HF_HOME"); !home.empty()) return home + "/hub";
-  if (const std::string cache = variable(environment, "XDG_CACHE_HOME"); !cache.empty())
-    return cache + "/huggingface/hub";
-  return variable(environment, "HOME") + "/.cache/huggingface/hub";
-}
-
 std::string resolve_model(const std::string& model, const Environment& environment) {
   if (model.empty()) {
     if (std::string folder = demo_model(environment); !folder.empty()) return folder;
     misuse("no MODEL is given, and the demo model is not there",
            remedy("name a folder with a model, or one in the Hugging Face cache such as Qwen/Qwen3-0.6B"));
   }
-  if (is_folder(model)) return model;
-  if (std::error_code ignored; fs::exists(model, ignored))
-    fail(ErrorCode::not_found, model, ": is a file, expected a folder with a model",
-         remedy("name the folder that holds it"));
-  if (!is_hub_name(model))
-    fail(ErrorCode::not_found, model, ": no such folder",
-         remedy("check the path; a model on the hub is called org/name"));
-  return look_up(model, environment);
+  return find_model(model, environment);
 }
 
 }  // namespace cajal::cli

@@ -273,7 +273,7 @@ TEST_F(CApi, ErrorsHaveARemedy) {
   EXPECT_EQ(cajal_engine_open(&config, &engine, outcome.error()), CAJAL_NOT_FOUND);
   EXPECT_EQ(engine, nullptr);
   EXPECT_THAT(outcome.message(), HasSubstr(folder));
-  EXPECT_THAT(to_text(cajal_error_remedy(*outcome.error())), HasSubstr("name a folder"));
+  EXPECT_THAT(to_text(cajal_error_remedy(*outcome.error())), HasSubstr("check the path"));
 }
 
 TEST_F(CApi, EveryFunctionTakesNullForWhatItNeeds) {

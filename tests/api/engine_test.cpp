@@ -346,6 +346,7 @@ TEST(LibraryEngineAlone, SaysWhatIsWrongWithAConfig) {
   const Error missing = wrong([](EngineConfig& c) { c.model = "/no/such/folder"; });
   EXPECT_EQ(missing.code(), ErrorCode::not_found);
   EXPECT_STREQ(missing.what(), (missing.message() + " — " + missing.remedy()).c_str());
+  EXPECT_THAT(wrong([](EngineConfig& c) { c.model = ""; }).message(), HasSubstr("model is empty"));
   EXPECT_THAT(wrong([](EngineConfig& c) { c.device = "abacus"; }).message(), HasSubstr("abacus"));
   EXPECT_THAT(wrong([](EngineConfig& c) { c.dtype = "int3"; }).message(), HasSubstr("dtype is 'int3'"));
   EXPECT_EQ(wrong([](EngineConfig& c) { c.dtype = "float16"; }).code(), ErrorCode::unsupported);
