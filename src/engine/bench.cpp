@@ -231,6 +231,7 @@ std::vector<KernelProfile> profile(CaseRunner& runner, const Ceilings& ceilings,
     }
   }
   std::vector<KernelProfile> kernels;
+  kernels.reserve(sums.size());
   for (const auto& [key, sum] : sums) kernels.push_back(profile_of(key.first, key.second, sum, all_seconds));
   std::sort(kernels.begin(), kernels.end(), [](const auto& a, const auto& b) { return a.seconds > b.seconds; });
   return kernels;

@@ -66,6 +66,7 @@ std::vector<KernelUse> kernels_of(const Executable& executable) {
     if (!names[n].empty()) ++counts[{region ? region->kind : op_name(op), names[n]}];
   }
   std::vector<KernelUse> uses;
+  uses.reserve(counts.size());
   for (const auto& [key, count] : counts) uses.push_back({key.first, key.second, count});
   std::stable_sort(uses.begin(), uses.end(), [](const auto& a, const auto& b) { return a.nodes > b.nodes; });
   return uses;

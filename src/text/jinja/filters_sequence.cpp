@@ -167,6 +167,7 @@ Value filter_dictsort(Runtime& rt, const Value& v, const Args& args) {
   }
   sort_by_key(rt, keyed, b.truth_or(2, false));
   std::vector<Value> items;
+  items.reserve(keyed.size());
   for (Keyed& k : keyed) items.push_back(std::move(k.item));
   return make_list(rt.meter, std::move(items));
 }
@@ -189,11 +190,13 @@ Value filter_sort(Runtime& rt, const Value& v, const Args& args) {
   std::vector<Keyed> keyed;
   for (const Value& item : Items(rt.meter, v)) {
     std::vector<Value> parts;
+    parts.reserve(keys.size());
     for (const Key& key : keys) parts.push_back(key(item));
     keyed.push_back({make_list(rt.meter, std::move(parts)), item});
   }
   sort_by_key(rt, keyed, b.truth_or(0, false));
   std::vector<Value> items;
+  items.reserve(keyed.size());
   for (Keyed& k : keyed) items.push_back(std::move(k.item));
   return make_list(rt.meter, std::move(items));
 }

@@ -87,7 +87,7 @@ class Cycler : public Object {
   void clear() override { items_.clear(); }
   std::optional<Value> attribute(Runtime&, std::string_view name) override;
   Value next() {
-    const Value value = items_[at_];
+    Value value = items_[at_];
     at_ = (at_ + 1) % items_.size();
     return value;
   }

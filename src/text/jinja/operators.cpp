@@ -285,7 +285,7 @@ bool compare(Runtime& rt, CompareOp op, const Value& a, const Value& b) {
 }
 
 StrRef escape_html(Runtime& rt, const Value& value) {
-  const StrRef text = to_str(rt, value);
+  StrRef text = to_str(rt, value);
   if (text->markup) return text;
   StrBuilder out(rt.meter);
   std::size_t plain = 0;

@@ -54,7 +54,7 @@ class Bound {
 
   bool has(std::size_t i) const { return values_[i] != nullptr; }
   const Value& operator[](std::size_t i) const { return *values_[i]; }
-  Value value_or(std::size_t i, Value absent) const { return has(i) ? *values_[i] : std::move(absent); }
+  Value value_or(std::size_t i, const Value& absent) const { return has(i) ? *values_[i] : absent; }
   std::int64_t integer_or(std::size_t i, std::int64_t absent) const;  // Failure(type) if it is none
   bool truth_or(std::size_t i, bool absent) const { return has(i) ? truth(*values_[i]) : absent; }
 
