@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <filesystem>
 #include <thread>
 
@@ -114,13 +113,12 @@ TEST(Tokenizer, IsSharedByThreads) {
 }
 
 // A generous bound: what matters is that it is not quadratic, which would take hours.
-TEST(Tokenizer, TakesOneLongWordInItsStride) {
+// That the time grows as n log n is what the counted operations of bpe_test.cpp show.
+TEST(TokenizerSlow, TakesOneLongWordInItsStride) {
   for (const char* unit : {"x", " ", "\n", "!", "\u4f60", "\u0301", "1", "ab", "<", "<|im_", " \n", "'s"}) {
     std::string text;
     while (text.size() < 1'000'000) text += unit;
-    const auto start = std::chrono::steady_clock::now();
     const Ids ids = qwen3().encode(text);
-    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10)) << unit;
     EXPECT_EQ(qwen3().decode(ids), text) << unit;
   }
 }
