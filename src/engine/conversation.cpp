@@ -5,9 +5,8 @@
 #include <string>
 
 #include "base/checked.h"
-#include "engine/stop_strings.h"
+#include "engine/answer.h"
 #include "models/rope.h"
-#include "text/detokenizer.h"
 
 namespace cajal {
 namespace {
@@ -30,63 +29,6 @@ bool keys_depend_on_length(const Qwen3Config& config) {
 std::int64_t length_of(std::span<const std::int32_t> ids) { return static_cast<std::int64_t>(ids.size()); }
 
 }  // namespace
-
-// What turns the logits of one answer into tokens and text.
-class Conversation::Answer {
- public:
-  Answer(const SequenceRequest& request, const Tokenizer* tokenizer)
-      : request_(request), processor_(request.sampling, request.prompt), stop_(request.stop) {
-    if (tokenizer) detokenizer_.emplace(*tokenizer, true);
-  }
-
-  // `position` is that of the token in its sequence.
-  GeneratedToken choose(std::span<const float> logits, std::int64_t position) {
-    processed_.assign(logits.begin(), logits.end());
-    processor_.apply(processed_);
-    const SamplingParams& sampling = request_.sampling;
-    const std::int32_t id = sampling.greedy() ? argmax(processed_)
-                                              : sample_gumbel(processed_, sampling.seed, request_.sequence_index,
-                                                              static_cast<std::uint64_t>(position));
-    processor_.accept(id);
-    GeneratedToken token{.chosen = {id, 0.0}, .top = {}};
-    if (request_.num_logprobs < 0) return token;
-    const double lse = log_sum_exp(logits);
-    token.chosen.logprob = static_cast<double>(logits[static_cast<std::size_t>(id)]) - lse;
-    if (request_.num_logprobs > 0) token.top = top_logprobs(logits, lse, request_.num_logprobs);
-    return token;
-  }
-
-  // The text that becomes certain with a token, and whether the answer ends with it.
-  std::string accept(std::int32_t id, bool full) {
-    const auto& eos = request_.eos_token_ids;
-    const bool ended = std::find(eos.begin(), eos.end(), id) != eos.end();
-    std::string text;
-    if (detokenizer_ && !ended) text = stop_.push(detokenizer_->push(id));
-    if (ended || full) text += flush();
-    if (ended || stop_.stopped())
-      finish_reason_ = FinishReason::stop;
-    else if (full)
-      finish_reason_ = FinishReason::length;
-    return text;
-  }
-
-  // What was held back, when no more tokens come.
-  std::string flush() {
-    if (!detokenizer_ || stop_.stopped()) return {};
-    std::string text = stop_.push(detokenizer_->flush());
-    return text + stop_.flush();
-  }
-
-  std::optional<FinishReason> finish_reason() const { return finish_reason_; }
-
- private:
-  const SequenceRequest& request_;
-  LogitsProcessor processor_;
-  StopStrings stop_;
-  std::optional<Detokenizer> detokenizer_;
-  std::optional<FinishReason> finish_reason_;
-  std::vector<float> processed_;
-};
 
 Conversation::Conversation(const Model& model, const Tokenizer* tokenizer, const ConversationOptions& options)
     : tokenizer_(tokenizer),
@@ -144,7 +86,7 @@ SequenceResult Conversation::generate(const SequenceRequest& request, const RunH
     runner_.read_logits(0, logits_);
     if (!all_finite(logits_)) return end(FinishReason::numerical_error);
 
-    result.tokens.push_back(answer.choose(logits_, length_of(ids)));
+    result.tokens.push_back(answer.choose(logits_, length_of(ids), processed_));
     const std::int32_t id = result.tokens.back().chosen.token_id;
     ids.push_back(id);
     const bool full = length_of(ids) - prompt_length >= request.max_new_tokens || length_of(ids) >= max_model_len();

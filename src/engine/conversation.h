@@ -32,7 +32,6 @@ class Conversation {
   std::int64_t max_model_len() const { return runner_.limits().max_model_len; }
 
  private:
-  class Answer;
   void keep_common_prefix(std::span<const std::int32_t> prompt);
   void compute(std::span<const std::int32_t> ids, std::int64_t prompt_length);
 
@@ -44,7 +43,7 @@ class Conversation {
   std::vector<std::int32_t> cached_;  // tokens whose keys and values are in the cache
   std::int64_t num_reused_ = 0;
   StepInput step_;
-  std::vector<float> logits_;
+  std::vector<float> logits_, processed_;
 };
 
 }  // namespace cajal

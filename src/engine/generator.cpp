@@ -1,12 +1,10 @@
 #include "engine/generator.h"
 
 #include <algorithm>
-#include <cmath>
 #include <optional>
 
 #include "base/checked.h"
-#include "engine/stop_strings.h"
-#include "text/detokenizer.h"
+#include "engine/answer.h"
 
 namespace cajal {
 
@@ -29,16 +27,12 @@ void check_token_ids(std::span<const std::int32_t> ids, std::int64_t vocab_size,
 // A sequence that has been admitted: how far it is, and what turns its logits into text.
 struct Generator::Running {
   Running(const SequenceRequest& r, std::size_t i, const Tokenizer* tokenizer)
-      : request(r), index(i), processor(r.sampling, r.prompt), stop(r.stop) {
-    if (tokenizer) detokenizer.emplace(*tokenizer, true);
-  }
+      : request(r), index(i), answer(r, tokenizer) {}
   const SequenceRequest& request;
   std::size_t index;          // among the requests
   std::int64_t computed = 0;  // tokens whose keys and values are in the cache
   std::vector<std::int32_t> output;
-  LogitsProcessor processor;
-  StopStrings stop;
-  std::optional<Detokenizer> detokenizer;
+  Answer answer;
   bool finished = false;
 
   std::int64_t prompt_length() const { return static_cast<std::int64_t>(request.prompt.size()); }
@@ -130,36 +124,14 @@ void Generator::take_token(Running& s, SequenceResult& result, const RunHooks& h
     end(s, FinishReason::numerical_error, result, hooks);
     return;
   }
-  processed_ = logits_;
-  s.processor.apply(processed_);
-  const SamplingParams& sampling = s.request.sampling;
-  const std::int32_t id = sampling.greedy() ? argmax(processed_)
-                                            : sample_gumbel(processed_, sampling.seed, s.request.sequence_index,
-                                                            static_cast<std::uint64_t>(s.length()));
-  GeneratedToken token{.chosen = {id, 0.0}, .top = {}};
-  if (s.request.num_logprobs >= 0) {
-    const double lse = log_sum_exp(logits_);
-    token.chosen.logprob = static_cast<double>(logits_[static_cast<std::size_t>(id)]) - lse;
-    if (s.request.num_logprobs > 0) token.top = top_logprobs(logits_, lse, s.request.num_logprobs);
-  }
-  s.processor.accept(id);
+  result.tokens.push_back(s.answer.choose(logits_, s.length(), processed_));
+  const std::int32_t id = result.tokens.back().chosen.token_id;
   s.output.push_back(id);
-  result.tokens.push_back(std::move(token));
-
-  const bool ended =
-      std::find(s.request.eos_token_ids.begin(), s.request.eos_token_ids.end(), id) != s.request.eos_token_ids.end();
-  std::string text;
-  if (s.detokenizer && !ended) text = s.stop.push(s.detokenizer->push(id));
   const bool full = static_cast<std::int64_t>(s.output.size()) >= s.request.max_new_tokens ||
                     s.length() >= runner_.limits().max_model_len;
-  s.finished = ended || s.stop.stopped() || full;
-  if (s.finished) {
-    if (s.detokenizer && !s.stop.stopped()) {
-      text += s.stop.push(s.detokenizer->flush());
-      text += s.stop.flush();
-    }
-    result.finish_reason = ended || s.stop.stopped() ? FinishReason::stop : FinishReason::length;
-  }
+  const std::string text = s.answer.accept(id, full);
+  s.finished = s.answer.finish_reason().has_value();
+  if (s.finished) result.finish_reason = *s.answer.finish_reason();
   result.text += text;
   if (!hooks.on_progress) return;
   hooks.on_progress(

@@ -1,0 +1,47 @@
+#include "engine/answer.h"
+
+#include <algorithm>
+
+namespace cajal {
+
+Answer::Answer(const SequenceRequest& request, const Tokenizer* tokenizer)
+    : request_(request), processor_(request.sampling, request.prompt), stop_(request.stop) {
+  if (tokenizer) detokenizer_.emplace(*tokenizer, true);
+}
+
+GeneratedToken Answer::choose(std::span<const float> logits, std::int64_t position, std::vector<float>& scratch) {
+  scratch.assign(logits.begin(), logits.end());
+  processor_.apply(scratch);
+  const SamplingParams& sampling = request_.sampling;
+  const std::int32_t id = sampling.greedy() ? argmax(scratch)
+                                            : sample_gumbel(scratch, sampling.seed, request_.sequence_index,
+                                                            static_cast<std::uint64_t>(position));
+  processor_.accept(id);
+  GeneratedToken token{.chosen = {id, 0.0}, .top = {}};
+  if (request_.num_logprobs < 0) return token;
+  const double lse = log_sum_exp(logits);
+  token.chosen.logprob = static_cast<double>(logits[static_cast<std::size_t>(id)]) - lse;
+  if (request_.num_logprobs > 0) token.top = top_logprobs(logits, lse, request_.num_logprobs);
+  return token;
+}
+
+std::string Answer::accept(std::int32_t id, bool full) {
+  const auto& eos = request_.eos_token_ids;
+  const bool ended = std::find(eos.begin(), eos.end(), id) != eos.end();
+  std::string text;
+  if (detokenizer_ && !ended) text = stop_.push(detokenizer_->push(id));
+  if (ended || full) text += flush();
+  if (ended || stop_.stopped())
+    finish_reason_ = FinishReason::stop;
+  else if (full)
+    finish_reason_ = FinishReason::length;
+  return text;
+}
+
+std::string Answer::flush() {
+  if (!detokenizer_ || stop_.stopped()) return {};
+  std::string text = stop_.push(detokenizer_->flush());
+  return text + stop_.flush();
+}
+
+}  // namespace cajal

@@ -1,0 +1,38 @@
+#pragma once
+// What turns the logits of one sequence into tokens and text, whoever computes them.
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/generator.h"
+#include "engine/sampler.h"
+#include "engine/stop_strings.h"
+#include "text/detokenizer.h"
+
+namespace cajal {
+
+class Answer {
+ public:
+  // The request and the tokenizer must outlive this; without a tokenizer (null) there is no text.
+  Answer(const SequenceRequest& request, const Tokenizer* tokenizer);
+
+  // The next token. `position` is that of the token in its sequence; `scratch` may be shared by all sequences.
+  GeneratedToken choose(std::span<const float> logits, std::int64_t position, std::vector<float>& scratch);
+  // The text that becomes certain with a token. `full`: no further token may come.
+  std::string accept(std::int32_t id, bool full);
+  // What was held back, when no more tokens come.
+  std::string flush();
+
+  std::optional<FinishReason> finish_reason() const { return finish_reason_; }  // once the answer has ended
+
+ private:
+  const SequenceRequest& request_;
+  LogitsProcessor processor_;
+  StopStrings stop_;
+  std::optional<Detokenizer> detokenizer_;
+  std::optional<FinishReason> finish_reason_;
+};
+
+}  // namespace cajal
