@@ -13,7 +13,9 @@ api::FinishReason public_reason(FinishReason reason) {
     case FinishReason::stop: return api::FinishReason::stop;
     case FinishReason::length: return api::FinishReason::length;
     case FinishReason::interrupted: return api::FinishReason::aborted;
-    case FinishReason::numerical_error: return api::FinishReason::error;
+    case FinishReason::deadline_exceeded: return api::FinishReason::aborted;
+    case FinishReason::numerical_error:
+    case FinishReason::error: return api::FinishReason::error;
   }
   return api::FinishReason::error;
 }

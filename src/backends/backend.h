@@ -23,6 +23,8 @@ class Buffer {
   virtual std::size_t bytes() const = 0;
   virtual void upload(std::span<const std::byte> from, std::size_t offset) = 0;
   virtual void download(std::span<std::byte> to, std::size_t offset) const = 0;
+  // Copies one part to another that it does not overlap, after all work that was launched before.
+  virtual void copy_within(std::size_t from, std::size_t to, std::size_t count) = 0;
   // The memory itself where the host can write to it, else empty: then upload() is the way in.
   virtual std::span<std::byte> host_view() { return {}; }
 };

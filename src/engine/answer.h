@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/generator.h"
+#include "engine/request.h"
 #include "engine/sampler.h"
 #include "engine/stop_strings.h"
 #include "text/detokenizer.h"

@@ -8,11 +8,6 @@
 
 namespace cajal {
 
-const char* to_string(FinishReason reason) {
-  static constexpr const char* kNames[] = {"stop", "length", "interrupted", "numerical_error"};
-  return kNames[static_cast<std::size_t>(reason)];
-}
-
 void check_token_ids(std::span<const std::int32_t> ids, std::int64_t vocab_size, std::int64_t max_model_len) {
   if (ids.empty()) fail(ErrorCode::invalid_argument, "the prompt has no tokens", remedy("give at least one"));
   for (std::size_t i = 0; i < ids.size(); ++i)

@@ -10,34 +10,11 @@
 
 #include "engine/kv_cache_manager.h"
 #include "engine/model_runner.h"
+#include "engine/request.h"
 #include "engine/sampler.h"
 #include "text/tokenizer.h"
 
 namespace cajal {
-
-struct SequenceRequest {
-  std::vector<std::int32_t> prompt;
-  SamplingParams sampling;
-  std::uint32_t sequence_index = 0;  // among those of one request: with the seed it selects the random numbers
-  std::int64_t max_new_tokens = 256;
-  std::vector<std::int32_t> eos_token_ids;  // any of them ends the sequence
-  std::vector<std::string> stop;            // needs a tokenizer
-  std::int64_t num_logprobs = -1;  // most likely tokens to report for each position; -1: no log-probabilities at all
-};
-
-enum class FinishReason { stop, length, interrupted, numerical_error };
-const char* to_string(FinishReason reason);
-
-struct GeneratedToken {
-  TokenLogprob chosen;  // of the model's own distribution, before temperature and penalties; 0 unless asked for
-  std::vector<TokenLogprob> top;  // the most likely ones, as many as were asked for
-};
-
-struct SequenceResult {
-  std::vector<GeneratedToken> tokens;  // the ending token included
-  std::string text;                    // without the ending token, cut before a stop string; empty without a tokenizer
-  FinishReason finish_reason = FinishReason::length;
-};
 
 // Called after each token of a sequence with the text that became certain; false ends the whole run.
 using OnToken = std::function<bool(std::size_t sequence, std::int32_t token_id, std::string_view text)>;

@@ -87,7 +87,21 @@ class InputFiller {
 
 }  // namespace
 
+void ModelRunner::copy_blocks(std::span<const BlockCopy> copies) {
+  for (const BlockCopy& copy : copies)
+    for (auto& [name, state] : states_) {
+      const std::size_t block = state->bytes() / static_cast<std::size_t>(limits_.num_kv_blocks);
+      state->copy_within(static_cast<std::size_t>(copy.from) * block, static_cast<std::size_t>(copy.to) * block, block);
+    }
+}
+
 void ModelRunner::run(const StepInput& step) {
+  launch(step);
+  const bool finished = wait(std::chrono::nanoseconds::max());
+  CAJAL_CHECK(finished);
+}
+
+void ModelRunner::launch(const StepInput& step) {
   CAJAL_CHECK(!step.rows.empty() && static_cast<std::int64_t>(step.block_tables.size()) <= limits_.max_num_seqs);
   Executable& executable = this->executable(static_cast<std::int64_t>(step.rows.size()));
   InputFiller filler(executable);
@@ -112,10 +126,14 @@ void ModelRunner::run(const StepInput& step) {
   }
   std::fill(wanted.begin() + static_cast<std::ptrdiff_t>(num_logits), wanted.end(), 0);
 
-  const Event done =
-      executable.launch({static_cast<std::int64_t>(step.rows.size()), static_cast<std::int64_t>(num_logits)});
-  executable.wait(done);
+  copy_blocks(step.block_copies);
+  launched_ = executable.launch({static_cast<std::int64_t>(step.rows.size()), static_cast<std::int64_t>(num_logits)});
   last_ = &executable;
+}
+
+bool ModelRunner::wait(std::chrono::nanoseconds /*at_most*/) {
+  if (last_) last_->wait(launched_);
+  return true;
 }
 
 void ModelRunner::read_logits(std::int64_t i, std::span<float> into) const {

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/executor.h"
 #include "engine/model.h"
 
 namespace cajal {
@@ -18,32 +19,18 @@ struct RunnerLimits {
   std::int64_t num_kv_blocks = 2;             // the spare one included
 };
 
-// One token of a step.
-struct TokenRow {
-  std::int32_t token_id = 0;
-  std::int32_t position = 0;     // in its sequence
-  std::int32_t seq_index = 0;    // of its sequence among those of the step
-  std::int32_t slot = 0;         // where its key and value go
-  std::int32_t rope_length = 0;  // the length that RoPE kinds with length-dependent frequencies go by
-  bool wants_logits = false;
-};
-
-struct StepInput {
-  std::vector<TokenRow> rows;
-  std::vector<std::span<const std::int32_t>> block_tables;  // by seq_index
-};
-
-class ModelRunner {
+class ModelRunner final : public Executor {
  public:
   ModelRunner(const Model& model, const RunnerLimits& limits);
 
   const RunnerLimits& limits() const { return limits_; }
-  std::int64_t vocab_size() const { return model_.config().vocab_size; }
+  std::int64_t vocab_size() const override { return model_.config().vocab_size; }
 
   // Computes one step and waits for it.
   void run(const StepInput& input);
-  // Logits of the i-th row that wanted them, in the order of the rows, widened to f32, into [vocab_size].
-  void read_logits(std::int64_t i, std::span<float> into) const;
+  void launch(const StepInput& input) override;
+  [[nodiscard]] bool wait(std::chrono::nanoseconds at_most) override;
+  void read_logits(std::int64_t i, std::span<float> into) const override;
 
   // Makes the buckets of these numbers of rows ready now, so that no later step has to.
   void warm_up(std::span<const std::int64_t> rows);
@@ -59,6 +46,7 @@ class ModelRunner {
   Bucket bucket(std::int64_t rows) const;
   void allocate_states(const Graph& graph);
   void bind(Executable& executable);
+  void copy_blocks(std::span<const BlockCopy> copies);
 
   const Model& model_;
   RunnerLimits limits_;
@@ -69,6 +57,7 @@ class ModelRunner {
   std::unique_ptr<Buffer> arena_;
   std::uint64_t kv_cache_bytes_ = 0;
   Executable* last_ = nullptr;
+  Event launched_;
 };
 
 // The numbers of token rows that buckets are made for: powers of two up to the limit, and the limit.

@@ -50,6 +50,10 @@ class HostBuffer final : public Buffer {
     CAJAL_CHECK(offset <= bytes_ && to.size() <= bytes_ - offset);
     std::copy_n(data_ + offset, to.size(), to.begin());
   }
+  void copy_within(std::size_t from, std::size_t to, std::size_t count) override {
+    CAJAL_CHECK(count <= bytes_ && from <= bytes_ - count && to <= bytes_ - count);
+    std::copy_n(data_ + from, count, data_ + to);
+  }
   std::span<std::byte> host_view() override { return {data_, bytes_}; }
 
  private:

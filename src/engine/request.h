@@ -1,0 +1,42 @@
+#pragma once
+// What is asked of a model for one sequence, and what comes of it.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/sampler.h"
+
+namespace cajal {
+
+struct SequenceRequest {
+  std::vector<std::int32_t> prompt;
+  SamplingParams sampling;
+  std::uint32_t sequence_index = 0;  // among those of one request: with the seed it selects the random numbers
+  std::int64_t max_new_tokens = 256;
+  std::vector<std::int32_t> eos_token_ids;  // any of them ends the sequence
+  std::vector<std::string> stop;            // needs a tokenizer
+  std::int64_t num_logprobs = -1;  // most likely tokens to report for each position; -1: no log-probabilities at all
+};
+
+enum class FinishReason {
+  stop,               // an ending token or a stop string
+  length,             // max_new_tokens or max_model_len
+  interrupted,        // nobody wants it any more
+  numerical_error,    // the model's numbers were not finite
+  deadline_exceeded,  // its time was over
+  error,              // the step that it was in failed
+};
+const char* to_string(FinishReason reason);
+
+struct GeneratedToken {
+  TokenLogprob chosen;  // of the model's own distribution, before temperature and penalties; 0 unless asked for
+  std::vector<TokenLogprob> top;  // the most likely ones, as many as were asked for
+};
+
+struct SequenceResult {
+  std::vector<GeneratedToken> tokens;  // the ending token included
+  std::string text;                    // without the ending token, cut before a stop string; empty without a tokenizer
+  FinishReason finish_reason = FinishReason::length;
+};
+
+}  // namespace cajal
