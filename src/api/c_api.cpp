@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <new>
 #include <string>
 #include <utility>
@@ -20,6 +21,7 @@ struct cajal_error {
   std::string message, remedy;
 };
 struct cajal_engine {
+  explicit cajal_engine(const api::EngineConfig& config) : engine(config) {}
   api::Engine engine;
 };
 struct cajal_tokens {
@@ -27,6 +29,7 @@ struct cajal_tokens {
   std::vector<std::int32_t> ids;
 };
 struct cajal_text {
+  explicit cajal_text(std::string from) : text(std::move(from)) {}
   std::string text;
 };
 struct cajal_cancellation {
@@ -105,6 +108,31 @@ cajal_code call(cajal_error** error, Body&& body) noexcept {
 template <class Pointer>
 void need(const Pointer* pointer, const char* name) {
   if (!pointer) refuse(std::string(name) + " is NULL");
+}
+
+// The frame of every function that gives something to free: `how` makes it, as a unique_ptr; where it cannot, *out is
+// NULL.
+template <class Made, class How>
+cajal_code make(cajal_error** error, Made** out, const char* name, How&& how) noexcept {
+  return call(error, [&] {
+    need(out, name);
+    *out = nullptr;
+    std::unique_ptr<Made> made = how();
+    *out = made.release();
+  });
+}
+
+template <class Handle>  // cajal_engine, const or not
+auto& engine_of(Handle* handle) {
+  need(handle, "engine");
+  return handle->engine;
+}
+
+template <class Item>
+const Item& item(const std::vector<Item>& items, std::size_t index, const char* name) {
+  if (index >= items.size())
+    refuse(std::string(name) + " is " + std::to_string(index) + ", and there are " + std::to_string(items.size()));
+  return items[index];
 }
 
 cajal_string view(const std::string& text) { return {text.data(), text.size()}; }
@@ -261,9 +289,7 @@ cajal_code cajal_engine_config_init(cajal_engine_config* config, size_t struct_s
 }
 
 cajal_code cajal_engine_open(const cajal_engine_config* config, cajal_engine** engine, cajal_error** error) {
-  return call(error, [&] {
-    need(engine, "engine");
-    *engine = nullptr;
+  return make(error, engine, "engine", [&] {
     const cajal_engine_config c = taken(config, default_config(), "config");
     api::EngineConfig settings;
     settings.model = text_of(c.model, "config->model");
@@ -277,7 +303,7 @@ cajal_code cajal_engine_open(const cajal_engine_config* config, cajal_engine** e
     settings.max_num_batched_tokens = c.max_num_batched_tokens;
     settings.kv_cache_memory_bytes = c.kv_cache_memory_bytes;
     settings.max_num_waiting = c.max_num_waiting;
-    *engine = new cajal_engine{api::Engine(settings)};
+    return std::make_unique<cajal_engine>(settings);
   });
 }
 
@@ -285,8 +311,7 @@ void cajal_engine_close(cajal_engine* engine) { delete engine; }
 
 cajal_code cajal_engine_info(const cajal_engine* engine, cajal_model_info* info, cajal_error** error) {
   return call(error, [&] {
-    need(engine, "engine");
-    const api::ModelInfo& i = engine->engine.info();
+    const api::ModelInfo& i = engine_of(engine).info();
     cajal_model_info out{};
     out.model = view(i.model);
     out.model_type = view(i.model_type);
@@ -318,12 +343,8 @@ cajal_code cajal_engine_info(const cajal_engine* engine, cajal_model_info* info,
 }
 
 cajal_code cajal_tokenize(const cajal_engine* engine, cajal_string text, cajal_tokens** tokens, cajal_error** error) {
-  return call(error, [&] {
-    need(engine, "engine");
-    need(tokens, "tokens");
-    *tokens = nullptr;
-    *tokens = new cajal_tokens{engine->engine.tokenize(text_of(text, "text"))};
-  });
+  return make(error, tokens, "tokens",
+              [&] { return std::make_unique<cajal_tokens>(engine_of(engine).tokenize(text_of(text, "text"))); });
 }
 const int32_t* cajal_tokens_data(const cajal_tokens* tokens) { return tokens ? tokens->ids.data() : nullptr; }
 size_t cajal_tokens_size(const cajal_tokens* tokens) { return tokens ? tokens->ids.size() : 0; }
@@ -331,12 +352,9 @@ void cajal_tokens_free(cajal_tokens* tokens) { delete tokens; }
 
 cajal_code cajal_detokenize(const cajal_engine* engine, const int32_t* token_ids, size_t num_token_ids,
                             int32_t skip_special_tokens, cajal_text** text, cajal_error** error) {
-  return call(error, [&] {
-    need(engine, "engine");
-    need(text, "text");
-    *text = nullptr;
+  return make(error, text, "text", [&] {
     const std::vector<std::int32_t> ids = list_of(token_ids, num_token_ids, "token_ids");
-    *text = new cajal_text{engine->engine.detokenize(ids, skip_special_tokens != 0)};
+    return std::make_unique<cajal_text>(engine_of(engine).detokenize(ids, skip_special_tokens != 0));
   });
 }
 cajal_string cajal_text_view(const cajal_text* text) { return text ? view(text->text) : cajal_string{}; }
@@ -345,22 +363,17 @@ void cajal_text_free(cajal_text* text) { delete text; }
 cajal_code cajal_apply_chat_template(const cajal_engine* engine, cajal_string variables, cajal_text** text,
                                      cajal_tokens** tokens, cajal_error** error) {
   return call(error, [&] {
-    need(engine, "engine");
     if (text) *text = nullptr;
     if (tokens) *tokens = nullptr;
-    api::ChatPrompt prompt = engine->engine.apply_chat_template(text_of(variables, "variables"));
+    api::ChatPrompt prompt = engine_of(engine).apply_chat_template(text_of(variables, "variables"));
     auto ids = std::make_unique<cajal_tokens>(std::move(prompt.token_ids));
-    if (text) *text = new cajal_text{std::move(prompt.text)};
+    if (text) *text = new cajal_text(std::move(prompt.text));
     if (tokens) *tokens = ids.release();
   });
 }
 
 cajal_code cajal_cancellation_new(cajal_cancellation** cancellation, cajal_error** error) {
-  return call(error, [&] {
-    need(cancellation, "cancellation");
-    *cancellation = nullptr;
-    *cancellation = new cajal_cancellation;
-  });
+  return make(error, cancellation, "cancellation", [] { return std::make_unique<cajal_cancellation>(); });
 }
 void cajal_cancel(cajal_cancellation* cancellation) {
   if (cancellation) cancellation->cancellation.cancel();
@@ -370,22 +383,19 @@ void cajal_cancellation_free(cajal_cancellation* cancellation) { delete cancella
 cajal_code cajal_generate(cajal_engine* engine, const cajal_prompt* prompts, size_t num_prompts,
                           const cajal_sampling_params* params, cajal_on_delta on_delta, void* user_data,
                           cajal_cancellation* cancellation, cajal_results** results, cajal_error** error) {
-  return call(error, [&] {
-    need(engine, "engine");
-    need(results, "results");
-    *results = nullptr;
+  return make(error, results, "results", [&] {
     std::vector<api::Prompt> all;
     for (const cajal_prompt& prompt : list_of(prompts, num_prompts, "prompts")) all.push_back(prompt_of(prompt));
     api::GenerateOptions options;
     options.on_delta = callback(on_delta, user_data);
     if (cancellation) options.cancellation = cancellation->cancellation;
     auto answer = std::make_unique<cajal_results>();
-    answer->prompts = engine->engine.generate(all, params_of(params), options);
+    answer->prompts = engine_of(engine).generate(all, params_of(params), options);
     for (const api::GenerationResult& result : answer->prompts) {
       auto& logprobs = answer->logprobs.emplace_back();
       for (const api::Completion& completion : result.completions) logprobs.emplace_back(completion.logprobs);
     }
-    *results = answer.release();
+    return answer;
   });
 }
 
@@ -407,10 +417,9 @@ cajal_code cajal_results_prompt_token_ids(const cajal_results* results, size_t p
     need(results, "results");
     need(token_ids, "token_ids");
     need(num_token_ids, "num_token_ids");
-    if (prompt >= results->prompts.size())
-      refuse("prompt is " + std::to_string(prompt) + ", and there are " + std::to_string(results->prompts.size()));
-    *token_ids = results->prompts[prompt].prompt_token_ids.data();
-    *num_token_ids = results->prompts[prompt].prompt_token_ids.size();
+    const std::vector<std::int32_t>& ids = item(results->prompts, prompt, "prompt").prompt_token_ids;
+    *token_ids = ids.data();
+    *num_token_ids = ids.size();
   });
 }
 
@@ -418,12 +427,7 @@ cajal_code cajal_results_get(const cajal_results* results, size_t prompt, size_t
                              cajal_error** error) {
   return call(error, [&] {
     need(results, "results");
-    if (prompt >= results->prompts.size())
-      refuse("prompt is " + std::to_string(prompt) + ", and there are " + std::to_string(results->prompts.size()));
-    const auto& completions = results->prompts[prompt].completions;
-    if (sequence >= completions.size())
-      refuse("sequence is " + std::to_string(sequence) + ", and there are " + std::to_string(completions.size()));
-    const api::Completion& from = completions[sequence];
+    const api::Completion& from = item(item(results->prompts, prompt, "prompt").completions, sequence, "sequence");
     const FlatLogprobs& logprobs = results->logprobs[prompt][sequence];
     cajal_completion out{};
     out.text = view(from.text);
@@ -441,11 +445,11 @@ void cajal_results_free(cajal_results* results) { delete results; }
 cajal_code cajal_submit(cajal_engine* engine, const cajal_prompt* prompt, const cajal_sampling_params* params,
                         cajal_on_delta on_delta, void* user_data, uint64_t* request_id, cajal_error** error) {
   return call(error, [&] {
-    need(engine, "engine");
     need(prompt, "prompt");
     need(request_id, "request_id");
     *request_id = 0;
-    const auto admission = engine->engine.submit(prompt_of(*prompt), params_of(params), callback(on_delta, user_data));
+    const auto admission =
+        engine_of(engine).submit(prompt_of(*prompt), params_of(params), callback(on_delta, user_data));
     if (const auto& refusal = admission.refusal) throw api::Error(refusal->code, refusal->message, refusal->remedy);
     *request_id = admission.id;
   });
@@ -456,17 +460,14 @@ void cajal_abort(cajal_engine* engine, uint64_t request_id) {
 
 cajal_code cajal_score(cajal_engine* engine, const cajal_prompt* prompt, int32_t num_top_logprobs,
                        cajal_cancellation* cancellation, cajal_score_result** result, cajal_error** error) {
-  return call(error, [&] {
-    need(engine, "engine");
+  return make(error, result, "result", [&] {
     need(prompt, "prompt");
-    need(result, "result");
-    *result = nullptr;
     std::optional<api::Cancellation> cancelling;
     if (cancellation) cancelling = cancellation->cancellation;
     auto answer = std::make_unique<cajal_score_result>();
-    answer->score = engine->engine.score(prompt_of(*prompt), {.top_logprobs = num_top_logprobs}, cancelling);
+    answer->score = engine_of(engine).score(prompt_of(*prompt), {.top_logprobs = num_top_logprobs}, cancelling);
     for (const auto& position : answer->score.top_logprobs) answer->top.add(position);
-    *result = answer.release();
+    return answer;
   });
 }
 
