@@ -9,9 +9,9 @@
 #include "backends/cpu/isa.h"
 #include "backends/cpu/probe.h"
 #include "base/checked.h"
-#include "engine/kv_cache_manager.h"
 #include "engine/model_runner.h"
 #include "engine/sampler.h"
+#include "engine/scheduling/kv_cache_manager.h"
 
 namespace cajal {
 namespace {
@@ -61,11 +61,14 @@ class CaseRunner {
         chunk_size_(options.chunk_size),
         rng_(options.seed),
         runner_(model, limits(length_, what, options)),
-        kv_(runner_.limits().num_kv_blocks, ceil_div(length_, kKvBlockSize)),
+        kv_({.num_blocks = runner_.limits().num_kv_blocks,
+             .max_blocks_per_seq = ceil_div(length_, kKvBlockSize),
+             .enable_prefix_caching = false}),
         logits_(static_cast<std::size_t>(runner_.vocab_size())) {
     for (std::int64_t s = 0; s < what.n_batch; ++s) {
-      CAJAL_CHECK(kv_.reserve(static_cast<std::uint64_t>(s), length_));
-      tables_.push_back(kv_.block_table(static_cast<std::uint64_t>(s)));
+      const auto id = static_cast<KVCacheManager::SequenceId>(s);
+      CAJAL_CHECK(kv_.add(id, {}) && kv_.reserve(id, 0, length_));
+      tables_.push_back(kv_.block_table(id));
     }
     fill_ = prefill_steps(0, what.depth, false);
     steps_ = what.n_prompt > 0 ? prefill_steps(what.depth, what.n_prompt, true) : decode_steps();

@@ -35,9 +35,11 @@ Conversation::Conversation(const Model& model, const Tokenizer* tokenizer, const
       chunk_size_(options.prefill_chunk_size),
       reusable_(!keys_depend_on_length(model.config())),
       runner_(model, limits_of(model, options)),
-      kv_(runner_.limits().num_kv_blocks, ceil_div(runner_.limits().max_model_len, kKvBlockSize)),
+      kv_({.num_blocks = runner_.limits().num_kv_blocks,
+           .max_blocks_per_seq = ceil_div(runner_.limits().max_model_len, kKvBlockSize),
+           .enable_prefix_caching = false}),
       logits_(static_cast<std::size_t>(runner_.vocab_size())) {
-  const bool reserved = kv_.reserve(kSequence, runner_.limits().max_model_len);
+  const bool reserved = kv_.add(kSequence, {}) && kv_.reserve(kSequence, 0, runner_.limits().max_model_len);
   CAJAL_CHECK(reserved);
 }
 

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "engine/generator.h"
-#include "engine/kv_cache_manager.h"
 #include "engine/model_runner.h"
+#include "engine/scheduling/kv_cache_manager.h"
 #include "text/tokenizer.h"
 
 namespace cajal {

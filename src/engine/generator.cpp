@@ -68,7 +68,9 @@ Generator::Generator(const Model& model, const Tokenizer* tokenizer, const Gener
       tokenizer_(tokenizer),
       options_(options),
       runner_(model, limits_of(model, options)),
-      kv_(runner_.limits().num_kv_blocks, blocks_for(runner_.limits().max_model_len)),
+      kv_({.num_blocks = runner_.limits().num_kv_blocks,
+           .max_blocks_per_seq = blocks_for(runner_.limits().max_model_len),
+           .enable_prefix_caching = false}),
       logits_(static_cast<std::size_t>(runner_.vocab_size())) {}
 
 Generator::~Generator() = default;
@@ -78,10 +80,11 @@ bool Generator::admit(const SequenceRequest& request, std::size_t index) {
   const std::int64_t longest = std::min(static_cast<std::int64_t>(request.prompt.size()) + request.max_new_tokens,
                                         runner_.limits().max_model_len);
   // The last token of all is never written, but room for it costs nothing to reason about.
-  if (!kv_.reserve(index, longest)) {
+  if (!kv_.add(index, {}) || !kv_.reserve(index, 0, longest)) {
+    kv_.release(index);
     if (running_.empty())
       fail(ErrorCode::out_of_memory, "a sequence of ", longest, " tokens needs ", blocks_for(longest),
-           " KV blocks, and the pool has ", kv_.num_free_blocks(), remedy("ask for fewer tokens"));
+           " KV blocks, and the pool has ", kv_.num_available_blocks(), remedy("ask for fewer tokens"));
     return false;
   }
   running_.push_back(std::make_unique<Running>(request, index, tokenizer_));

@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "engine/kv_cache_manager.h"
 #include "engine/model_runner.h"
 #include "engine/request.h"
 #include "engine/sampler.h"
+#include "engine/scheduling/kv_cache_manager.h"
 #include "text/tokenizer.h"
 
 namespace cajal {

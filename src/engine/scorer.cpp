@@ -23,8 +23,9 @@ Score score(const Model& model, std::span<const std::int32_t> ids, std::int64_t 
   limits.max_model_len = length;
   limits.num_kv_blocks = 1 + ceil_div(length, kKvBlockSize);
   ModelRunner runner(model, limits);
-  KVCacheManager kv(limits.num_kv_blocks, limits.num_kv_blocks);
-  CAJAL_CHECK(kv.reserve(0, length));
+  KVCacheManager kv(
+      {.num_blocks = limits.num_kv_blocks, .max_blocks_per_seq = limits.num_kv_blocks, .enable_prefix_caching = false});
+  CAJAL_CHECK(kv.add(0, {}) && kv.reserve(0, 0, length));
 
   Score result;
   std::vector<float> logits(static_cast<std::size_t>(runner.vocab_size()));

@@ -5,9 +5,9 @@
 #include <span>
 #include <vector>
 
-#include "engine/kv_cache_manager.h"
 #include "engine/model_runner.h"
 #include "engine/sampler.h"
+#include "engine/scheduling/kv_cache_manager.h"
 
 namespace cajal {
 
