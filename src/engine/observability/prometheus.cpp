@@ -18,11 +18,11 @@ std::string number(double value) {
 }
 std::string number(std::int64_t value) { return std::to_string(value); }
 
-// A bucket's bound is part of a series' name, so it is written as Python's client writes it: 0.5, 1.0, 2560.0, 1e+06.
+// A bucket's bound is part of a series' name, so it is written as Python's client writes it: 1e-05, 0.5, 1.0, 1e+06.
 // Others then find the series under the label that they know from vLLM.
 std::string bound_text(double bound) {
   char digits[32];
-  if (bound >= 1e6)
+  if (bound < 1e-4 || bound >= 1e6)
     return {digits, std::to_chars(digits, digits + sizeof digits, bound, std::chars_format::scientific).ptr};
   std::string text(digits, std::to_chars(digits, digits + sizeof digits, bound, std::chars_format::fixed).ptr);
   if (text.find('.') == std::string::npos) text += ".0";
