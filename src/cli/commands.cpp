@@ -22,7 +22,16 @@ constexpr auto kCommands = std::to_array<CommandInfo>({
     {"score", kScore, "[MODEL] --prompt TEXT [flags]", "Say how likely a text is.",
      "Prints the perplexity of a text: exp of minus the mean log-probability of its tokens after the first.",
      run_score},
-    {"embed", kEmbed, "[MODEL] [flags]", "Turn texts into vectors.", "", nullptr},
+    {"embed", kEmbed, "[MODEL] (--prompt TEXT | --input FILE) [--dimensions D] [--json] [flags]",
+     "Turn texts into vectors.",
+     "Prints the vector of each text, a line of numbers each: what sentence-transformers computes with a "
+     "Qwen3-Embedding model, and with every other Qwen3 the last token's hidden state, normalised.",
+     run_embed},
+    {"rerank", kRerank, "[MODEL] --query TEXT (--document TEXT... | --input FILE) [--top-n N] [--json] [flags]",
+     "Sort documents by how well they answer a query.",
+     "Asks a Qwen3-Reranker of each document whether it answers the query and prints the probability of yes, the "
+     "document's number from 0 on, and the document, the best first.",
+     run_rerank},
     {"tokenize", kTokenize, "[MODEL] [--json | --jsonl] < text", "Turn text into token ids.",
      "Reads text from standard input, byte for byte, and prints its token ids separated by spaces. Needs only the "
      "tokenizer's files of a model.",

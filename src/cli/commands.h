@@ -33,6 +33,8 @@ const CommandInfo& command_of(std::uint32_t bit);
 void run_generate(CommandContext& context);
 void run_chat(CommandContext& context);
 void run_score(CommandContext& context);
+void run_embed(CommandContext& context);
+void run_rerank(CommandContext& context);
 void run_tokenize(CommandContext& context);
 void run_detokenize(CommandContext& context);
 void run_render(CommandContext& context);

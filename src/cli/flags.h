@@ -26,10 +26,11 @@ enum Subcommand : std::uint32_t {
   kDoctor = 1u << 11,
   kPull = 1u << 12,
   kCache = 1u << 13,
+  kRerank = 1u << 14,
 };
 inline constexpr std::uint32_t kModelCommands =
-    kGenerate | kChat | kScore | kEmbed | kExport | kServe | kBench | kInspect;
-inline constexpr std::uint32_t kEveryCommand = (1u << 14) - 1;
+    kGenerate | kChat | kScore | kEmbed | kRerank | kExport | kServe | kBench | kInspect;
+inline constexpr std::uint32_t kEveryCommand = (1u << 15) - 1;
 
 // One value of a flag and where it stood: "--top-p", "CAJAL_TOP_P", "run.yaml: top_p".
 struct Given {
@@ -37,10 +38,10 @@ struct Given {
   std::string label;
 };
 
-enum class Group { prompt, chat, sampling, output, bench, engine, general };
+enum class Group { prompt, texts, chat, sampling, output, bench, engine, general };
 
 // Of the flags of one set at most one may be given.
-enum class OneOf { none, prompt, thinking, output_form };
+enum class OneOf { none, prompt, text_prompt, thinking, output_form };
 
 struct Flag {
   std::string_view name;        // "max-new-tokens"

@@ -187,6 +187,7 @@ void Reader::keep_one_of(OneOf set) {
 
 Options Reader::options() {
   keep_one_of(OneOf::prompt);
+  keep_one_of(OneOf::text_prompt);
   keep_one_of(OneOf::thinking);
   keep_one_of(OneOf::output_form);
   Options options;

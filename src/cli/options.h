@@ -69,6 +69,15 @@ struct RenderFlags {
   std::string input, template_file;  // empty: not given
 };
 
+// Of embed and rerank.
+struct TextFlags {
+  std::string input;  // a file of lines; empty: not given
+  std::optional<std::string> prompt_name, instruction, query;
+  std::vector<std::string> documents;
+  std::optional<std::int64_t> dimensions, top_n;
+  bool truncate = false, base64 = false;
+};
+
 struct Options {
   CommonFlags common;
   PromptFlags prompt;
@@ -78,6 +87,7 @@ struct Options {
   BenchFlags bench;
   InspectFlags inspect;
   RenderFlags render;
+  TextFlags texts;
   bool json = false, jsonl = false, skip_special_tokens = false;
 
   bool help = false;

@@ -77,12 +77,13 @@ std::vector<std::int32_t> SessionBuilder::prompt(const PromptFlags& flags, const
   return ids;
 }
 
-Session SessionBuilder::load() && {
+Session SessionBuilder::load(const Qwen3Outputs& outputs) && {
   ModelOptions options;
   options.folder = session_.folder;
   options.dtype = wanted_dtype(flags_);
   options.load_format = flags_.load_format == "dummy" ? LoadFormat::dummy : LoadFormat::automatic;
   options.config_overrides = flags_.hf_overrides;
+  options.outputs = outputs;
   session_.model = std::make_unique<Model>(options, *session_.backend);
   const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(session_.model->load_time()).count();
   log_debug("loaded ", session_.name, " in ", ms, " ms: ", session_.model->weight_bytes(), " bytes of weights on ",

@@ -38,7 +38,10 @@ class SessionBuilder {
   // if no flag gives one, Error if it is a text and the folder has no tokenizer, or no chat template and `chat` wants
   // one.
   std::vector<std::int32_t> prompt(const PromptFlags& flags, const ChatFlags& chat, std::istream& in) const;
-  Session load() &&;
+  std::int64_t max_model_len() const { return session_.max_model_len; }
+  const Qwen3Config& config() const { return config_; }
+  // With what its graphs will be asked for.
+  Session load(const Qwen3Outputs& outputs = {}) &&;
 
  private:
   std::vector<std::int32_t> encode(const std::string& text, const ChatFlags& chat) const;

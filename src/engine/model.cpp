@@ -83,14 +83,22 @@ Model::Model(const ModelOptions& options, Backend& backend)
   load_time_ = std::chrono::steady_clock::now() - start;
 }
 
-Graph Model::graph(const Bucket& bucket) const {
+Graph Model::graph(const Bucket& bucket, const Qwen3Outputs& outputs) const {
+  if (outputs.logits && !has_lm_head())
+    fail(ErrorCode::unsupported, folder_, ": the checkpoint has no output head (lm_head.weight), so it gives no logits",
+         remedy("it is a base model, good for 'cajal embed'; to generate use a Qwen3ForCausalLM checkpoint"));
   Qwen3GraphOptions options = graph_options_;
   options.bucket = bucket;
+  options.outputs = outputs;
   return backend_.prepare(build_qwen3(config_, options));
 }
 
 void Model::load_weights(const ModelOptions& options, const Checkpoint* checkpoint) {
   graph_options_.dtype = dtype_;
+  graph_options_.outputs = options.outputs;
+  const bool headless = config_.base_model && !config_.tie_word_embeddings;
+  if (headless && !(checkpoint && checkpoint->find(graph_options_.lm_head_tensor)))
+    graph_options_.outputs = {.logits = false, .last_hidden_state = true};
   if (checkpoint) {
     const EmbeddingSources sources = resolve_tied_embeddings(*checkpoint, config_.tie_word_embeddings);
     graph_options_.embedding_tensor = sources.embedding;

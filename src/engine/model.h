@@ -23,6 +23,8 @@ struct ModelOptions {
   LoadFormat load_format = LoadFormat::automatic;
   std::uint64_t dummy_seed = 0;
   Json config_overrides;  // an object whose keys replace those of config.json; or null
+  // What graphs will be asked for: without logits the head's weights are not loaded.
+  Qwen3Outputs outputs = {};
 };
 
 class Model {
@@ -36,8 +38,12 @@ class Model {
   DType dtype() const { return dtype_; }
   Backend& backend() const { return backend_; }
 
-  // The graph of one bucket, as the backend prepared it.
-  Graph graph(const Bucket& bucket) const;
+  // Whether it can give logits: not if it was loaded without them, or is a base model whose checkpoint has no head.
+  bool has_lm_head() const { return graph_options_.outputs.logits; }
+  // The graph of one bucket, as the backend prepared it: with the outputs that it was loaded for, or with others.
+  // Error(unsupported) for logits without a head.
+  Graph graph(const Bucket& bucket) const { return graph(bucket, graph_options_.outputs); }
+  Graph graph(const Bucket& bucket, const Qwen3Outputs& outputs) const;
   Buffer& parameter(const std::string& name) const;
 
   std::uint64_t weight_bytes() const { return weight_bytes_; }  // as stored on the device

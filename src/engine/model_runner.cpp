@@ -18,7 +18,7 @@ ModelRunner::ModelRunner(const Model& model, const RunnerLimits& limits)
     : model_(model), limits_(limits), bucket_sizes_(bucket_sizes(limits.max_num_batched_tokens)) {
   CAJAL_CHECK(limits.max_num_seqs > 0 && limits.max_num_batched_tokens > 0 && limits.max_num_logits > 0 &&
               limits.max_model_len > 0 && limits.num_kv_blocks > 1);
-  allocate_states(model_.graph(bucket(1)));
+  allocate_states(model_.graph(bucket(1), limits_.outputs));
 }
 
 Bucket ModelRunner::bucket(std::int64_t rows) const {
@@ -49,7 +49,7 @@ Executable& ModelRunner::executable(std::int64_t rows) {
   const Bucket b = bucket(rows);
   auto& executable = executables_[b.num_tokens];
   if (executable) return *executable;
-  executable = model_.backend().compile(model_.graph(b));
+  executable = model_.backend().compile(model_.graph(b, limits_.outputs));
   if (!arena_ || arena_->bytes() < executable->plan().arena_bytes) {
     last_ = nullptr;  // its logits lie in the old arena
     arena_ = model_.backend().allocate(executable->plan().arena_bytes);
@@ -137,8 +137,19 @@ bool ModelRunner::wait(std::chrono::nanoseconds /*at_most*/) {
 }
 
 void ModelRunner::read_logits(std::int64_t i, std::span<float> into) const {
-  CAJAL_CHECK(last_ != nullptr && static_cast<std::int64_t>(into.size()) == vocab_size());
-  const std::byte* row = last_->output(0).data() + static_cast<std::size_t>(i * vocab_size()) * size_of(model_.dtype());
+  CAJAL_CHECK(limits_.outputs.logits && static_cast<std::int64_t>(into.size()) == vocab_size());
+  read_row(0, i, into);
+}
+
+void ModelRunner::read_last_hidden_state(std::int64_t i, std::span<float> into) const {
+  CAJAL_CHECK(limits_.outputs.last_hidden_state && static_cast<std::int64_t>(into.size()) == hidden_size());
+  read_row(limits_.outputs.logits ? 1 : 0, i, into);
+}
+
+void ModelRunner::read_row(std::size_t output, std::int64_t i, std::span<float> into) const {
+  CAJAL_CHECK(last_ != nullptr);
+  const std::byte* row =
+      last_->output(output).data() + static_cast<std::size_t>(i) * into.size() * size_of(model_.dtype());
   if (model_.dtype() == DType::f32) {
     std::memcpy(into.data(), row, into.size_bytes());
     return;

@@ -14,9 +14,10 @@ namespace cajal {
 struct RunnerLimits {
   std::int64_t max_num_seqs = 1;              // in one step
   std::int64_t max_num_batched_tokens = 512;  // rows of one step
-  std::int64_t max_num_logits = 1;            // rows of logits of one step
+  std::int64_t max_num_logits = 1;            // rows of one step that outputs are wanted of
   std::int64_t max_model_len = 1;             // tokens of a sequence
   std::int64_t num_kv_blocks = 2;             // the spare one included
+  Qwen3Outputs outputs = {};                  // what steps give
 };
 
 class ModelRunner final : public Executor {
@@ -25,12 +26,15 @@ class ModelRunner final : public Executor {
 
   const RunnerLimits& limits() const { return limits_; }
   std::int64_t vocab_size() const override { return model_.config().vocab_size; }
+  std::int64_t hidden_size() const { return model_.config().hidden_size; }
 
   // Computes one step and waits for it.
   void run(const StepInput& input);
   void launch(const StepInput& input) override;
   [[nodiscard]] bool wait(std::chrono::nanoseconds at_most) override;
   void read_logits(std::int64_t i, std::span<float> into) const override;
+  // The same of last_hidden_state, into [hidden_size]; only of a runner that was made for it.
+  void read_last_hidden_state(std::int64_t i, std::span<float> into) const;
 
   // Makes the buckets of these numbers of rows ready now, so that no later step has to.
   void warm_up(std::span<const std::int64_t> rows);
@@ -47,6 +51,7 @@ class ModelRunner final : public Executor {
   void allocate_states(const Graph& graph);
   void bind(Executable& executable);
   void copy_blocks(std::span<const BlockCopy> copies);
+  void read_row(std::size_t output, std::int64_t i, std::span<float> into) const;
 
   const Model& model_;
   RunnerLimits limits_;

@@ -100,6 +100,15 @@ Value decoder_layer(Scope s, const Qwen3Config& c, int layer, const Step& step, 
   return add(s, x, sparse ? sparse_moe_block(s / "mlp", c, h) : mlp(s / "mlp", c, h));
 }
 
+Value lm_head(Scope s, const Qwen3Config& c, const Qwen3GraphOptions& options, Value embedding, Value x) {
+  const bool tied = options.lm_head_tensor == options.embedding_tensor;
+  const Sharding by_vocabulary{.dim = 0, .parts = tied ? 1 : s.tp()};
+  const Value weight =
+      tied ? embedding : s.tensor(options.lm_head_tensor, {c.vocab_size, c.hidden_size}, by_vocabulary);
+  const Value logits = s.op(ops::Linear{}, {x, weight});
+  return by_vocabulary.replicated() ? logits : s.op(ops::AllGather{1, s.tp()}, {logits});
+}
+
 Value input(Graph& g, const char* name, Shape shape) {
   return g.add_leaf(ops::Input{name}, {DType::i32, shape, Plain{}}, name);
 }
@@ -109,6 +118,7 @@ Value input(Graph& g, const char* name, Shape shape) {
 Graph build_qwen3(const Qwen3Config& c, const Qwen3GraphOptions& options) {
   const Bucket& b = options.bucket;
   CAJAL_CHECK(b.num_tokens > 0 && b.num_seqs > 0 && b.max_blocks_per_seq > 0 && b.num_logits > 0);
+  CAJAL_CHECK(options.outputs.logits || options.outputs.last_hidden_state, "a graph without an output");
   if (options.parallel.expert_parallel_size != 1)
     fail(ErrorCode::unsupported, "expert_parallel_size is ", options.parallel.expert_parallel_size,
          ": expert parallelism is not implemented yet");
@@ -136,14 +146,10 @@ Graph build_qwen3(const Qwen3Config& c, const Qwen3GraphOptions& options) {
 
   x = (model / "gather_last").op(ops::GatherRows{}, {x, wanted});
   x = rms_norm(model / "norm", x, c.rms_norm_eps);
-  const Scope head = root / "lm_head";
-  const bool tied = options.lm_head_tensor == options.embedding_tensor;
-  const Sharding by_vocabulary{.dim = 0, .parts = tied ? 1 : root.tp()};
-  const Value head_weight =
-      tied ? embedding : root.tensor(options.lm_head_tensor, {c.vocab_size, c.hidden_size}, by_vocabulary);
-  Value logits = head.op(ops::Linear{}, {x, head_weight});
-  if (!by_vocabulary.replicated()) logits = head.op(ops::AllGather{1, root.tp()}, {logits});
-  g.set_outputs({logits});
+  std::vector<Value> outputs;
+  if (options.outputs.logits) outputs.push_back(lm_head(root / "lm_head", c, options, embedding, x));
+  if (options.outputs.last_hidden_state) outputs.push_back(x);
+  g.set_outputs(std::move(outputs));
   return g;
 }
 

@@ -15,9 +15,17 @@ inline constexpr const char* kPositions = "positions";           // [T], of each
 inline constexpr const char* kSlotMapping = "slot_mapping";      // [T], where its key and value go; see ops::KvWrite
 inline constexpr const char* kSeqIndices = "seq_indices";        // [T], the sequence's row in block_tables
 inline constexpr const char* kBlockTables = "block_tables";      // [S,B]
-inline constexpr const char* kLogitsIndices = "logits_indices";  // [R], the rows that logits are wanted of
+inline constexpr const char* kLogitsIndices = "logits_indices";  // [R], the rows that outputs are wanted of
 inline constexpr const char* kRopeLengths = "rope_lengths";      // [T], only where frequencies depend on the length
 }  // namespace names
+
+// What a graph gives of the rows that logits_indices names. Its outputs stand in this order; what none of them needs, such
+// as the head's weight, is not in the graph.
+struct Qwen3Outputs {
+  bool logits = true;              // dt[R, vocab_size]
+  bool last_hidden_state = false;  // dt[R, hidden_size]: after the final norm, Hugging Face's last_hidden_state
+  bool operator==(const Qwen3Outputs&) const = default;
+};
 
 struct Qwen3GraphOptions {
   Bucket bucket;
@@ -26,9 +34,9 @@ struct Qwen3GraphOptions {
   // The checkpoint's names; one name for both is a tied model.
   std::string embedding_tensor = "model.embed_tokens.weight";
   std::string lm_head_tensor = "lm_head.weight";
+  Qwen3Outputs outputs = {};
 };
 
-// One output: logits dt[R, vocab_size].
 Graph build_qwen3(const Qwen3Config& config, const Qwen3GraphOptions& options);
 
 // Bytes of the KV cache that one token takes on a rank, over all layers.

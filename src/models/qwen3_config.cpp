@@ -20,6 +20,10 @@ constexpr double kMostParameters = 1e13;
 constexpr const char* kSupported =
     "cajal runs Qwen3ForCausalLM, Qwen3MoeForCausalLM, Qwen3Model and Qwen3MoeModel (model_type qwen3 or qwen3_moe)";
 
+constexpr const char* kUnconverted =
+    "of a reranker use the checkpoint that it was converted from (Qwen3ForCausalLM), whose logits for yes and no "
+    "'cajal rerank' scores with";
+
 // The model type that an architecture belongs to; empty if it is not one of ours.
 std::string_view model_type_of(std::string_view architecture) {
   // What is saved from inside PyTorch's FSDP may carry its prefix.
@@ -27,6 +31,13 @@ std::string_view model_type_of(std::string_view architecture) {
   if (architecture == "Qwen3ForCausalLM" || architecture == "Qwen3Model") return "qwen3";
   if (architecture == "Qwen3MoeForCausalLM" || architecture == "Qwen3MoeModel") return "qwen3_moe";
   return {};
+}
+
+// Whether the architectures say that the checkpoint has no head; read_model_type() has checked them.
+bool read_base_model(const ConfigReader& r) {
+  const Json* architectures = r.find("architectures");
+  if (!architectures || architectures->as_array().empty()) return false;
+  return architectures->as_array()[0].as_string().ends_with("Model");
 }
 
 // model_type, or what the architectures say where it is missing; both must be ours and agree.
@@ -53,7 +64,7 @@ std::string read_model_type(const ConfigReader& r) {
                          r.truthy("auto_map") ? "which needs the code that comes with the model ('auto_map')"
                          : classifier         ? "whose classification head is not supported"
                                               : "which is another architecture",
-                         kSupported);
+                         classifier ? kUnconverted : kSupported);
     }
     if (model_type.empty()) model_type = belongs_to;
     if (belongs_to != model_type)
@@ -262,6 +273,7 @@ Qwen3Config read_qwen3_config(const Json& config, std::string_view file) {
   const ConfigReader r(config, std::string(file));
   Qwen3Config c;
   c.model_type = read_model_type(r);
+  c.base_model = read_base_model(r);
   refuse_unsupported(r);
   read_shapes(r, c);
   read_experts(r, c);

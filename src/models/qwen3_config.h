@@ -15,7 +15,8 @@ namespace cajal {
 // The keys of config.json under their own names, resolved: defaults are filled in and what depends on several keys is
 // worked out, so that nothing that reads this needs to know the file.
 struct Qwen3Config {
-  std::string model_type;  // "qwen3" or "qwen3_moe"
+  std::string model_type;   // "qwen3" or "qwen3_moe"
+  bool base_model = false;  // the architectures name the model without a head: Qwen3Model, Qwen3MoeModel
   std::int64_t vocab_size = 0;
   std::int64_t hidden_size = 0;
   std::int64_t intermediate_size = 0;  // of the dense MLPs; 0 where the file has none and no layer needs it

@@ -145,6 +145,14 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, const EncodeO
     skip.offset = static_cast<std::size_t>(part.text.data() - text.data());
     part.token ? ids.push_back(part.token->id) : encode_text(part.text, skip, scratch, ids);
   }
+  if (options.max_length) {
+    const std::int64_t around = options.add_special_tokens ? static_cast<std::int64_t>(after_.size()) : 0;
+    const std::int64_t least = around + (options.add_special_tokens ? static_cast<std::int64_t>(before_.size()) : 0);
+    if (*options.max_length < least)
+      fail(ErrorCode::invalid_argument, "a text is to have at most ", *options.max_length,
+           " tokens, and the tokenizer puts ", least, " around it", remedy("raise the limit"));
+    ids.resize(std::min(ids.size(), static_cast<std::size_t>(*options.max_length - around)));
+  }
   if (options.add_special_tokens) ids.insert(ids.end(), after_.begin(), after_.end());
   return ids;
 }

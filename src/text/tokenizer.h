@@ -21,6 +21,9 @@ struct EncodeOptions {
   bool parse_special = true;       // false: a control token's name in the text is text (HF's split_special_tokens)
   // Stretches of the text in which no byte becomes part of an added token, special or not; sorted, apart from one another.
   std::span<const TextSpan> plain = {};
+  // At most so many ids, those of the post-processor included: the text's own are cut at their end (HF's truncation with
+  // truncation_side "right"). Error(invalid_argument) if there is no room for what the post-processor puts around it.
+  std::optional<std::int64_t> max_length = {};
 };
 
 // Immutable after loading; every member function may be called from many threads at once.
