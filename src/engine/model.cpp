@@ -5,6 +5,7 @@
 #include "checkpoint/dummy_weights.h"
 #include "checkpoint/loader.h"
 #include "checkpoint/tied_embeddings.h"
+#include "compiler/passes.h"
 
 namespace cajal {
 namespace {
@@ -89,8 +90,18 @@ Graph Model::graph(const Bucket& bucket, const Qwen3Outputs& outputs) const {
          remedy("it is a base model, good for 'cajal embed'; to generate use a Qwen3ForCausalLM checkpoint"));
   Qwen3GraphOptions options = graph_options_;
   options.bucket = bucket;
-  options.outputs = outputs;
-  return backend_.prepare(build_qwen3(config_, options));
+  // How a weight is stored depends on all of its uses: an embedding that is the head too is not stored as one that is not.
+  // So every graph is prepared with what the weights were loaded for, and loses what is not wanted afterwards.
+  const Qwen3Outputs& loaded = graph_options_.outputs;
+  options.outputs = {.logits = loaded.logits,
+                     .last_hidden_state = loaded.last_hidden_state || outputs.last_hidden_state};
+  Graph graph = backend_.prepare(build_qwen3(config_, options));
+  if (options.outputs == outputs) return graph;
+  std::vector<Value> wanted;
+  if (outputs.logits) wanted.push_back(graph.outputs()[0]);
+  if (outputs.last_hidden_state) wanted.push_back(graph.outputs().back());
+  graph.set_outputs(std::move(wanted));
+  return eliminate_dead_code(graph);
 }
 
 void Model::load_weights(const ModelOptions& options, const Checkpoint* checkpoint) {
