@@ -28,9 +28,9 @@ FinishedReason finished_reason(FinishReason reason) {
   switch (reason) {
     case FinishReason::stop: return FinishedReason::stop;
     case FinishReason::length: return FinishedReason::length;
-    case FinishReason::interrupted: return FinishedReason::abort;
+    case FinishReason::interrupted:
     case FinishReason::deadline_exceeded: return FinishedReason::abort;
-    case FinishReason::numerical_error: return FinishedReason::error;
+    case FinishReason::numerical_error:
     case FinishReason::error: return FinishedReason::error;
   }
   return FinishedReason::error;

@@ -142,7 +142,7 @@ TEST(EngineMetrics, CountWhatHappened) {
              .load = {1, 1, 0.03}});
   first.on_token(milliseconds(1500));
   m.on_first_token(first, 40);
-  m.on_draft(4, 1);
+  m.on_draft(4, 2);
   m.on_step({.num_decode_tokens = 5, .duration = milliseconds(20), .load = {1, 1, 0.03}});
   first.on_token(milliseconds(1530));
   first.on_token(milliseconds(1530));
@@ -187,9 +187,10 @@ TEST(EngineMetrics, CountWhatHappened) {
   is("vllm:request_success_total", 1, {{"finished_reason", "abort"}});
   is("vllm:spec_decode_num_drafts_total", 1);
   is("vllm:spec_decode_num_draft_tokens_total", 4);
-  is("vllm:spec_decode_num_accepted_tokens_total", 1);
+  is("vllm:spec_decode_num_accepted_tokens_total", 2);
   is("vllm:spec_decode_num_accepted_tokens_per_pos_total", 1, {{"position", "0"}});
-  is("vllm:spec_decode_num_accepted_tokens_per_pos_total", 0, {{"position", "1"}});
+  is("vllm:spec_decode_num_accepted_tokens_per_pos_total", 1, {{"position", "1"}});
+  is("vllm:spec_decode_num_accepted_tokens_per_pos_total", 0, {{"position", "2"}});
   is("vllm:cache_config_info", 1, {{"block_size", "16"}, {"num_gpu_blocks", "100"}});
   is("cajal:step_duration_seconds_sum", 0.11);
   is("cajal:step_host_seconds_sum", 0.001);
@@ -218,26 +219,23 @@ TEST(EngineMetrics, WithoutGuessingNothingIsSaidOfIt) {
 }
 
 TEST(EngineMetrics, ReadersSeeValidTextWhileOthersRecordAndNothingIsLost) {
+  constexpr int kWriters = 2, kTokens = 20'000;
   EngineMetrics metrics(kOptions);
-  std::atomic<bool> done{false};
-  std::thread reader([&] {
-    double last = 0;
-    do {
-      const double now = parsed(metrics).value("vllm:inter_token_latency_seconds_count");
-      EXPECT_GE(now, last);
-      last = now;
-    } while (!done);
-  });
-  constexpr int kWriters = 2, kTokens = 4000;
+  std::atomic<int> ready{0}, done{0};
   std::vector<std::thread> writers;
   for (unsigned w = 0; w < kWriters; ++w)
     writers.emplace_back([&, w] {
       std::mt19937 rng(w);
+      for (++ready; ready < kWriters;) std::this_thread::yield();  // so that they meet
       for (int i = 0; i < kTokens; ++i) metrics.on_tokens(0.25 * static_cast<double>(rng() % 8));
+      ++done;
     });
+  for (double last = 0; done < kWriters;) {
+    const double now = parsed(metrics).value("vllm:inter_token_latency_seconds_count");
+    EXPECT_GE(now, last);
+    last = now;
+  }
   for (std::thread& writer : writers) writer.join();
-  done = true;
-  reader.join();
   EXPECT_EQ(parsed(metrics).value("vllm:generation_tokens_total"), kWriters * kTokens);
   EXPECT_EQ(parsed(metrics).value("vllm:inter_token_latency_seconds_count"), kWriters * kTokens);
 }
