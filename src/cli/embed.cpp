@@ -14,9 +14,8 @@ namespace {
 
 std::vector<TextLine> texts_of(const Options& o, std::istream& in) {
   if (o.prompt.prompt) return {{*o.prompt.prompt, {}}};
-  if (o.texts.input.empty()) misuse("no text is given", remedy("give --prompt or --input"));
-  return read_text_lines(read_file_or(in, o.texts.input), o.texts.input == "-" ? "standard input" : o.texts.input,
-                         "input");
+  if (o.input.empty()) misuse("no text is given", remedy("give --prompt or --input"));
+  return read_text_lines(read_file_or(in, o.input), o.input == "-" ? "standard input" : o.input, "input");
 }
 
 std::vector<std::vector<std::int32_t>> encode(const std::vector<TextLine>& texts, const std::string& prefix,
@@ -66,7 +65,9 @@ void run_embed(CommandContext& context) {
   if (!builder.tokenizer()) Tokenizer::from_folder(builder.folder());  // says which file is missing
   const EmbeddingConfig config = load_embedding_config(builder.folder());
   const std::string prefix = embedding_prefix(config, o.texts.prompt_name, o.texts.instruction);
-  const auto ids = encode(texts, prefix, *builder.tokenizer(), {builder.max_model_len(), o.texts.truncate});
+  std::int64_t longest = builder.max_model_len();
+  if (!o.common.max_model_len) longest = std::min(longest, config.max_seq_length.value_or(longest));
+  const auto ids = encode(texts, prefix, *builder.tokenizer(), {longest, o.texts.truncate});
   EmbedOptions options{.pooling = config.pooling, .normalize = config.normalize, .dimensions = o.texts.dimensions};
   check_dimensions(options, builder.config().hidden_size);
   const Session session = std::move(builder).load({.logits = false, .last_hidden_state = true});

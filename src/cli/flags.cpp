@@ -79,9 +79,7 @@ void note_no_effect_of_switch(Options& o, const Given& g) {
 }
 
 constexpr auto kFlags = std::to_array<Flag>({
-    {"prompt", "", "TEXT", kPromptCommands, Group::prompt, "The text to go on from, used as it is.",
-     [](Options& o, const Given& g) { o.prompt.prompt = g.text; }, OneOf::prompt},
-    {"prompt", "", "TEXT", kEmbed, Group::prompt, "The text to turn into a vector.",
+    {"prompt", "", "TEXT", kPromptCommands | kEmbed, Group::prompt, "The text, used as it is.",
      [](Options& o, const Given& g) { o.prompt.prompt = g.text; }, OneOf::prompt},
     {"prompt-file", "", "FILE", kPromptCommands, Group::prompt, "A file with that text; - is standard input.",
      [](Options& o, const Given& g) { o.prompt.prompt_file = g.text; }, OneOf::prompt},
@@ -99,11 +97,11 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"no-enable-thinking", "", "", kGenerate | kChat, Group::chat, "Let it answer at once.",
      [](Options& o, const Given& g) { o.chat.enable_thinking = !boolean(g); }, OneOf::thinking},
 
-    {"input", "", "FILE", kRender, Group::prompt, "The request, a JSON object; - is standard input.",
-     [](Options& o, const Given& g) { o.render.input = g.text; }},
-    {"input", "", "FILE", kEmbed | kRerank, Group::prompt,
-     "Texts, one a line: a JSON string, or an object with the member text and perhaps id; - is standard input.",
-     [](Options& o, const Given& g) { o.texts.input = g.text; }, OneOf::prompt},
+    {"input", "", "FILE", kRender | kEmbed | kRerank, Group::prompt,
+     "Of render the request, a JSON object. Of others texts, one a line: a JSON string, or an object with the member "
+     "text "
+     "and perhaps id. - is standard input.",
+     [](Options& o, const Given& g) { o.input = g.text; }, OneOf::prompt},
     {"document", "", "TEXT", kRerank, Group::prompt, "A text that may answer the query; may be given several times.",
      [](Options& o, const Given& g) { o.texts.documents.push_back(g.text); }, OneOf::prompt, true},
     {"query", "", "TEXT", kRerank, Group::texts, "What is looked for.",

@@ -66,12 +66,11 @@ struct InspectFlags {
 };
 
 struct RenderFlags {
-  std::string input, template_file;  // empty: not given
+  std::string template_file;  // empty: not given
 };
 
 // Of embed and rerank.
 struct TextFlags {
-  std::string input;  // a file of lines; empty: not given
   std::optional<std::string> prompt_name, instruction, query;
   std::vector<std::string> documents;
   std::optional<std::int64_t> dimensions, top_n;
@@ -88,6 +87,7 @@ struct Options {
   InspectFlags inspect;
   RenderFlags render;
   TextFlags texts;
+  std::string input;  // a file: of render one request, of embed and rerank texts, one a line; empty: not given
   bool json = false, jsonl = false, skip_special_tokens = false;
 
   bool help = false;

@@ -20,10 +20,10 @@ ChatTemplate open_template(const Options& options, const Environment& environmen
 
 void run_render(CommandContext& context) {
   const Options& options = context.options;
-  if (options.render.input.empty())
+  if (options.input.empty())
     misuse("cajal render needs --input", remedy("give a file with the request as a JSON object; - is standard input"));
-  const bool from_stdin = options.render.input == "-";
-  const std::string where = from_stdin ? "standard input" : options.render.input;
+  const bool from_stdin = options.input == "-";
+  const std::string where = from_stdin ? "standard input" : options.input;
   const ChatTemplate chat_template = open_template(options, context.environment);
   const Json variables = parse_json(from_stdin ? read_all(context.in) : read_file(where), where);
   if (!variables.is_object())

@@ -15,9 +15,8 @@ std::vector<TextLine> documents_of(const Options& o, std::istream& in) {
   std::vector<TextLine> documents;
   for (const std::string& text : o.texts.documents) documents.push_back({text, {}});
   if (!documents.empty()) return documents;
-  if (o.texts.input.empty()) misuse("no document is given", remedy("give --document or --input"));
-  return read_text_lines(read_file_or(in, o.texts.input), o.texts.input == "-" ? "standard input" : o.texts.input,
-                         "document");
+  if (o.input.empty()) misuse("no document is given", remedy("give --document or --input"));
+  return read_text_lines(read_file_or(in, o.input), o.input == "-" ? "standard input" : o.input, "document");
 }
 
 // One line, whatever it holds.

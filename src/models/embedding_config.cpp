@@ -1,6 +1,7 @@
 #include "models/embedding_config.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -124,6 +125,16 @@ PoolingMode read_pooling_config(const Json& config, std::string_view file) {
   return *mode;
 }
 
+void read_sentence_bert_config(const Json& config, std::string_view file, EmbeddingConfig& into) {
+  const ConfigReader r(config, std::string(file));
+  if (r.truthy("do_lower_case"))
+    r.fail_unsupported("do_lower_case", "and texts are not made lower case",
+                       "give texts in lower case and set it to false");
+  std::int64_t most = 0;
+  r.optional("max_seq_length", most, {1, std::numeric_limits<std::int32_t>::max()});
+  if (most > 0) into.max_seq_length = most;
+}
+
 void read_sentence_transformers_config(const Json& config, std::string_view file, EmbeddingConfig& into) {
   const ConfigReader r(config, std::string(file));
   if (const Json* prompts = r.find("prompts")) {
@@ -148,6 +159,8 @@ EmbeddingConfig load_embedding_config(const std::string& folder) {
     read_modules(folder, parse_json(read_file(file, kMostBytes), file), file, config);
   else if (const std::string pooling = path_in(folder, "1_Pooling/config.json"); file_exists(pooling))
     config.pooling = read_pooling_config(parse_json(read_file(pooling, kMostBytes), pooling), pooling);
+  if (const std::string file = path_in(folder, "sentence_bert_config.json"); file_exists(file))
+    read_sentence_bert_config(parse_json(read_file(file, kMostBytes), file), file, config);
   if (const std::string file = path_in(folder, "config_sentence_transformers.json"); file_exists(file))
     read_sentence_transformers_config(parse_json(read_file(file, kMostBytes), file), file, config);
   return config;

@@ -37,6 +37,7 @@ std::string good_value(const Flag& flag) {
   if (name == "kv-cache-dtype" || name == "load-format") return "auto";
   if (name == "log-level") return "debug";
   if (name == "log-format") return "text";
+  if (name == "encoding-format") return "base64";
   if (name == "rope-scaling" || name == "hf-overrides") return R"({"a":1})";
   return "1";
 }

@@ -152,10 +152,24 @@ TEST(Qwen3Config, KnowsItsArchitecturesAndRefusesOthersByName) {
     EXPECT_THAT(refusal(with(dense(), "architectures", ("[\"" + std::string(name) + "\"]").c_str())), HasSubstr(name));
   EXPECT_THAT(refusal(with(dense(), "architectures", R"(["Qwen3ForSequenceClassification"])")),
               HasSubstr("classification head"));
+  try {
+    read_qwen3_config(with(dense(), "architectures", R"(["Qwen3ForSequenceClassification"])"), "config.json");
+  } catch (const Error& e) {
+    EXPECT_THAT(e.remedy(), HasSubstr("cajal rerank")) << "what to do with a reranker";
+  }
   EXPECT_THAT(refusal(with(dense(), "architectures", R"(["Qwen3MoeForCausalLM"])")), HasSubstr("qwen3"));
   const Json remote = with(dense(), "auto_map", R"({"AutoModel": "modeling.Guard"})");
   EXPECT_EQ(refusal(remote), "accepted") << "Hugging Face takes its own class as well";
   EXPECT_THAT(refusal(with(remote, "architectures", R"(["Qwen3ForGuardModel"])")), HasSubstr("auto_map"));
+}
+
+TEST(Qwen3Config, KnowsAModelWithoutAHead) {
+  const auto is_base = [](const char* architectures) {
+    return read_qwen3_config(with(dense(), "architectures", architectures), "config.json").base_model;
+  };
+  EXPECT_TRUE(is_base(R"(["Qwen3Model"])"));
+  EXPECT_FALSE(is_base(R"(["Qwen3ForCausalLM"])"));
+  EXPECT_FALSE(is_base("absent"));
 }
 
 TEST(Qwen3Config, RefusesByNameWhatItDoesNotDo) {

@@ -101,6 +101,25 @@ TEST(Qwen3Graph, DeclaresTheSameParametersInEveryBucket) {
   }
 }
 
+TEST(Qwen3Graph, HasTheOutputsThatItIsBuiltFor) {
+  const Qwen3Config config = test::small_config(false);
+  const auto built = [&](const Qwen3Outputs& outputs) {
+    Graph graph = build_qwen3(config, {.bucket = {8, 2, 2, 3}, .outputs = outputs});
+    verify(graph);
+    return graph;
+  };
+  const Graph both = built({.logits = true, .last_hidden_state = true});
+  ASSERT_EQ(both.outputs().size(), 2u);
+  EXPECT_EQ(both.type(both.outputs()[0]).shape, (Shape{3, config.vocab_size}));
+  EXPECT_EQ(both.type(both.outputs()[1]).shape, (Shape{3, config.hidden_size}));
+  EXPECT_EQ(both.producer_node(both.outputs()[1]).name, "model.norm");
+  const Graph hidden = built({.logits = false, .last_hidden_state = true});
+  ASSERT_EQ(hidden.outputs().size(), 1u);
+  EXPECT_EQ(hidden.type(hidden.outputs()[0]).shape, (Shape{3, config.hidden_size}));
+  EXPECT_TRUE(both.find_leaf("lm_head.weight"));
+  EXPECT_FALSE(hidden.find_leaf("lm_head.weight"));
+}
+
 // The shape that the ranks' shares of a parameter add up to, by the loader's own reckoning of which rows a rank reads.
 void expect_shares_rejoin(const Graph& graph, const Node& node, int tp) {
   const ops::Parameter& parameter = parameter_of(node);

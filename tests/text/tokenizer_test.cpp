@@ -268,5 +268,23 @@ TEST(TokenizerFile, StripsLongRunsOfSpacesOnce) {
   EXPECT_EQ(tokenizer.encode(std::string(1'000'000, ' ')), Ids{256});
 }
 
+TEST(Tokenizer, CutsTheTextAndKeepsWhatThePostProcessorPutsAroundIt) {
+  Json json = with(small_tokenizer(), "added_tokens", Json::Array{added("<s>", 256), added("</s>", 257)});
+  json.set("post_processor", parsed(R"({"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>"}},
+      {"Sequence":{"id":"A"}},{"SpecialToken":{"id":"</s>"}}],
+      "special_tokens":{"<s>":{"ids":[256]},"</s>":{"ids":[257]}}})"));
+  const Tokenizer tokenizer = Tokenizer::from_json(to_json(json));
+  const auto whole = tokenizer.encode("abcdef");
+  ASSERT_EQ(whole.size(), 8u);
+  EXPECT_EQ(whole.front(), 256);
+  EXPECT_EQ(whole.back(), 257);
+  EXPECT_EQ(tokenizer.encode("abcdef", {.max_length = 8}), whole);
+  EXPECT_EQ(tokenizer.encode("abcdef", {.max_length = 5}),
+            (std::vector<std::int32_t>{256, whole[1], whole[2], whole[3], 257}));
+  EXPECT_EQ(tokenizer.encode("abcdef", {.max_length = 2}), (std::vector<std::int32_t>{256, 257}));
+  EXPECT_EQ(tokenizer.encode("abcdef", {.add_special_tokens = false, .max_length = 2}).size(), 2u);
+  EXPECT_THROW(tokenizer.encode("abcdef", {.max_length = 1}), Error);
+}
+
 }  // namespace
 }  // namespace cajal
