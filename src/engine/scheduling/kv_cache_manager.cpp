@@ -255,12 +255,14 @@ bool KVCacheManager::reserve(SequenceId id, std::int64_t first_written, std::int
   CAJAL_CHECK(0 <= first_written && first_written <= num_tokens, "tokens ", first_written, " to ", num_tokens);
   const std::int64_t wanted = blocks_for(num_tokens);
   if (wanted > max_blocks_) return false;
-  if (first_written / options_.block_size < s.first_private) return reserve_again(s, first_written, wanted);
+  const std::int64_t first = first_written / options_.block_size;
+  if (first < s.first_private && options_.num_slots == 0) return reserve_again(s, first_written, wanted);
   if (wanted > s.num_blocks) {
     if (wanted - s.num_blocks > num_available_blocks()) return false;
     while (s.num_blocks < wanted) s.table[static_cast<std::size_t>(s.num_blocks++)] = take_block();
   }
   s.num_committed = std::min(s.num_committed, first_written);
+  s.num_full = std::min(s.num_full, first);
   return true;
 }
 
@@ -274,7 +276,7 @@ bool KVCacheManager::reserve_again(Sequence& s, std::int64_t first_written, std:
     needed += i < num_blocks;
     gained += block(b).num_users == 1;
   }
-  if (options_.num_slots == 0 && needed > num_available_blocks() + gained) return false;
+  if (needed > num_available_blocks() + gained) return false;
   make_room_for_copies(1);
 
   const std::int32_t old = s.table[static_cast<std::size_t>(first)];
