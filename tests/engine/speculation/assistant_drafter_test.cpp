@@ -91,6 +91,7 @@ class AssistantOfItself : public testing::TestWithParam<std::string> {
 
   void look_into_the_future(std::vector<Growing>& sequences) const {
     std::vector<SequenceRequest> requests;
+    requests.reserve(sequences.size());
     for (const Growing& s : sequences) requests.push_back(s.request);
     Generator generator(model, nullptr, {.max_num_seqs = 8, .max_model_len = kMaxModelLen});
     const auto results = generator.run(requests);
@@ -159,6 +160,7 @@ TEST_P(AssistantCache, GivesWhatANewDrafterGivesThroughAnyStory) {
       if (s.tokens.size() > 150) s.tokens.resize(s.request.prompt.size());
       who.push_back(i);
     }
+    contexts.reserve(who.size());
     for (const std::size_t i : who) contexts.push_back(sequences[i].context(i, static_cast<std::int64_t>(rng() % 7)));
     const auto drafts = propose(drafter, contexts);
     for (std::size_t c = 0; c < contexts.size(); ++c) {
@@ -257,7 +259,24 @@ TEST_P(AssistantCache, LeavesOutWhoFindsNoRoom) {
   EXPECT_EQ(guess(drafter, sequences[2].context(2)).size(), static_cast<std::size_t>(kGuesses)) << "takes it over";
   sequences[2].tokens.resize(kKvBlockSize, 3);
   EXPECT_EQ(guess(drafter, sequences[2].context(2)).size(), 0u) << "needs two";
+  EXPECT_EQ(drafter.kv_cache().num_available_blocks(), 1) << "and keeps none that it cannot use";
   EXPECT_EQ(guess(drafter, sequences[1].context(1)).size(), static_cast<std::size_t>(kGuesses)) << "it was given back";
+}
+
+TEST_P(AssistantCache, IsEmptyAndOfUseAfterAnError) {
+  const auto sequences = some_sequences(model, 3, 100, 10);
+  AssistantDrafter drafter = drafter_of(model);
+  const std::int64_t all = drafter.kv_cache().num_available_blocks();
+  const Tokens first = guess(drafter, sequences[0].context(0));
+  SamplingParams broken;
+  broken.temperature = -1;
+  std::vector<DraftContext> contexts{sequences[0].context(0), sequences[1].context(1), sequences[2].context(2)};
+  contexts[2].sampling = &broken;
+  std::vector<Draft> drafts(3);
+  EXPECT_THROW(drafter.propose(contexts, drafts), Error);
+  for (const Draft& draft : drafts) EXPECT_TRUE(draft.tokens.empty());
+  EXPECT_EQ(drafter.kv_cache().num_available_blocks(), all);
+  EXPECT_EQ(guess(drafter, sequences[0].context(0)), first);
 }
 
 std::vector<std::string> kinds_of_cache() {

@@ -131,8 +131,8 @@ TEST(PromptLookupDrafter, KeepsOneSequenceHoweverLongItIs) {
 
 TEST(PromptLookupDrafter, GuessesTheSameForASequenceWhateverRunsBesideIt) {
   std::mt19937 rng(5);
-  std::vector<Tokens> sequences;
-  for (int i = 0; i < 20; ++i) sequences.push_back(random_tokens(rng, 1 + rng() % 90, 8));
+  std::vector<Tokens> sequences(20);
+  for (Tokens& tokens : sequences) tokens = random_tokens(rng, 1 + rng() % 90, 8);
   std::vector<DraftContext> contexts(sequences.size());
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     contexts[i].sequence = i;
