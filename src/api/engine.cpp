@@ -14,7 +14,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "engine/counter_rng.h"
-#include "engine/generator.h"
+#include "engine/llm_engine.h"
 #include "engine/hub_cache.h"
 #include "engine/inspect.h"
 #include "engine/model.h"
@@ -80,8 +80,8 @@ std::int64_t choose_max_model_len(const api::EngineConfig& config, const Model& 
   return config.max_model_len;
 }
 
-GeneratorOptions generator_options(const api::EngineConfig& config, const Model& model) {
-  GeneratorOptions options;
+LLMEngineOptions engine_options(const api::EngineConfig& config, const Model& model) {
+  LLMEngineOptions options;
   options.max_num_seqs = config.max_num_seqs;
   options.prefill_chunk_size = config.max_num_batched_tokens;
   options.max_model_len = choose_max_model_len(config, model);
@@ -156,8 +156,10 @@ class CAJAL_LOCAL Engine::Impl {
         chat_template_(ChatTemplate::is_present(folder_) ? std::optional(ChatTemplate::from_folder(folder_))
                                                          : std::nullopt),
         model_(model_options(config, folder_), *backend_),
-        options_(generator_options(config, model_)),
-        worker_([this] { return std::make_unique<Generator>(model_, tokenizer(), options_); }) {
+        options_(engine_options(config, model_)),
+        worker_([this](EngineObserver& observer) {
+          return std::make_unique<LLMEngine>(model_, tokenizer(), options_, observer);
+        }) {
     fill_info();
   }
 
@@ -205,7 +207,7 @@ class CAJAL_LOCAL Engine::Impl {
   std::optional<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> chat_template_;
   cajal::Model model_;
-  GeneratorOptions options_;
+  LLMEngineOptions options_;
   ModelInfo info_;
   Worker worker_;  // last: it uses the others
 };
@@ -245,13 +247,12 @@ std::shared_ptr<Job> Engine::Impl::new_job(std::span<const Prompt> prompts, cons
                                            std::uint64_t seed) {
   auto job = std::make_shared<Job>();
   for (std::size_t i = 0; i < prompts.size(); ++i) {
-    const auto sequences = [&] {
-      return make_sequences(context(), prompt_token_ids(context(), prompts[i]), params, seed);
+    const auto request = [&] {
+      return make_request(context(), prompt_token_ids(context(), prompts[i]), params, seed);
     };
-    auto of_prompt = prompts.size() == 1 ? sequences() : with_context(detail::join("prompts[", i, "]"), sequences);
-    job->per_prompt = of_prompt.size();
-    std::move(of_prompt.begin(), of_prompt.end(), std::back_inserter(job->sequences));
+    job->requests.push_back(prompts.size() == 1 ? request() : with_context(detail::join("prompts[", i, "]"), request));
   }
+  job->per_prompt = static_cast<std::size_t>(std::max(params.n, 1));
   job->wants_logprobs = params.logprobs.has_value();
   return job;
 }
@@ -273,7 +274,7 @@ std::vector<GenerationResult> Engine::Impl::generate(std::span<const Prompt> pro
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     GenerationResult& result = results[i];
     const std::size_t first = i * job->per_prompt;
-    result.prompt_token_ids = job->sequences[first].prompt;
+    result.prompt_token_ids = job->requests[i].sequence.prompt;
     result.seed = seed;
     result.usage.prompt_tokens = static_cast<std::int64_t>(result.prompt_token_ids.size());
     for (std::size_t k = 0; k < job->per_prompt; ++k) {
@@ -290,7 +291,7 @@ Engine::Admission Engine::Impl::submit(const Prompt& prompt, const SamplingParam
     admission.seed = params.seed ? *params.seed : draw_short_seed();
     const std::shared_ptr<Job> job = new_job(std::span(&prompt, 1), params, admission.seed);
     job->on_delta = std::move(on_delta);
-    admission.prompt_tokens = static_cast<std::int64_t>(job->sequences[0].prompt.size());
+    admission.prompt_tokens = static_cast<std::int64_t>(job->requests[0].sequence.prompt.size());
     admission.id = worker_.add_named(job, static_cast<std::size_t>(config_.max_num_waiting));
     if (admission.id == 0)
       fail(cajal::ErrorCode::unavailable, "the queue is full: ", config_.max_num_waiting, " requests wait",
@@ -317,8 +318,8 @@ ScoreResult Engine::Impl::score(const Prompt& prompt, const ScoreOptions& option
   job->task = [&, this] {
     cajal::ScoreOptions how;
     how.num_top_logprobs = options.top_logprobs;
-    how.on_logits = [&](std::int64_t, std::span<const float>) {
-      worker_.sweep_queue();
+    how.on_logits = [&](std::int64_t position, std::span<const float>) {
+      if (position % how.chunk_size == 0) worker_.step_others();
       if (worker_.closing() || !job->wanted()) throw ScoreCancelled();
     };
     try {

@@ -57,8 +57,8 @@ std::vector<std::int32_t> prompt_token_ids(const RequestContext& context, const 
   return with_context("the prompt", [&] { return context.tokenizer->encode(prompt.text()); });
 }
 
-std::vector<SequenceRequest> make_sequences(const RequestContext& context, std::vector<std::int32_t> prompt,
-                                            const api::SamplingParams& params, std::uint64_t seed) {
+EngineRequest make_request(const RequestContext& context, std::vector<std::int32_t> prompt,
+                           const api::SamplingParams& params, std::uint64_t seed) {
   check(params, context);
   check_token_ids(prompt, context.model.config().vocab_size, context.max_model_len);
   const auto prompt_tokens = static_cast<std::int64_t>(prompt.size());
@@ -66,7 +66,9 @@ std::vector<SequenceRequest> make_sequences(const RequestContext& context, std::
     fail(ErrorCode::invalid_argument, "the prompt has ", prompt_tokens, " tokens and the model takes ",
          context.max_model_len, " with the answer", remedy("shorten the prompt"));
   const GenerationConfig& defaults = context.model.generation_config();
-  SequenceRequest request;
+  EngineRequest result;
+  result.n = static_cast<std::uint32_t>(params.n);
+  SequenceRequest& request = result.sequence;
   request.prompt = std::move(prompt);
   request.sampling = resolve_sampling(wishes_of(params), defaults);
   request.sampling.seed = seed;
@@ -78,9 +80,7 @@ std::vector<SequenceRequest> make_sequences(const RequestContext& context, std::
   request.eos_token_ids.insert(request.eos_token_ids.end(), params.stop_token_ids.begin(), params.stop_token_ids.end());
   request.stop = params.stop;
   request.num_logprobs = params.logprobs.value_or(-1);
-  std::vector<SequenceRequest> sequences(static_cast<std::size_t>(params.n), request);
-  for (std::size_t i = 0; i < sequences.size(); ++i) sequences[i].sequence_index = static_cast<std::uint32_t>(i);
-  return sequences;
+  return result;
 }
 
 }  // namespace cajal

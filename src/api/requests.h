@@ -1,12 +1,12 @@
 #pragma once
-// From public parameters to the sequences that the engine runs.
+// From public parameters to the requests that the engine runs.
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "api/public.h"
-#include "engine/generator.h"
 #include "engine/model.h"
+#include "engine/scheduling/sequence.h"
 #include "text/tokenizer.h"
 
 namespace cajal {
@@ -20,9 +20,9 @@ struct RequestContext {
 
 std::vector<std::int32_t> prompt_token_ids(const RequestContext& context, const api::Prompt& prompt);
 
-// The n sequences of one prompt. Throws Error for parameters that make no sense and for prompts that leave no room.
-std::vector<SequenceRequest> make_sequences(const RequestContext& context, std::vector<std::int32_t> prompt,
-                                            const api::SamplingParams& params, std::uint64_t seed);
+// One prompt with its n sequences. Throws Error for parameters that make no sense and for prompts that leave no room.
+EngineRequest make_request(const RequestContext& context, std::vector<std::int32_t> prompt,
+                           const api::SamplingParams& params, std::uint64_t seed);
 
 std::vector<std::int32_t> ending_tokens(const Model& model);
 

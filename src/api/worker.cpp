@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/log.h"
 
 namespace cajal {
 namespace {
@@ -58,14 +59,16 @@ void give(Job& job, std::size_t sequence, api::Delta delta) {
 // Ends what is not over yet of a job.
 void end(Job& job, api::FinishReason reason) {
   if (job.task) return finish(job);
-  for (std::size_t i = 0; i < job.sequences.size(); ++i)
+  for (std::size_t i = 0; i < job.completions.size(); ++i)
     if (job.completions[i].finish_reason == api::FinishReason::none) give(job, i, {.finish_reason = reason});
 }
 
 }  // namespace
 
-Worker::Worker(std::function<std::unique_ptr<Generator>()> make_generator)
-    : make_generator_(std::move(make_generator)), generator_(make_generator_()), thread_([this] { loop(); }) {}
+Worker::Worker(MakeEngine make_engine) : make_engine_(std::move(make_engine)), engine_(make_engine_(*this)) {
+  max_num_seqs_ = engine_->runner().limits().max_num_seqs;
+  thread_ = std::thread([this] { loop(); });
+}
 
 Worker::~Worker() {
   {
@@ -77,8 +80,8 @@ Worker::~Worker() {
 }
 
 void Worker::push(const std::shared_ptr<Job>& job) {
-  job->completions.resize(job->sequences.size());
-  job->unfinished = job->sequences.size();
+  job->unfinished = job->requests.size() * job->per_prompt;
+  job->completions.resize(job->unfinished);
   queue_.push_back(job);
   changed_.notify_all();
 }
@@ -106,83 +109,140 @@ void Worker::abort(std::uint64_t id) noexcept {
 }
 
 void Worker::sweep_queue() {
-  Jobs unwanted;
+  std::vector<std::shared_ptr<Job>> unwanted;
   {
     const std::lock_guard lock(mutex_);
     for (const auto& job : queue_)
-      if (closing_ || !job->wanted()) unwanted.push_back(job);
+      if (job->num_started == 0 && (closing_ || !job->wanted())) unwanted.push_back(job);
     std::erase_if(queue_, [&](const auto& job) { return std::count(unwanted.begin(), unwanted.end(), job) > 0; });
   }
   // Outside of the lock: callbacks may submit and abort.
   for (const auto& job : unwanted) end(*job, api::FinishReason::aborted);
 }
 
-// The first job, and of those behind it as many as can run with it; empty when the worker is to end.
-Worker::Jobs Worker::take_next() {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return closing_ || !queue_.empty(); });
-  Jobs jobs;
-  while (!closing_ && !queue_.empty() && (jobs.empty() || (!jobs[0]->task && !queue_.front()->task))) {
-    jobs.push_back(std::move(queue_.front()));
+void Worker::drop_unwanted() {
+  std::vector<RequestId> unwanted;
+  for (const auto& [id, owner] : owners_)
+    if (closing_ || !owner.job->wanted()) unwanted.push_back(id);
+  std::sort(unwanted.begin(), unwanted.end());
+  for (const RequestId id : unwanted) engine_->core().abort(id);
+}
+
+// Gives the engine as much as may run now; the rest waits here, where it can be counted and dropped.
+void Worker::start_jobs() {
+  while (true) {
+    std::shared_ptr<Job> job;
+    {
+      const std::lock_guard lock(mutex_);
+      if (queue_.empty() || queue_.front()->task) return;
+      job = queue_.front();
+    }
+    const bool all = start(job);
+    if (!all) return;
+    const std::lock_guard lock(mutex_);
     queue_.pop_front();
   }
-  return jobs;
+}
+
+// False if some of its prompts have to wait.
+bool Worker::start(const std::shared_ptr<Job>& job) {
+  EngineCore& core = engine_->core();
+  for (; job->num_started < job->requests.size(); ++job->num_started) {
+    const bool wanted = !closing_ && job->wanted();
+    if (wanted && core.num_waiting() + core.num_running() >= max_num_seqs_) return false;
+    const std::size_t first = job->num_started * job->per_prompt;
+    const auto end_here = [&](api::FinishReason reason) {
+      for (std::size_t i = first; i < first + job->per_prompt; ++i) give(*job, i, {.finish_reason = reason});
+    };
+    if (!wanted) {
+      end_here(api::FinishReason::aborted);
+      continue;
+    }
+    EngineRequest request = job->requests[job->num_started];
+    request.id = ++last_request_;
+    owners_[request.id] = {job, first};
+    if (const auto refusal = core.add(std::move(request))) {
+      owners_.erase(last_request_);
+      job->engine_failure = std::make_exception_ptr(Error(refusal->code, refusal->message, refusal->remedy));
+      end_here(api::FinishReason::error);
+    }
+  }
+  return true;
+}
+
+std::shared_ptr<Job> Worker::take_task() {
+  const std::lock_guard lock(mutex_);
+  if (queue_.empty() || !queue_.front()->task) return nullptr;
+  auto job = std::move(queue_.front());
+  queue_.pop_front();
+  return job;
+}
+
+void Worker::run_task(Job& job) {
+  try {
+    job.task();
+  } catch (...) {
+    job.engine_failure = std::current_exception();
+  }
+  finish(job);
+}
+
+void Worker::step_others() {
+  sweep_queue();
+  drop_unwanted();
+  start_jobs();
+  engine_->core().step();
+  engine_->core().settle();  // the task needs the device next
 }
 
 void Worker::loop() {
-  for (Jobs jobs = take_next(); !jobs.empty(); jobs = take_next()) {
-    run(jobs);
-    jobs.clear();
+  while (true) {
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return closing_ || !queue_.empty() || engine_->core().has_work(); });
+    }
+    sweep_queue();
+    drop_unwanted();
+    start_jobs();
+    if (closing_) break;
+    if (const auto task = take_task()) {
+      engine_->core().settle();
+      run_task(*task);
+    }
+    engine_->core().step();
+    replace_ended_engine();
   }
-  sweep_queue();
+  engine_->core().abort_all();
 }
 
-void Worker::run(const Jobs& jobs) {
-  try {
-    if (jobs[0]->task) {
-      jobs[0]->task();
-      return finish(*jobs[0]);
-    }
-    if (!generator_) generator_ = make_generator_();
-    generate(jobs);
-  } catch (...) {
-    if (!jobs[0]->task) generator_.reset();  // what it holds of the failed run is of no use
-    for (const auto& job : jobs) {
-      job->engine_failure = std::current_exception();
-      end(*job, api::FinishReason::error);
-    }
-  }
+// A step that never ends still uses the memory of its engine, which can only go on refusing then.
+void Worker::replace_ended_engine() {
+  if (engine_->core().failure().empty() || engine_->core().hangs()) return;
+  log_warning("the engine has ended and begins anew: ", engine_->core().failure());
+  engine_.reset();
+  engine_ = make_engine_(*this);
 }
 
-void Worker::generate(const Jobs& jobs) {
-  struct Owner {
-    Job* job;
-    std::size_t sequence;
-  };
-  std::vector<SequenceRequest> requests;
-  std::vector<Owner> owners;
-  for (const auto& job : jobs)
-    for (std::size_t i = 0; i < job->sequences.size(); ++i) {
-      requests.push_back(job->sequences[i]);
-      owners.push_back({job.get(), i});
-    }
-  RunHooks hooks;
-  hooks.is_wanted = [&](std::size_t i) {
-    if (i == 0 || owners[i].job != owners[i - 1].job) sweep_queue();
-    return !closing_ && owners[i].job->wanted();
-  };
-  hooks.on_progress = [&](const SequenceProgress& progress) {
-    const Owner& owner = owners[progress.sequence];
-    api::Delta delta;
-    delta.text = progress.text;
-    if (progress.token) {
-      delta.token_ids.push_back(progress.token->chosen.token_id);
-      if (owner.job->wants_logprobs) delta.logprobs.push_back(public_logprobs(*progress.token));
-    }
-    if (progress.finish_reason) delta.finish_reason = public_reason(*progress.finish_reason);
-    give(*owner.job, owner.sequence, std::move(delta));
-  };
-  generator_->run(requests, hooks);
+void Worker::on_update(const SequenceUpdate& update) noexcept {
+  const Owner owner = owners_.at(update.request);
+  Job& job = *owner.job;
+  api::Delta delta;
+  delta.text = update.text;
+  if (update.token) {
+    delta.token_ids.push_back(update.token->chosen.token_id);
+    if (job.wants_logprobs) delta.logprobs.push_back(public_logprobs(*update.token));
+  }
+  if (update.finish_reason) {
+    delta.finish_reason = public_reason(*update.finish_reason);
+    if (*update.finish_reason == FinishReason::error)
+      job.engine_failure = std::make_exception_ptr(Error(ErrorCode::unavailable, std::string(update.error)));
+    const std::size_t sequences = owner.first + job.per_prompt;
+    std::size_t over = 0;
+    for (std::size_t i = owner.first; i < sequences; ++i)
+      over += job.completions[i].finish_reason != api::FinishReason::none;
+    if (over + 1 == job.per_prompt) owners_.erase(update.request);
+  }
+  give(job, owner.first + update.sequence, std::move(delta));
 }
 
 }  // namespace cajal

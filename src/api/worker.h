@@ -1,5 +1,5 @@
 #pragma once
-// The engine's own thread: takes what callers ask for, in order, and runs it.
+// The engine's own thread: takes what callers ask for, in order, and runs it side by side.
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -15,15 +15,15 @@
 #include <vector>
 
 #include "api/public.h"
-#include "engine/generator.h"
+#include "engine/llm_engine.h"
 
 namespace cajal {
 
 // Something to be done, shared by who waits for it and the thread that does it. All but `stopped` and `cancellation` is the
 // thread's alone until `over` is set.
 struct Job {
-  // Either sequences to generate, `per_prompt` of one prompt after those of another, …
-  std::vector<SequenceRequest> sequences;
+  // Either prompts to go on from, each with `per_prompt` sequences, …
+  std::vector<EngineRequest> requests;
   std::size_t per_prompt = 1;
   bool wants_logprobs = false;
   api::OnDelta on_delta;
@@ -33,7 +33,8 @@ struct Job {
   std::optional<api::Cancellation> cancellation;
   std::atomic<bool> stopped = false;  // as if cancelled
 
-  std::vector<api::Completion> completions;  // by sequence
+  std::size_t num_started = 0;               // of the requests, that the engine has
+  std::vector<api::Completion> completions;  // by sequence, those of one prompt after those of another
   std::size_t unfinished = 0;
   std::exception_ptr callback_failure, engine_failure;
   std::promise<void> over;
@@ -41,11 +42,12 @@ struct Job {
   bool wanted() const { return !stopped && !(cancellation && cancellation->cancelled()); }
 };
 
-class Worker {
+class Worker final : private EngineObserver {
  public:
-  // `make_generator` gives the generator that all jobs share, and a new one when one has failed.
-  explicit Worker(std::function<std::unique_ptr<Generator>()> make_generator);
-  ~Worker();  // stops every job and waits until it is over
+  using MakeEngine = std::function<std::unique_ptr<LLMEngine>(EngineObserver&)>;
+  // `make_engine` gives the engine that all jobs share, and a new one when one has ended.
+  explicit Worker(MakeEngine make_engine);
+  ~Worker() override;  // stops every job and waits until it is over
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
@@ -57,19 +59,31 @@ class Worker {
   bool closing() const { return closing_; }
   bool is_current_thread() const { return std::this_thread::get_id() == thread_.get_id(); }
 
-  // Ends waiting jobs that nobody wants any more. Called on the thread, before each step.
-  void sweep_queue();
+  // For a task that takes long, from time to time: lets everybody else come on by a step.
+  void step_others();
 
  private:
-  using Jobs = std::vector<std::shared_ptr<Job>>;
+  struct Owner {
+    std::shared_ptr<Job> job;
+    std::size_t first = 0;  // of the request's sequences, among the job's
+  };
+  void on_update(const SequenceUpdate& update) noexcept override;
+
   void push(const std::shared_ptr<Job>& job);
   void loop();
-  Jobs take_next();
-  void run(const Jobs& jobs);
-  void generate(const Jobs& jobs);
+  void sweep_queue();  // ends waiting jobs that nobody wants any more
+  void drop_unwanted();
+  void start_jobs();
+  bool start(const std::shared_ptr<Job>& job);
+  std::shared_ptr<Job> take_task();
+  void run_task(Job& job);
+  void replace_ended_engine();
 
-  std::function<std::unique_ptr<Generator>()> make_generator_;
-  std::unique_ptr<Generator> generator_;  // the thread's alone
+  MakeEngine make_engine_;
+  std::unique_ptr<LLMEngine> engine_;  // the thread's alone, as are the next three
+  std::unordered_map<RequestId, Owner> owners_;
+  RequestId last_request_ = 0;
+  std::int64_t max_num_seqs_ = 1;
   std::atomic<bool> closing_ = false;
 
   std::mutex mutex_;  // of all that follows

@@ -135,12 +135,12 @@ void check(std::span<const SequenceResult> results) {
            " of the answer are not finite", remedy("check the weights; try --dtype float32"));
 }
 
-GeneratorOptions generator_options(const Session& session, std::span<const SequenceRequest> requests) {
+LLMEngineOptions generator_options(const Session& session, std::span<const SequenceRequest> requests) {
   const SequenceRequest& request = requests[0];
   const std::int64_t longest =
       std::min(static_cast<std::int64_t>(request.prompt.size()) + request.max_new_tokens, session.max_model_len);
   const MemoryPlanForRun plan = plan_memory_for_run(session, longest, static_cast<std::int64_t>(requests.size()));
-  GeneratorOptions options;
+  LLMEngineOptions options;
   options.max_num_seqs = plan.num_seqs;
   options.max_model_len = plan.max_model_len;
   options.max_num_kv_blocks =

@@ -4,8 +4,11 @@
 
 namespace cajal {
 
-Answer::Answer(const SequenceRequest& request, const Tokenizer* tokenizer)
-    : request_(request), processor_(request.sampling, request.prompt), stop_(request.stop) {
+Answer::Answer(const SequenceRequest& request, std::uint32_t sequence_index, const Tokenizer* tokenizer)
+    : request_(request),
+      sequence_index_(sequence_index),
+      processor_(request.sampling, request.prompt),
+      stop_(request.stop) {
   if (tokenizer) detokenizer_.emplace(*tokenizer, true);
 }
 
@@ -13,9 +16,9 @@ GeneratedToken Answer::choose(std::span<const float> logits, std::int64_t positi
   scratch.assign(logits.begin(), logits.end());
   processor_.apply(scratch);
   const SamplingParams& sampling = request_.sampling;
-  const std::int32_t id = sampling.greedy() ? argmax(scratch)
-                                            : sample_gumbel(scratch, sampling.seed, request_.sequence_index,
-                                                            static_cast<std::uint64_t>(position));
+  const std::int32_t id =
+      sampling.greedy() ? argmax(scratch)
+                        : sample_gumbel(scratch, sampling.seed, sequence_index_, static_cast<std::uint64_t>(position));
   processor_.accept(id);
   GeneratedToken token{.chosen = {id, 0.0}, .top = {}};
   if (request_.num_logprobs < 0) return token;
@@ -25,9 +28,13 @@ GeneratedToken Answer::choose(std::span<const float> logits, std::int64_t positi
   return token;
 }
 
-std::string Answer::accept(std::int32_t id, bool full) {
+bool Answer::is_ending_token(std::int32_t id) const {
   const auto& eos = request_.eos_token_ids;
-  const bool ended = std::find(eos.begin(), eos.end(), id) != eos.end();
+  return std::find(eos.begin(), eos.end(), id) != eos.end();
+}
+
+std::string Answer::accept(std::int32_t id, bool full) {
+  const bool ended = is_ending_token(id);
   std::string text;
   if (detokenizer_ && !ended) text = stop_.push(detokenizer_->push(id));
   if (ended || full) text += flush();

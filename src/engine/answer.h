@@ -15,11 +15,15 @@ namespace cajal {
 
 class Answer {
  public:
-  // The request and the tokenizer must outlive this; without a tokenizer (null) there is no text.
-  Answer(const SequenceRequest& request, const Tokenizer* tokenizer);
+  // The request and the tokenizer must outlive this; without a tokenizer (null) there is no text. `sequence_index`
+  // selects the random numbers, together with the request's seed.
+  Answer(const SequenceRequest& request, std::uint32_t sequence_index, const Tokenizer* tokenizer);
+  Answer(const SequenceRequest& request, const Tokenizer* tokenizer)
+      : Answer(request, request.sequence_index, tokenizer) {}
 
   // The next token. `position` is that of the token in its sequence; `scratch` may be shared by all sequences.
   GeneratedToken choose(std::span<const float> logits, std::int64_t position, std::vector<float>& scratch);
+  bool is_ending_token(std::int32_t id) const;
   // The text that becomes certain with a token. `full`: no further token may come.
   std::string accept(std::int32_t id, bool full);
   // What was held back, when no more tokens come.
@@ -29,6 +33,7 @@ class Answer {
 
  private:
   const SequenceRequest& request_;
+  std::uint32_t sequence_index_;
   LogitsProcessor processor_;
   StopStrings stop_;
   std::optional<Detokenizer> detokenizer_;

@@ -1,6 +1,7 @@
 #pragma once
 // What is asked of a model for one sequence, and what comes of it.
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -38,5 +39,9 @@ struct SequenceResult {
   std::string text;                    // without the ending token, cut before a stop string; empty without a tokenizer
   FinishReason finish_reason = FinishReason::length;
 };
+
+// Throws Error(invalid_argument) naming the first id outside 0..vocab_size-1, or that there are none, or more than
+// max_model_len allows.
+void check_token_ids(std::span<const std::int32_t> ids, std::int64_t vocab_size, std::int64_t max_model_len);
 
 }  // namespace cajal
