@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised with every addition; what is there never changes its meaning within one soname of libcajal.so. */
-#define CAJAL_API_VERSION 1
+#define CAJAL_API_VERSION 2
 
 /* The CAJAL_API_VERSION that the library was built with: at least that of the headers. */
 CAJAL_API int32_t cajal_api_version(void);
@@ -199,7 +199,7 @@ typedef struct cajal_delta {
 } cajal_delta;
 
 /* Called on the engine's own thread, which waits meanwhile: it should return soon, and must not call cajal_generate(),
-   cajal_score() or cajal_engine_close() of the same engine. cajal_cancel() and cajal_abort() are fine. */
+   cajal_score(), cajal_embed(), cajal_rerank() or cajal_engine_close() of the same engine. cajal_cancel() and cajal_abort() are fine. */
 typedef void (*cajal_on_delta)(void* user_data, const cajal_delta* delta);
 
 /* Ends what it was given to within a step. cajal_cancel() may be called by any thread, any number of times; free it after
@@ -266,6 +266,69 @@ CAJAL_API cajal_code cajal_score(cajal_engine* engine, const cajal_prompt* promp
 CAJAL_API cajal_code cajal_score_result_view(const cajal_score_result* result, cajal_score_view* view,
                                              cajal_error** error);
 CAJAL_API void cajal_score_result_free(cajal_score_result* result);
+
+/* ---- embeddings ---- */
+
+typedef struct cajal_embed_options {
+  size_t struct_size;
+  int64_t dimensions;       /* only the first so many numbers of each vector; or unset: all */
+  cajal_string prompt_name; /* of the model's config_sentence_transformers.json: "query", "document"; empty: none */
+  cajal_string instruction; /* what queries are for, in a sentence; empty: none. At most one of the two */
+  int32_t truncate;         /* not 0: cut the end of texts that are longer than the model takes */
+} cajal_embed_options;
+
+CAJAL_API cajal_code cajal_embed_options_init(cajal_embed_options* options, size_t struct_size, cajal_error** error);
+
+typedef struct cajal_embeddings cajal_embeddings;
+
+typedef struct cajal_embedding {
+  size_t struct_size; /* to be set before */
+  const float* values;
+  size_t num_values;        /* dimensions or hidden_size */
+  const int32_t* token_ids; /* what was read */
+  size_t num_token_ids;
+} cajal_embedding;
+
+/* The vectors of texts, in their order. `options` and `cancellation` may be NULL; a cancelled call is CAJAL_CANCELLED. */
+CAJAL_API cajal_code cajal_embed(cajal_engine* engine, const cajal_prompt* prompts, size_t num_prompts,
+                                 const cajal_embed_options* options, cajal_cancellation* cancellation,
+                                 cajal_embeddings** embeddings, cajal_error** error);
+CAJAL_API size_t cajal_embeddings_size(const cajal_embeddings* embeddings); /* of NULL: 0 */
+CAJAL_API cajal_code cajal_embeddings_get(const cajal_embeddings* embeddings, size_t index, cajal_embedding* embedding,
+                                          cajal_error** error);
+CAJAL_API void cajal_embeddings_free(cajal_embeddings* embeddings);
+
+/* ---- reranking ---- */
+
+typedef struct cajal_rerank_options {
+  size_t struct_size;
+  cajal_string instruction; /* what the query is for; empty: what the model card takes */
+  int64_t top_n;            /* only the best so many documents; or unset: all */
+  int32_t truncate;         /* not 0: cut the end of documents that are too long */
+} cajal_rerank_options;
+
+CAJAL_API cajal_code cajal_rerank_options_init(cajal_rerank_options* options, size_t struct_size, cajal_error** error);
+
+typedef struct cajal_ranked_document {
+  size_t index;           /* among the documents */
+  double relevance_score; /* the probability of "yes" against "no", 0 to 1 */
+} cajal_ranked_document;
+
+typedef struct cajal_ranking cajal_ranking;
+
+typedef struct cajal_ranking_view {
+  size_t struct_size;                     /* to be set before */
+  const cajal_ranked_document* documents; /* the best first */
+  size_t num_documents;
+  int64_t prompt_tokens;
+} cajal_ranking_view;
+
+/* How well documents answer a query, as a Qwen3-Reranker says. `options` and `cancellation` may be NULL. */
+CAJAL_API cajal_code cajal_rerank(cajal_engine* engine, cajal_string query, const cajal_string* documents,
+                                  size_t num_documents, const cajal_rerank_options* options,
+                                  cajal_cancellation* cancellation, cajal_ranking** ranking, cajal_error** error);
+CAJAL_API cajal_code cajal_ranking_get(const cajal_ranking* ranking, cajal_ranking_view* view, cajal_error** error);
+CAJAL_API void cajal_ranking_free(cajal_ranking* ranking);
 
 #ifdef __cplusplus
 }

@@ -146,8 +146,8 @@ struct GenerationResult {
   const std::string& text() const { return completions.at(0).text; }
 };
 
-// Called on the engine's own thread, which waits meanwhile: it should return soon, and must not call generate() or score()
-// of the same engine or destroy it. An exception that it throws ends its request: it is not called again, and generate()
+// Called on the engine's own thread, which waits meanwhile: it should return soon, and must not call another
+// function of the same engine that waits (generate, score, embed, rerank) or destroy it. An exception that it throws ends its request: it is not called again, and generate()
 // throws that exception.
 using OnDelta = std::function<void(const Delta&)>;
 
@@ -178,6 +178,36 @@ struct ScoreResult {
   std::vector<double> logprobs = {};                         // [T - 1]: of tokens 1 … T - 1, natural logarithms
   std::vector<std::vector<TokenLogprob>> top_logprobs = {};  // [T - 1], if they were asked for
   double perplexity = 1;  // exp(-mean(logprobs)); 1 where there is nothing to predict
+};
+
+struct EmbedOptions {
+  std::optional<std::int64_t> dimensions = {};  // only the first so many numbers of each vector (Matryoshka)
+  // What stands in front of every text: a prompt of the model's config_sentence_transformers.json ("query", "document"), or
+  // what a query is for, in a sentence. At most one of them; neither: the model's default, if it has one.
+  std::optional<std::string> prompt_name = {}, instruction = {};
+  bool truncate = false;  // cut the end of texts that are longer than the model takes, which are refused otherwise
+};
+
+struct Embedding {
+  std::vector<float> values = {};  // [dimensions or hidden_size]
+  std::vector<std::int32_t> token_ids = {};
+};
+
+struct RerankOptions {
+  std::optional<std::string> instruction = {};  // what the query is for; absent: what the model card takes
+  std::optional<std::int64_t> top_n = {};       // only the best so many documents
+  bool truncate = false;                        // cut the end of documents that are too long
+};
+
+struct RankedDocument {
+  std::size_t index = 0;       // among the documents
+  double relevance_score = 0;  // the probability of "yes" against "no", in [0, 1]
+  bool operator==(const RankedDocument&) const = default;
+};
+
+struct RerankResult {
+  std::vector<RankedDocument> documents = {};  // the best first, the lower index first among equals
+  Usage usage = {};
 };
 
 // What a model is and what an engine made of it.
@@ -239,6 +269,16 @@ class CAJAL_API Engine {
   // What the model says of a text: log-probabilities of each token after those before it. Throws Error.
   ScoreResult score(const Prompt& prompt, const ScoreOptions& options = {},
                     std::optional<Cancellation> cancellation = {});
+
+  // The vectors of texts, in their order: what sentence-transformers computes with a Qwen3-Embedding model, and with any other
+  // the last token's hidden state, normalised. Token ids are taken as they are, with nothing put around them. Throws Error.
+  std::vector<Embedding> embed(std::span<const Prompt> prompts, const EmbedOptions& options = {},
+                               std::optional<Cancellation> cancellation = {});
+
+  // How well documents answer a query, as a Qwen3-Reranker says. What query and documents say is text, also where it spells a
+  // control token. Throws Error, also if the vocabulary has no "yes" and "no".
+  RerankResult rerank(std::string_view query, std::span<const std::string> documents, const RerankOptions& options = {},
+                      std::optional<Cancellation> cancellation = {});
 
   // Puts a request into the queue and returns. Refusing one is ordinary and throws nothing. After the delta with the
   // finish reason of its last sequence a request is over.

@@ -3,27 +3,17 @@
 #include "cajal/c_api.h"
 
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <memory>
-#include <new>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "api/errors.h"
-#include "api/public.h"
+#include "api/c_support.h"
 
 namespace api = cajal::v1;
+using namespace cajal::c;  // NOLINT(google-build-using-namespace): what every function here is made of
 
-struct cajal_error {
-  cajal_code code = CAJAL_OK;
-  std::string message, remedy;
-};
-struct cajal_engine {
-  explicit cajal_engine(const api::EngineConfig& config) : engine(config) {}
-  api::Engine engine;
-};
 struct cajal_tokens {
   explicit cajal_tokens(std::vector<std::int32_t> from) : ids(std::move(from)) {}
   std::vector<std::int32_t> ids;
@@ -32,10 +22,6 @@ struct cajal_text {
   explicit cajal_text(std::string from) : text(std::move(from)) {}
   std::string text;
 };
-struct cajal_cancellation {
-  api::Cancellation cancellation;
-};
-
 namespace {
 
 // Log-probabilities as C reads them: one array for the chosen tokens and one for the likeliest.
@@ -71,115 +57,6 @@ struct cajal_score_result {
 
 namespace {
 
-// Where there is not even memory for an error object.
-cajal_error no_memory{CAJAL_OUT_OF_MEMORY, "there is not enough memory", ""};
-
-cajal_code give_error(cajal_error** error, const api::Error& e) noexcept {
-  const auto code = static_cast<cajal_code>(e.code());
-  if (!error) return code;
-  try {
-    *error = new cajal_error{code, e.message(), e.remedy()};
-  } catch (const std::bad_alloc&) {
-    *error = &no_memory;
-  }
-  return code;
-}
-
-template <class Body>
-cajal_code call(cajal_error** error, Body&& body) noexcept {
-  if (error) *error = nullptr;
-  try {
-    try {
-      body();
-      return CAJAL_OK;
-    } catch (...) {
-      return give_error(error, cajal::current_error());
-    }
-  } catch (...) {  // no memory for the message
-    if (error) *error = &no_memory;
-    return CAJAL_OUT_OF_MEMORY;
-  }
-}
-
-[[noreturn]] void refuse(std::string message, std::string remedy = {}) {
-  throw api::Error(api::ErrorCode::invalid_argument, std::move(message), std::move(remedy));
-}
-
-template <class Pointer>
-void need(const Pointer* pointer, const char* name) {
-  if (!pointer) refuse(std::string(name) + " is NULL");
-}
-
-// The frame of every function that gives something to free: `how` makes it, as a unique_ptr; where it cannot, *out is
-// NULL.
-template <class Made, class How>
-cajal_code make(cajal_error** error, Made** out, const char* name, How&& how) noexcept {
-  return call(error, [&] {
-    need(out, name);
-    *out = nullptr;
-    std::unique_ptr<Made> made = how();
-    *out = made.release();
-  });
-}
-
-template <class Handle>  // cajal_engine, const or not
-auto& engine_of(Handle* handle) {
-  need(handle, "engine");
-  return handle->engine;
-}
-
-template <class Item>
-const Item& item(const std::vector<Item>& items, std::size_t index, const char* name) {
-  if (index >= items.size())
-    refuse(std::string(name) + " is " + std::to_string(index) + ", and there are " + std::to_string(items.size()));
-  return items[index];
-}
-
-cajal_string view(const std::string& text) { return {text.data(), text.size()}; }
-
-std::string text_of(cajal_string text, const char* name) {
-  if (!text.data && text.size > 0) refuse(std::string(name) + " has a size and no data");
-  return text.data ? std::string(text.data, text.size) : std::string();
-}
-
-template <class Value>
-std::vector<Value> list_of(const Value* data, std::size_t size, const char* name) {
-  if (!data && size > 0) refuse(std::string(name) + " is NULL and its size is not 0");
-  return std::vector<Value>(data, data + size);
-}
-
-// A struct of the program as this library knows it: what the program's headers lack has its default.
-template <class Struct>
-Struct taken(const Struct* given, const Struct& defaults, const char* name) {
-  need(given, name);
-  const std::size_t size = given->struct_size;
-  if (size < sizeof(std::size_t) || size > sizeof(Struct))
-    refuse(std::string(name) + "->struct_size is " + std::to_string(size) + ", expected at most " +
-               std::to_string(sizeof(Struct)),
-           "fill it with its *_init() function; if that was done, the program needs a newer libcajal.so");
-  Struct result = defaults;
-  std::memcpy(static_cast<void*>(&result), given, size);
-  return result;
-}
-
-// Fills what the program knows of a struct.
-template <class Struct>
-void put(Struct* into, std::size_t size, Struct value, const char* name) {
-  need(into, name);
-  if (size < sizeof(std::size_t) || size > sizeof(Struct))
-    refuse(std::string(name) + ": struct_size is " + std::to_string(size) + ", expected at most " +
-               std::to_string(sizeof(Struct)),
-           "set it to the size of the struct; if that was done, the program needs a newer libcajal.so");
-  value.struct_size = size;
-  std::memcpy(static_cast<void*>(into), &value, size);
-}
-
-template <class Struct>
-void put(Struct* into, const Struct& value, const char* name) {
-  need(into, name);
-  put(into, into->struct_size, value, name);
-}
-
 cajal_engine_config default_config() {
   static const api::EngineConfig defaults;
   cajal_engine_config c{};
@@ -207,9 +84,6 @@ cajal_sampling_params default_params() {
 }
 
 std::optional<double> real(double value) { return std::isnan(value) ? std::nullopt : std::optional(value); }
-std::optional<std::int64_t> integer(std::int64_t value) {
-  return value == CAJAL_UNSET_INTEGER ? std::nullopt : std::optional(value);
-}
 
 api::SamplingParams params_of(const cajal_sampling_params* given) {
   if (!given) return {};
@@ -217,9 +91,9 @@ api::SamplingParams params_of(const cajal_sampling_params* given) {
   api::SamplingParams params;
   params.n = p.n;
   params.ignore_eos = p.ignore_eos != 0;
-  params.max_tokens = integer(p.max_tokens);
-  params.top_k = integer(p.top_k);
-  if (const auto k = integer(p.logprobs)) {
+  params.max_tokens = integer_if_set(p.max_tokens);
+  params.top_k = integer_if_set(p.top_k);
+  if (const auto k = integer_if_set(p.logprobs)) {
     if (*k < 0 || *k > std::numeric_limits<int>::max())
       refuse("logprobs is " + std::to_string(*k) + ", expected 0 or more");
     params.logprobs = static_cast<int>(*k);
@@ -235,12 +109,6 @@ api::SamplingParams params_of(const cajal_sampling_params* given) {
     params.stop.push_back(text_of(stop, "params->stop"));
   params.stop_token_ids = list_of(p.stop_token_ids, p.num_stop_token_ids, "params->stop_token_ids");
   return params;
-}
-
-api::Prompt prompt_of(const cajal_prompt& prompt) {
-  if (!prompt.token_ids && prompt.num_token_ids > 0) refuse("prompt: num_token_ids is not 0 and token_ids is NULL");
-  if (prompt.token_ids) return list_of(prompt.token_ids, prompt.num_token_ids, "prompt");
-  return text_of(prompt.text, "prompt");
 }
 
 api::OnDelta callback(cajal_on_delta on_delta, void* user_data) {
@@ -388,7 +256,7 @@ cajal_code cajal_generate(cajal_engine* engine, const cajal_prompt* prompts, siz
     for (const cajal_prompt& prompt : list_of(prompts, num_prompts, "prompts")) all.push_back(prompt_of(prompt));
     api::GenerateOptions options;
     options.on_delta = callback(on_delta, user_data);
-    if (cancellation) options.cancellation = cancellation->cancellation;
+    options.cancellation = cancellation_of(cancellation);
     auto answer = std::make_unique<cajal_results>();
     answer->prompts = engine_of(engine).generate(all, params_of(params), options);
     for (const api::GenerationResult& result : answer->prompts) {
@@ -462,10 +330,9 @@ cajal_code cajal_score(cajal_engine* engine, const cajal_prompt* prompt, int32_t
                        cajal_cancellation* cancellation, cajal_score_result** result, cajal_error** error) {
   return make(error, result, "result", [&] {
     need(prompt, "prompt");
-    std::optional<api::Cancellation> cancelling;
-    if (cancellation) cancelling = cancellation->cancellation;
     auto answer = std::make_unique<cajal_score_result>();
-    answer->score = engine_of(engine).score(prompt_of(*prompt), {.top_logprobs = num_top_logprobs}, cancelling);
+    answer->score =
+        engine_of(engine).score(prompt_of(*prompt), {.top_logprobs = num_top_logprobs}, cancellation_of(cancellation));
     for (const auto& position : answer->score.top_logprobs) answer->top.add(position);
     return answer;
   });

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "api/errors.h"
+#include "api/pooling.h"
 #include "api/public.h"
 #include "api/requests.h"
 #include "api/worker.h"
@@ -109,7 +110,7 @@ std::tm local_time() {
   return result;
 }
 
-struct ScoreCancelled {};  // leaves the scorer
+struct TaskCancelled {};  // leaves what runs
 
 }  // namespace
 }  // namespace cajal
@@ -156,9 +157,15 @@ class CAJAL_LOCAL Engine::Impl {
         chat_template_(ChatTemplate::is_present(folder_) ? std::optional(ChatTemplate::from_folder(folder_))
                                                          : std::nullopt),
         model_(model_options(config, folder_), *backend_),
+<<<<<<< ours
         options_(engine_options(config, model_)),
         worker_([this](EngineObserver& observer) {
           return std::make_unique<LLMEngine>(model_, tokenizer(), options_, observer);
+=======
+        options_(generator_options(config, model_)),
+        worker_([this] {
+          return model_.has_lm_head() ? std::make_unique<Generator>(model_, tokenizer(), options_) : nullptr;
+>>>>>>> theirs
         }) {
     fill_info();
   }
@@ -185,6 +192,10 @@ class CAJAL_LOCAL Engine::Impl {
   std::vector<GenerationResult> generate(std::span<const Prompt> prompts, const SamplingParams& params,
                                          const GenerateOptions& options, std::exception_ptr& thrown);
   ScoreResult score(const Prompt& prompt, const ScoreOptions& options, std::optional<Cancellation> cancellation);
+  std::vector<Embedding> embed(std::span<const Prompt> prompts, const EmbedOptions& options,
+                               std::optional<Cancellation> cancellation);
+  RerankResult rerank(std::string_view query, std::span<const std::string> documents, const RerankOptions& options,
+                      std::optional<Cancellation> cancellation);
   Admission submit(const Prompt& prompt, const SamplingParams& params, OnDelta on_delta);
   void abort(RequestId id) noexcept { worker_.abort(id); }
 
@@ -199,6 +210,18 @@ class CAJAL_LOCAL Engine::Impl {
   }
   void fill_info();
   RequestContext context() const { return {model_, tokenizer(), options_.max_model_len}; }
+  PoolingContext pooling_context() const {
+    return {model_, tokenizer(), folder_, options_.max_model_len, config_.max_num_batched_tokens};
+  }
+  // A model without a head says so here, before anything runs.
+  void need_lm_head() const {
+    if (!model_.has_lm_head()) model_.graph(Bucket{}, {.logits = true});
+  }
+  // Runs `body` on the engine's thread and waits for it; it calls its argument before each step, which leaves it when nobody
+  // wants it any more: Error(cancelled) then.
+  using Check = std::function<void()>;
+  void run_task(const char* what, std::optional<Cancellation> cancellation,
+                const std::function<void(const Check&)>& body);
   std::shared_ptr<Job> new_job(std::span<const Prompt> prompts, const SamplingParams& params, std::uint64_t seed);
 
   EngineConfig config_;
@@ -245,6 +268,7 @@ void Engine::Impl::fill_info() {
 
 std::shared_ptr<Job> Engine::Impl::new_job(std::span<const Prompt> prompts, const SamplingParams& params,
                                            std::uint64_t seed) {
+  need_lm_head();
   auto job = std::make_shared<Job>();
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     const auto request = [&] {
@@ -305,36 +329,84 @@ Engine::Admission Engine::Impl::submit(const Prompt& prompt, const SamplingParam
 
 ScoreResult Engine::Impl::score(const Prompt& prompt, const ScoreOptions& options,
                                 std::optional<Cancellation> cancellation) {
-  if (worker_.is_current_thread())
-    fail(cajal::ErrorCode::invalid_argument,
-         "score() is called in a callback of the same engine, which would wait for ever");
   check_range("top_logprobs", options.top_logprobs, 0, 1 << 30);
+  need_lm_head();
   ScoreResult result;
   result.token_ids = prompt_token_ids(context(), prompt);
   check_token_ids(result.token_ids, model_.config().vocab_size, options_.max_model_len);
+  Score score;
+  run_task("score", std::move(cancellation), [&](const Check& check_wanted) {
+    cajal::ScoreOptions how;
+    how.num_top_logprobs = options.top_logprobs;
+    how.on_logits = [&](std::int64_t, std::span<const float>) { check_wanted(); };
+    score = cajal::score(model_, result.token_ids, options_.max_model_len, how);
+  });
+  result.perplexity = score.perplexity();
+  result.logprobs = std::move(score.logprobs);
+  for (const auto& position : score.top_logprobs) {
+    auto& top = result.top_logprobs.emplace_back();
+    for (const auto& token : position) top.push_back({token.token_id, token.logprob});
+  }
+  return result;
+}
+
+void Engine::Impl::run_task(const char* what, std::optional<Cancellation> cancellation,
+                            const std::function<void(const Check&)>& body) {
+  if (worker_.is_current_thread())
+    fail(cajal::ErrorCode::invalid_argument, what,
+         "() is called in a callback of the same engine, which would wait for ever");
   auto job = std::make_shared<Job>();
   job->cancellation = std::move(cancellation);
-  std::optional<Score> score;
+  bool done = false;
   job->task = [&, this] {
+<<<<<<< ours
     cajal::ScoreOptions how;
     how.num_top_logprobs = options.top_logprobs;
     how.on_logits = [&](std::int64_t position, std::span<const float>) {
       if (position % how.chunk_size == 0) worker_.step_others();
       if (worker_.closing() || !job->wanted()) throw ScoreCancelled();
     };
+=======
+>>>>>>> theirs
     try {
-      score = cajal::score(model_, result.token_ids, options_.max_model_len, how);
-    } catch (const ScoreCancelled&) {
+      body([&] {
+        worker_.sweep_queue();
+        if (worker_.closing() || !job->wanted()) throw TaskCancelled();
+      });
+      done = true;
+    } catch (const TaskCancelled&) {
     }
   };
   worker_.add(job).get();
-  if (!score) throw api::Error(ErrorCode::cancelled, "scoring was cancelled");
-  result.perplexity = score->perplexity();
-  result.logprobs = std::move(score->logprobs);
-  for (const auto& position : score->top_logprobs) {
-    auto& top = result.top_logprobs.emplace_back();
-    for (const auto& token : position) top.push_back({token.token_id, token.logprob});
-  }
+  if (!done) throw api::Error(ErrorCode::cancelled, std::string(what) + "() was cancelled");
+}
+
+std::vector<Embedding> Engine::Impl::embed(std::span<const Prompt> prompts, const EmbedOptions& options,
+                                           std::optional<Cancellation> cancellation) {
+  EmbedRequest request = make_embed_request(pooling_context(), prompts, options);
+  std::vector<Embedding> embeddings(prompts.size());
+  run_task("embed", std::move(cancellation), [&](const Check& check_wanted) {
+    request.options.steps.before_step = check_wanted;
+    cajal::embed(model_, request.texts, request.options, [&](std::size_t i, std::span<const float> values) {
+      embeddings[i].values.assign(values.begin(), values.end());
+    });
+  });
+  for (std::size_t i = 0; i < embeddings.size(); ++i) embeddings[i].token_ids = std::move(request.texts[i]);
+  return embeddings;
+}
+
+RerankResult Engine::Impl::rerank(std::string_view query, std::span<const std::string> documents,
+                                  const RerankOptions& options, std::optional<Cancellation> cancellation) {
+  const RerankRequest request = make_rerank_request(pooling_context(), query, documents, options);
+  std::vector<double> scores;
+  run_task("rerank", std::move(cancellation), [&](const Check& check_wanted) {
+    scores = cajal::rerank(model_, request.prompts, request.words,
+                           {.max_num_batched_tokens = config_.max_num_batched_tokens, .before_step = check_wanted});
+  });
+  RerankResult result;
+  for (const std::size_t i : by_score(scores, static_cast<std::size_t>(options.top_n.value_or(1 << 30))))
+    result.documents.push_back({i, scores[i]});
+  result.usage.prompt_tokens = count_tokens(request.prompts);
   return result;
 }
 
@@ -383,6 +455,16 @@ std::vector<GenerationResult> Engine::generate(std::span<const Prompt> prompts, 
 
 ScoreResult Engine::score(const Prompt& prompt, const ScoreOptions& options, std::optional<Cancellation> cancellation) {
   return guarded([&] { return impl_->score(prompt, options, std::move(cancellation)); });
+}
+
+std::vector<Embedding> Engine::embed(std::span<const Prompt> prompts, const EmbedOptions& options,
+                                     std::optional<Cancellation> cancellation) {
+  return guarded([&] { return impl_->embed(prompts, options, std::move(cancellation)); });
+}
+
+RerankResult Engine::rerank(std::string_view query, std::span<const std::string> documents,
+                            const RerankOptions& options, std::optional<Cancellation> cancellation) {
+  return guarded([&] { return impl_->rerank(query, documents, options, std::move(cancellation)); });
 }
 
 Engine::Admission Engine::submit(const Prompt& prompt, const SamplingParams& params, OnDelta on_delta) {

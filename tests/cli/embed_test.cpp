@@ -11,7 +11,6 @@ namespace cajal::cli {
 namespace {
 
 using ::testing::AllOf;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Words = std::vector<std::string>;
 
@@ -186,7 +185,8 @@ TEST(Rerank, RefusesWhatIsMissing) {
   const Ran ran = run_golden("rerank", "dense_untied", {"--query", "x", "--document", "y"});
   EXPECT_EQ(ran.code, 1);
   EXPECT_THAT(ran.last_line(), HasSubstr("no output head"));
-  const Ran no_words = cajal({"rerank", CAJAL_TEST_DATA "/goldens/d_bf16_tied", "--query", "x", "--document", "y"});
+  const std::string without_tokenizer = CAJAL_TEST_DATA "/goldens/d_bf16_tied";
+  const Ran no_words = cajal({"rerank", without_tokenizer, "--query", "x", "--document", "y"});
   EXPECT_EQ(no_words.code, 1);
   EXPECT_THAT(no_words.err, HasSubstr("tokenizer.json"));
 }
