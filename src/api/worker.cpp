@@ -66,7 +66,7 @@ void end(Job& job, api::FinishReason reason) {
 }  // namespace
 
 Worker::Worker(MakeEngine make_engine) : make_engine_(std::move(make_engine)), engine_(make_engine_(*this)) {
-  max_num_seqs_ = engine_->runner().limits().max_num_seqs;
+  if (engine_) max_num_seqs_ = engine_->runner().limits().max_num_seqs;
   thread_ = std::thread([this] { loop(); });
 }
 
@@ -189,6 +189,7 @@ void Worker::run_task(Job& job) {
 
 void Worker::step_others() {
   sweep_queue();
+  if (!engine_) return;
   drop_unwanted();
   start_jobs();
   engine_->core().step();
@@ -199,20 +200,23 @@ void Worker::loop() {
   while (true) {
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return closing_ || !queue_.empty() || engine_->core().has_work(); });
+      changed_.wait(lock, [&] { return closing_ || !queue_.empty() || (engine_ && engine_->core().has_work()); });
     }
     sweep_queue();
-    drop_unwanted();
-    start_jobs();
+    if (engine_) {
+      drop_unwanted();
+      start_jobs();
+    }
     if (closing_) break;
     if (const auto task = take_task()) {
-      engine_->core().settle();
+      if (engine_) engine_->core().settle();
       run_task(*task);
     }
+    if (!engine_) continue;
     engine_->core().step();
     replace_ended_engine();
   }
-  engine_->core().abort_all();
+  if (engine_) engine_->core().abort_all();
 }
 
 // A step that never ends still uses the memory of its engine, which can only go on refusing then.

@@ -45,7 +45,8 @@ struct Job {
 class Worker final : private EngineObserver {
  public:
   using MakeEngine = std::function<std::unique_ptr<LLMEngine>(EngineObserver&)>;
-  // `make_engine` gives the engine that all jobs share, and a new one when one has ended.
+  // `make_engine` gives the engine that all jobs share, and a new one when one has ended; null for a model that only tasks
+  // can use.
   explicit Worker(MakeEngine make_engine);
   ~Worker() override;  // stops every job and waits until it is over
   Worker(const Worker&) = delete;
