@@ -258,6 +258,15 @@ class EndToEnd(unittest.TestCase):
         self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, b"6023\n", b""))
         self.assert_failed(cajal("tokenize", env=environment(CAJAL_DEMO_MODEL="/does/not/exist")), 2)
 
+    def test_a_request_and_a_template_may_come_through_pipes(self):
+        reader, writer = os.pipe()
+        os.write(writer, b"{{ greeting }}!")
+        os.close(writer)
+        ran = cajal("render", "--template", f"/dev/fd/{reader}", "--input", "/dev/stdin", input=b'{"greeting": "hi"}',
+                    pass_fds=[reader])
+        os.close(reader)
+        self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, b"hi!", b""))
+
     def test_a_closed_pipe_ends_it_quietly(self):
         process = start("generate", *self.dummy, "--prompt", "Once", "--max-new-tokens", "30000", "--ignore-eos",
                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
