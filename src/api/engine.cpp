@@ -157,15 +157,9 @@ class CAJAL_LOCAL Engine::Impl {
         chat_template_(ChatTemplate::is_present(folder_) ? std::optional(ChatTemplate::from_folder(folder_))
                                                          : std::nullopt),
         model_(model_options(config, folder_), *backend_),
-<<<<<<< ours
         options_(engine_options(config, model_)),
         worker_([this](EngineObserver& observer) {
-          return std::make_unique<LLMEngine>(model_, tokenizer(), options_, observer);
-=======
-        options_(generator_options(config, model_)),
-        worker_([this] {
-          return model_.has_lm_head() ? std::make_unique<Generator>(model_, tokenizer(), options_) : nullptr;
->>>>>>> theirs
+          return model_.has_lm_head() ? std::make_unique<LLMEngine>(model_, tokenizer(), options_, observer) : nullptr;
         }) {
     fill_info();
   }
@@ -338,7 +332,9 @@ ScoreResult Engine::Impl::score(const Prompt& prompt, const ScoreOptions& option
   run_task("score", std::move(cancellation), [&](const Check& check_wanted) {
     cajal::ScoreOptions how;
     how.num_top_logprobs = options.top_logprobs;
-    how.on_logits = [&](std::int64_t, std::span<const float>) { check_wanted(); };
+    how.on_logits = [&](std::int64_t position, std::span<const float>) {
+      if (position % how.chunk_size == 0) check_wanted();
+    };
     score = cajal::score(model_, result.token_ids, options_.max_model_len, how);
   });
   result.perplexity = score.perplexity();
@@ -359,18 +355,9 @@ void Engine::Impl::run_task(const char* what, std::optional<Cancellation> cancel
   job->cancellation = std::move(cancellation);
   bool done = false;
   job->task = [&, this] {
-<<<<<<< ours
-    cajal::ScoreOptions how;
-    how.num_top_logprobs = options.top_logprobs;
-    how.on_logits = [&](std::int64_t position, std::span<const float>) {
-      if (position % how.chunk_size == 0) worker_.step_others();
-      if (worker_.closing() || !job->wanted()) throw ScoreCancelled();
-    };
-=======
->>>>>>> theirs
     try {
       body([&] {
-        worker_.sweep_queue();
+        worker_.step_others();
         if (worker_.closing() || !job->wanted()) throw TaskCancelled();
       });
       done = true;
