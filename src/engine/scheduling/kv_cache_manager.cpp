@@ -162,15 +162,12 @@ void KVCacheManager::visit_run(std::int32_t salt, std::span<const std::int32_t> 
 std::int64_t KVCacheManager::find_prefix(std::span<const std::int32_t> tokens, std::string_view salt) const {
   const std::int32_t number = options_.enable_prefix_caching ? names_.find_salt(salt) : ProbeTable::kNone;
   if (number < 0) return 0;
-  std::int64_t run = 0, available = num_available_blocks();
-  bool last_is_unused = false;
-  visit_run(number, tokens, [&](std::int32_t b) {
-    ++run;
-    available -= last_is_unused;
-    last_is_unused = block(b).num_users == 0;
-  });
+  std::int64_t run = 0;
+  visit_run(number, tokens, [&](std::int32_t) { ++run; });
   if (run == 0 || run * options_.block_size < length_of(tokens)) return run * options_.block_size;
-  return available > 0 ? length_of(tokens) - 1 : (run - 1) * options_.block_size;
+  // Is there a block for the copy? If the last of the run is unused, it is there itself; if it is used, so are all before
+  // it, and taking them makes nothing scarcer.
+  return num_available_blocks() > 0 ? length_of(tokens) - 1 : (run - 1) * options_.block_size;
 }
 
 std::optional<std::int64_t> KVCacheManager::add(SequenceId id, std::span<const std::int32_t> tokens,

@@ -67,7 +67,7 @@ class KVCacheManager {
   [[nodiscard]] bool fork(SequenceId parent, SequenceId child, std::int64_t num_tokens);
   // Room for tokens 0 … num_tokens - 1 of a sequence, of which those from `first_written` on may be written by it alone.
   // What tokens from first_written on were before is gone, also that they were committed; a sequence that goes back into
-  // blocks that are not its own gives up its blocks beyond num_tokens. False and nothing changed if too few blocks are
+  // blocks that it committed or shares gives up its blocks beyond num_tokens. False and nothing changed if too few blocks are
   // available or the sequence would need more than it may have.
   [[nodiscard]] bool reserve(SequenceId id, std::int64_t first_written, std::int64_t num_tokens);
   // Says that keys and values of these tokens, all from the sequence's first, are in the cache for good: full blocks get

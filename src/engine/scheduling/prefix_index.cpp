@@ -24,12 +24,6 @@ BlockHash hash_tokens(BlockHash parent, std::span<const std::int32_t> tokens) {
   return finish(h);
 }
 
-BlockHash hash_text(std::string_view text) {
-  std::uint64_t h = text.size();
-  for (const char c : text) h = mix(h, static_cast<unsigned char>(c));
-  return finish(h);
-}
-
 }  // namespace
 
 PrefixIndex::PrefixIndex(const Options& options)
@@ -39,12 +33,22 @@ PrefixIndex::PrefixIndex(const Options& options)
       names_(static_cast<std::size_t>(options.num_blocks)),
       tokens_(static_cast<std::size_t>(checked_mul(options.num_blocks, options.block_size, "tokens in the cache"))) {
   index_.reserve(names_.size());
-  salts_.push_back({{}, hash_text({}), 1});
+  salts_.push_back({{}, hash_of_salt({}), 1});
+}
+
+// As of a block whose tokens are the bytes, whatever their number is.
+BlockHash PrefixIndex::hash_of_salt(std::string_view salt) const {
+  BlockHash h = 0;
+  for (const char c : salt) {
+    const std::int32_t token = static_cast<unsigned char>(c);
+    h = hash_(h, {&token, 1});
+  }
+  return h;
 }
 
 std::int32_t PrefixIndex::find_salt(std::string_view salt) const {
   if (salt.empty()) return 0;
-  return salt_index_.find(hash_text(salt),
+  return salt_index_.find(hash_of_salt(salt),
                           [&](std::int32_t s) { return salts_[static_cast<std::size_t>(s)].text == salt; });
 }
 
@@ -63,7 +67,7 @@ std::int32_t PrefixIndex::hold_salt(std::string_view salt) {
   const std::int32_t number = free_salts_.back();
   Salt& s = salts_[static_cast<std::size_t>(number)];
   s.text = salt;  // the last that may throw
-  s.hash = hash_text(salt);
+  s.hash = hash_of_salt(salt);
   s.holds = 1;
   free_salts_.pop_back();
   salt_index_.insert(s.hash, number);

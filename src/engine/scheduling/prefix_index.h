@@ -77,6 +77,7 @@ class PrefixIndex {
     std::int64_t holds = 0;
   };
 
+  BlockHash hash_of_salt(std::string_view salt) const;
   BlockHash parent_hash(Parent parent) const {
     return parent > 0 ? names_[static_cast<std::size_t>(parent)].hash : salts_[static_cast<std::size_t>(-parent)].hash;
   }

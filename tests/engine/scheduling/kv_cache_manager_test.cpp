@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 #include <set>
 
@@ -87,6 +88,129 @@ TEST(KVCacheManager, WhatWasComputedOnceIsFoundUnderTheSameSaltOnly) {
   other[5] = 99;
   EXPECT_EQ(kv.find_prefix(other), 4);
   EXPECT_EQ(kv.statistics().prefix_hits, 20);
+}
+
+TEST(KVCacheManager, EvictsTheLeastRecentlyUsedFirstAndChildrenBeforeParents) {
+  KVCacheManager kv(small_blocks(7));
+  compute(kv, 1, count_up(0, 12));
+  compute(kv, 2, count_up(100, 12));
+  kv.release(2);
+  kv.release(1);
+  ASSERT_TRUE(kv.add(3, {}) && kv.reserve(3, 0, 4));
+  EXPECT_EQ(kv.find_prefix(count_up(100, 13)), 8) << "the last block goes first";
+  EXPECT_EQ(kv.find_prefix(count_up(0, 13)), 12);
+  ASSERT_TRUE(kv.reserve(3, 0, 12));
+  EXPECT_EQ(kv.find_prefix(count_up(100, 13)), 0);
+  EXPECT_EQ(kv.find_prefix(count_up(0, 13)), 12);
+  EXPECT_EQ(kv.statistics().evicted_blocks, 3);
+  EXPECT_EQ(kv.find_inconsistency(), "");
+}
+
+TEST(KVCacheManager, TheSecondOfTwoDuplicatesStaysPrivateAndHangsNothingUnderTheFirst) {
+  KVCacheManager kv(small_blocks(32));
+  ASSERT_TRUE(kv.add(1, count_up(0, 8)) && kv.add(2, count_up(0, 12)));  // both before either is computed
+  ASSERT_TRUE(kv.reserve(1, 0, 8) && kv.reserve(2, 0, 12));
+  const Tokens before(kv.block_table(2).begin(), kv.block_table(2).end());
+  kv.commit(1, count_up(0, 8));
+  kv.commit(2, count_up(0, 12));
+  EXPECT_EQ(Tokens(kv.block_table(2).begin(), kv.block_table(2).end()), before);
+  EXPECT_EQ(kv.find_prefix(count_up(0, 13)), 8) << "a child of a block that its own sequence does not use";
+  EXPECT_EQ(kv.find_inconsistency(), "");
+  const std::int64_t available = kv.num_available_blocks();
+  kv.release(2);
+  EXPECT_EQ(kv.num_available_blocks(), available + 3);
+}
+
+TEST(KVCacheManager, AForkSharesFullBlocksAndCopiesTheRest) {
+  KVCacheManager kv(small_blocks(32));
+  compute(kv, 1, count_up(0, 10));
+  ASSERT_TRUE(kv.fork(1, 2, 10));
+  const auto parent = kv.block_table(1), child = kv.block_table(2);
+  EXPECT_TRUE(std::equal(parent.begin(), parent.begin() + 2, child.begin()));
+  ASSERT_EQ(kv.pending_copies().size(), 1u);
+  EXPECT_EQ(kv.pending_copies()[0], (BlockCopy{parent[2], child[2]}));
+  EXPECT_EQ(kv.find_inconsistency(), "");
+}
+
+TEST(KVCacheManager, GoingBackReplacesWhatOthersReadAndKeepsItsTokens) {
+  KVCacheManager kv(small_blocks(32));
+  compute(kv, 1, count_up(0, 12));
+  ASSERT_TRUE(kv.fork(1, 2, 12));
+  const Tokens before(kv.block_table(1).begin(), kv.block_table(1).end());
+  ASSERT_TRUE(kv.reserve(2, 6, 9));
+  const auto table = kv.block_table(2);
+  EXPECT_EQ(table[0], before[0]);
+  EXPECT_NE(table[1], before[1]);
+  EXPECT_NE(table[2], before[2]);
+  ASSERT_EQ(kv.pending_copies().size(), 1u) << "nothing of the third block stays";
+  EXPECT_EQ(kv.pending_copies()[0], (BlockCopy{before[1], table[1]}));
+  EXPECT_EQ(Tokens(kv.block_table(1).begin(), kv.block_table(1).end()), before);
+  EXPECT_EQ(kv.find_prefix(count_up(0, 13)), 12) << "the other still has it";
+  EXPECT_EQ(kv.find_inconsistency(), "");
+}
+
+TEST(KVCacheManager, AFullHitCopiesTheLastBlock) {
+  KVCacheManager kv(small_blocks(32));
+  compute(kv, 1, count_up(0, 8));
+  EXPECT_EQ(kv.find_prefix(count_up(0, 8)), 7);
+  EXPECT_EQ(kv.add(2, count_up(0, 8)), 7);
+  ASSERT_EQ(kv.pending_copies().size(), 1u);
+  EXPECT_EQ(kv.pending_copies()[0], (BlockCopy{kv.block_table(1)[1], kv.block_table(2)[1]}));
+}
+
+// Otherwise a sequence that fills the pool could run once, and never again.
+TEST(KVCacheManager, AFullHitNeedsNoBlockThatIsNotThere) {
+  KVCacheManager kv(small_blocks(3));
+  compute(kv, 1, count_up(0, 8));
+  EXPECT_EQ(kv.find_prefix(count_up(0, 8)), 4);
+  EXPECT_EQ(kv.add(2, count_up(0, 8)), 4) << "the last block is in use: it must be computed again";
+  kv.release(2);
+  kv.release(1);
+  EXPECT_EQ(kv.find_prefix(count_up(0, 8)), 7);
+  EXPECT_EQ(kv.add(3, count_up(0, 8)), 7);
+  EXPECT_TRUE(kv.pending_copies().empty()) << "it took the block itself";
+  EXPECT_TRUE(kv.reserve(3, 7, 8));
+  kv.commit(3, count_up(0, 8));
+  EXPECT_EQ(kv.find_prefix(count_up(0, 9)), 8) << "and named it again";
+  EXPECT_EQ(kv.find_inconsistency(), "");
+}
+
+TEST(KVCacheManager, ForgettingAlsoCoversBlocksThatWereHalfFull) {
+  KVCacheManager kv(small_blocks(32));
+  compute(kv, 1, count_up(0, 6));
+  kv.clear_prefix_cache();
+  ASSERT_TRUE(kv.reserve(1, 6, 12));
+  kv.commit(1, count_up(0, 12));
+  EXPECT_EQ(kv.find_prefix(count_up(0, 13)), 0);
+  compute(kv, 2, count_up(0, 12));
+  EXPECT_EQ(kv.find_prefix(count_up(0, 13)), 12);
+  kv.release(1);
+  EXPECT_EQ(kv.find_inconsistency(), "");
+}
+
+TEST(KVCacheManager, ASlotIsARunOfNeighboursFromBeginningToEnd) {
+  KVCacheManager kv({.num_blocks = 7, .max_blocks_per_seq = 3, .block_size = 4, .num_slots = 2});
+  ASSERT_TRUE(kv.add(1, count_up(0, 8)) && kv.reserve(1, 0, 8));
+  kv.commit(1, count_up(0, 8));
+  ASSERT_TRUE(kv.fork(1, 2, 5));
+  const auto parent = kv.block_table(1), child = kv.block_table(2);
+  for (const auto table : {parent, child})
+    for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(table[i], table[0] + static_cast<std::int32_t>(i));
+  ASSERT_EQ(kv.pending_copies().size(), 2u);
+  EXPECT_EQ(kv.pending_copies()[1], (BlockCopy{parent[1], child[1]}));
+  EXPECT_EQ(kv.add(3, {}), std::nullopt);
+  EXPECT_FALSE(kv.reserve(2, 5, 13));
+  EXPECT_EQ(kv.num_available_blocks(), 0);
+  kv.release(1);
+  EXPECT_EQ(kv.add(3, count_up(0, 8)), 0) << "nothing is shared";
+  EXPECT_EQ(kv.find_inconsistency(), "");
+}
+
+TEST(KVCacheManagerDeathTest, WhatIsNotThereIsNotGivenOut) {
+  KVCacheManager kv(small_blocks(8));
+  compute(kv, 1, count_up(0, 4));
+  EXPECT_DEATH(kv.commit(1, count_up(0, 40)), "more than are reserved");
+  EXPECT_DEATH(static_cast<void>(kv.block_table(9)), "unknown");
 }
 
 }  // namespace
