@@ -17,7 +17,7 @@ struct StoryCase {
   std::int64_t num_slots = 0;
   bool enable_prefix_caching = true;
   const char* name = "";
-  friend void PrintTo(const StoryCase& c, std::ostream* out) { *out << c.name; }
+  friend std::ostream& operator<<(std::ostream& out, const StoryCase& c) { return out << c.name; }
 };
 
 BlockHash all_equal(BlockHash, std::span<const std::int32_t>) { return 7; }
