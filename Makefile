@@ -2,10 +2,11 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
-.PHONY: all setup demo test bench asan tsan fuzz lint format install wheel clean help configure
+.PHONY: all setup demo test bench simulate asan tsan fuzz lint format install wheel clean help configure
 
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 30
+SEEDS ?= 0..99999
 PREFIX ?= /usr/local
 # `make test SETUP=` skips the set-up, for machines that are not Debian.
 SETUP ?= setup
@@ -60,6 +61,11 @@ asan tsan:
 	@cmake --build --preset $@ -j $(JOBS)
 	@echo "$@: tests with the label 'slow' are left out here: a sanitizer makes them ten times slower; make test runs them"
 	@$(FIXED_ADDRESSES) ctest --preset $@ -j $(JOBS) $(NOT_SLOW)
+
+## simulate: play the engine through SEEDS=0..99999 and stop at the first that shows something wrong
+simulate: configure
+	@cmake --build --preset release -j $(JOBS) --target simulator
+	@build/release/tests/simulator --seeds $(SEEDS)
 
 ## fuzz: every fuzz program for FUZZ_SECONDS=30 seconds each, from the inputs in fuzz/corpus/
 fuzz:
