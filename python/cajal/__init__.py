@@ -9,7 +9,8 @@ from ._library import (Cancelled, CajalError, DataLoss, InvalidArgument, NotFoun
                        Unsupported)
 from .llm import LLM
 from .model import Model
-from .params import CompletionOutput, Delta, Logprob, Message, ModelInfo, Prompt, RequestOutput, SamplingParams, Score
+from .params import (CompletionOutput, Delta, EmbeddingOutput, EmbeddingRequestOutput, Logprob, Message, ModelInfo, Prompt,
+                     RankedDocument, RequestOutput, SamplingParams, Score, ScoringOutput, ScoringRequestOutput)
 
 __version__: str = _library.get("version")().decode()
 
@@ -19,6 +20,7 @@ def set_log_level(level: str) -> None:
     _library.call("set_log_level", _library.string(level))
 
 
-__all__ = ["CajalError", "Cancelled", "CompletionOutput", "DataLoss", "Delta", "InvalidArgument", "LLM", "Logprob",
-           "Message", "Model", "ModelInfo", "NotFound", "OutOfMemory", "Prompt", "RequestOutput", "SamplingParams", "Score",
+__all__ = ["CajalError", "Cancelled", "CompletionOutput", "DataLoss", "Delta", "EmbeddingOutput", "EmbeddingRequestOutput",
+           "InvalidArgument", "LLM", "Logprob", "Message", "Model", "ModelInfo", "NotFound", "OutOfMemory", "Prompt",
+           "RankedDocument", "RequestOutput", "SamplingParams", "Score", "ScoringOutput", "ScoringRequestOutput",
            "Unavailable", "Unsupported", "set_log_level", "__version__"]

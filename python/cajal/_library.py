@@ -6,11 +6,11 @@ import array
 import ctypes
 import os
 import pathlib
-from ctypes import (CFUNCTYPE, POINTER, Structure, byref, c_char_p, c_double, c_int32, c_int64, c_size_t, c_uint64,
-                    c_void_p, sizeof)
+from ctypes import (CFUNCTYPE, POINTER, Structure, byref, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t,
+                    c_uint64, c_void_p, sizeof)
 from typing import Any, Sequence
 
-API_VERSION = 1
+API_VERSION = 2
 UNSET = -(2**63)  # CAJAL_UNSET_INTEGER
 
 
@@ -122,6 +122,29 @@ class ScoreView(Structure):
                 ("num_top_logprobs", c_size_t), ("perplexity", c_double)]
 
 
+class EmbedOptions(Structure):
+    _fields_ = [("struct_size", c_size_t), ("dimensions", c_int64), ("prompt_name", String), ("instruction", String),
+                ("truncate", c_int32)]
+
+
+class Embedding(Structure):
+    _fields_ = [("struct_size", c_size_t), ("values", POINTER(c_float)), ("num_values", c_size_t),
+                ("token_ids", POINTER(c_int32)), ("num_token_ids", c_size_t)]
+
+
+class RerankOptions(Structure):
+    _fields_ = [("struct_size", c_size_t), ("instruction", String), ("top_n", c_int64), ("truncate", c_int32)]
+
+
+class RankedDocument(Structure):
+    _fields_ = [("index", c_size_t), ("relevance_score", c_double)]
+
+
+class RankingView(Structure):
+    _fields_ = [("struct_size", c_size_t), ("documents", POINTER(RankedDocument)), ("num_documents", c_size_t),
+                ("prompt_tokens", c_int64)]
+
+
 OnDelta = CFUNCTYPE(None, c_void_p, POINTER(Delta))
 
 # Results of a cajal_code, with `cajal_error**` as a last argument that is added here.
@@ -141,6 +164,12 @@ _FALLIBLE: dict[str, list[Any]] = {
     "results_get": [c_void_p, c_size_t, c_size_t, POINTER(Completion)],
     "score": [c_void_p, POINTER(Prompt), c_int32, c_void_p, POINTER(c_void_p)],
     "score_result_view": [c_void_p, POINTER(ScoreView)],
+    "embed_options_init": [POINTER(EmbedOptions), c_size_t],
+    "embed": [c_void_p, POINTER(Prompt), c_size_t, POINTER(EmbedOptions), c_void_p, POINTER(c_void_p)],
+    "embeddings_get": [c_void_p, c_size_t, POINTER(Embedding)],
+    "rerank_options_init": [POINTER(RerankOptions), c_size_t],
+    "rerank": [c_void_p, String, POINTER(String), c_size_t, POINTER(RerankOptions), c_void_p, POINTER(c_void_p)],
+    "ranking_get": [c_void_p, POINTER(RankingView)],
 }
 _OTHERS: dict[str, tuple[Any, list[Any]]] = {
     "api_version": (c_int32, []),
@@ -160,6 +189,9 @@ _OTHERS: dict[str, tuple[Any, list[Any]]] = {
     "results_seed": (c_uint64, [c_void_p]),
     "results_free": (None, [c_void_p]),
     "score_result_free": (None, [c_void_p]),
+    "embeddings_size": (c_size_t, [c_void_p]),
+    "embeddings_free": (None, [c_void_p]),
+    "ranking_free": (None, [c_void_p]),
 }
 
 

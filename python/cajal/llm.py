@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, List, Mapping, Optional, Sequence, Union
 
 from .model import Model
-from .params import Message, Prompt, RequestOutput, SamplingParams
+from .params import (EmbeddingRequestOutput, Message, Prompt, RequestOutput, SamplingParams, ScoringOutput,
+                     ScoringRequestOutput)
 
 
 class LLM:
@@ -33,6 +34,25 @@ class LLM:
                                                   **(chat_template_kwargs or {})) for conversation in several]
         outputs: List[RequestOutput] = self.model.generate(prompts, sampling_params)
         return outputs
+
+    def embed(self, prompts: Union[Prompt, Sequence[Prompt]], **options: Any) -> List[EmbeddingRequestOutput]:
+        """The vectors of all texts; one text is a list of one. `options` are those of cajal.Model.embed."""
+        outputs = self.model.embed(prompts, **options)
+        return outputs if isinstance(outputs, list) else [outputs]
+
+    def score(self, data_1: Union[str, Sequence[str]], data_2: Union[str, Sequence[str]],
+              **options: Any) -> List[ScoringRequestOutput]:
+        """How well documents answer a query, in the order of the documents: one query with all of them, or as many queries
+        as documents, each with its own. `options` are those of cajal.Model.rerank."""
+        queries = [data_1] if isinstance(data_1, str) else list(data_1)
+        documents = [data_2] if isinstance(data_2, str) else list(data_2)
+        if len(queries) != 1 and len(queries) != len(documents):
+            raise ValueError(f"{len(queries)} queries and {len(documents)} documents: give one query, or one a document")
+        if len(queries) == 1:
+            ranked = sorted(self.model.rerank(queries[0], documents, **options), key=lambda d: d.index)
+        else:
+            ranked = [self.model.rerank(q, [d], **options)[0] for q, d in zip(queries, documents)]
+        return [ScoringRequestOutput(ScoringOutput(d.relevance_score)) for d in ranked]
 
     def get_default_sampling_params(self) -> SamplingParams:
         """What leaves everything to the model's generation_config.json."""

@@ -12,8 +12,8 @@ from ctypes import POINTER, byref, c_int32, c_size_t, c_void_p, sizeof
 from typing import Any, Callable, Dict, Iterator, List, Literal, Mapping, Optional, Sequence, Union, overload
 
 from . import _library
-from .params import (CompletionOutput, Delta, Logprob, Message, ModelInfo, Prompt, RequestOutput, SamplingParams,
-                     Score)
+from .params import (CompletionOutput, Delta, EmbeddingOutput, EmbeddingRequestOutput, Logprob, Message, ModelInfo, Prompt,
+                     RankedDocument, RequestOutput, SamplingParams, Score)
 
 _REASONS = (None, "stop", "length", "aborted", "error")
 # Names that Transformers' generate() has for what SamplingParams calls otherwise.
@@ -245,6 +245,59 @@ class Model:
             finally:
                 _library.get("score_result_free")(result)
 
+    @overload
+    def embed(self, prompts: str, **options: Any) -> EmbeddingRequestOutput: ...
+    @overload
+    def embed(self, prompts: Sequence[int], **options: Any) -> EmbeddingRequestOutput: ...
+    @overload
+    def embed(self, prompts: Sequence[Prompt], **options: Any) -> List[EmbeddingRequestOutput]: ...
+    def embed(self, prompts: Any, *, dimensions: Optional[int] = None, prompt_name: Optional[str] = None,
+              instruction: Optional[str] = None, truncate: bool = False) -> Any:
+        """The vector of a text, or of each of several.
+
+        `prompt_name` is one of the model's config_sentence_transformers.json ("query", "document"), `instruction` says what
+        queries are for; `dimensions` cuts vectors, `truncate` texts that are longer than the model takes.
+        """
+        one = isinstance(prompts, str) or (len(prompts) > 0 and hasattr(prompts[0], "__index__"))
+        c_prompts = _Prompts([prompts] if one else list(prompts))
+        options = _library.EmbedOptions()
+        _library.call("embed_options_init", options, sizeof(options))
+        if dimensions is not None:
+            options.dimensions = dimensions
+        options.prompt_name = _library.string(prompt_name or "")
+        options.instruction = _library.string(instruction or "")
+        options.truncate = bool(truncate)
+        with self._call() as (engine, cancellation):
+            result = c_void_p()
+            self._interruptibly(cancellation, lambda: _library.call(
+                "embed", engine, c_prompts.array, len(c_prompts.array), byref(options), cancellation, byref(result)))
+            try:
+                outputs = [_embedding(result, i) for i in range(_library.get("embeddings_size")(result))]
+            finally:
+                _library.get("embeddings_free")(result)
+        return outputs[0] if one else outputs
+
+    def rerank(self, query: str, documents: Sequence[str], *, instruction: Optional[str] = None,
+               top_n: Optional[int] = None, truncate: bool = False) -> List[RankedDocument]:
+        """How well documents answer a query, the best first, as a Qwen3-Reranker says."""
+        texts = (_library.String * len(documents))(*map(_library.string, documents))
+        options = _library.RerankOptions()
+        _library.call("rerank_options_init", options, sizeof(options))
+        if top_n is not None:
+            options.top_n = top_n
+        options.instruction, options.truncate = _library.string(instruction or ""), bool(truncate)
+        with self._call() as (engine, cancellation):
+            result = c_void_p()
+            self._interruptibly(cancellation, lambda: _library.call(
+                "rerank", engine, _library.string(query), texts, len(documents), byref(options), cancellation,
+                byref(result)))
+            try:
+                view = _library.new(_library.RankingView)
+                _library.call("ranking_get", result, view)
+                return [RankedDocument(d.index, d.relevance_score) for d in view.documents[: view.num_documents]]
+            finally:
+                _library.get("ranking_free")(result)
+
     @contextlib.contextmanager
     def _call(self) -> Iterator[Any]:
         """The engine, which stays open as long, and what cancels the call."""
@@ -333,6 +386,12 @@ def _taken_text(text: c_void_p) -> str:
         return str(_library.get("text_view")(text).text())
     finally:
         _library.get("text_free")(text)
+
+
+def _embedding(embeddings: c_void_p, index: int) -> EmbeddingRequestOutput:
+    c = _library.new(_library.Embedding)
+    _library.call("embeddings_get", embeddings, index, c)
+    return EmbeddingRequestOutput(EmbeddingOutput(c.values[: c.num_values]), c.token_ids[: c.num_token_ids])
 
 
 def _output(results: c_void_p, index: int, prompt: Prompt) -> RequestOutput:

@@ -137,6 +137,51 @@ class Score:
 
 
 @dataclasses.dataclass
+class EmbeddingOutput:
+    """The vector of a text."""
+
+    embedding: List[float]
+
+    @property
+    def hidden_size(self) -> int:
+        return len(self.embedding)
+
+    def numpy(self) -> Any:
+        """As a float32 array. Needs NumPy."""
+        import numpy
+
+        return numpy.array(self.embedding, dtype=numpy.float32)
+
+
+@dataclasses.dataclass
+class EmbeddingRequestOutput:
+    """The vector of a text, and what was read."""
+
+    outputs: EmbeddingOutput
+    prompt_token_ids: List[int]
+
+
+@dataclasses.dataclass
+class ScoringOutput:
+    """How well a document answers a query, from 0 to 1."""
+
+    score: float
+
+
+@dataclasses.dataclass
+class ScoringRequestOutput:
+    outputs: ScoringOutput
+
+
+@dataclasses.dataclass
+class RankedDocument:
+    """A document of rerank(): its index among the documents, and how well it answers the query, from 0 to 1."""
+
+    index: int
+    relevance_score: float
+
+
+@dataclasses.dataclass
 class ModelInfo:
     """What a model is and what an engine made of it."""
 

@@ -22,6 +22,11 @@ def golden_folder():
 
 
 @pytest.fixture(scope="session")
+def embedding_folder():
+    return SOURCE / "tests/data/goldens_embedding"
+
+
+@pytest.fixture(scope="session")
 def model(text_folder):
     with cajal.Model.from_pretrained(text_folder, threads=1) as model:
         yield model
