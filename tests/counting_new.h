@@ -1,5 +1,5 @@
 #pragma once
-// Counts calls of operator new. It replaces the operators of the whole program, so one file of a test program includes it.
+// Counts calls of operator new, or lets them fail. It replaces the operators of the whole program, so one file of a test program includes it.
 // Under a sanitizer, which replaces them itself, nothing is counted.
 #include <atomic>
 #include <cstddef>
@@ -17,6 +17,7 @@ namespace {
 
 std::atomic<bool> counting{false};
 std::atomic<std::int64_t> allocations{0};
+std::atomic<bool> memory_is_exhausted{false};
 
 }  // namespace
 
@@ -25,6 +26,7 @@ namespace {
 
 void* allocate_or_null(std::size_t bytes, std::size_t alignment) noexcept {
   if (counting.load(std::memory_order_relaxed)) allocations.fetch_add(1, std::memory_order_relaxed);
+  if (memory_is_exhausted.load(std::memory_order_relaxed)) return nullptr;
   void* at = nullptr;
   if (alignment <= alignof(std::max_align_t)) {
     at = std::malloc(bytes ? bytes : 1);
@@ -70,4 +72,18 @@ std::int64_t allocations_during(Body&& body) {
   body();
   counting = false;
   return allocations.load();
+}
+
+// Runs `body` while there is no memory to be had; whether it threw std::bad_alloc.
+template <class Body>
+bool fails_without_memory(Body&& body) {
+  memory_is_exhausted = true;
+  bool failed = false;
+  try {
+    body();
+  } catch (const std::bad_alloc&) {
+    failed = true;
+  }
+  memory_is_exhausted = false;
+  return failed;
 }

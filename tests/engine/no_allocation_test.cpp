@@ -82,5 +82,75 @@ TEST(StepTrace, RecordingAllocatesNothing) {
   EXPECT_TRUE(trace.is_open());
 }
 
+// Sequences come, share, grow, are forked, go back and end.
+void live(KVCacheManager& kv, std::span<const std::int32_t> tokens) {
+  for (std::uint64_t id = 0; id < 6; ++id) {
+    const auto own = tokens.subspan(id % 2 ? 0 : 40, 24 + id % 3 * 4);
+    const auto found = kv.add(id, own, id % 3 ? "salt" : "another salt that is longer than a short string");
+    CAJAL_CHECK(found && kv.reserve(id, *found, std::ssize(own)));
+    kv.commit(id, own);
+  }
+  CAJAL_CHECK(kv.fork(0, 6, 22) && kv.reserve(6, 22, 30) && kv.reserve(0, 9, 20));
+  for (std::uint64_t id = 0; id < 7; ++id) kv.release(id);
+  kv.clear_pending_copies();
+}
+
+TEST(KVCacheManager, AllocatesNothingInASteadyState) {
+  if (!kCountsNew) GTEST_SKIP() << "the sanitizer has replaced operator new: nothing can be counted";
+  KVCacheManager kv({.num_blocks = 50, .max_blocks_per_seq = 10, .block_size = 4});
+  std::vector<std::int32_t> tokens(80);
+  const auto run = [&] {
+    for (int i = 0; i < 20; ++i) {
+      tokens[0] = i;  // so that all is new, and older blocks are evicted
+      live(kv, tokens);
+      live(kv, tokens);
+      if (i == 10) kv.clear_prefix_cache();
+    }
+  };
+  run();
+  EXPECT_EQ(allocations_during(run), 0);
+  EXPECT_GT(kv.statistics().evicted_blocks, 0);
+  EXPECT_GT(kv.statistics().copied_blocks, 0);
+  EXPECT_EQ(kv.find_inconsistency(), "");
+}
+
+TEST(KVCacheManager, WithoutMemoryNothingIsChangedAndAllCanBeReleased) {
+  if (!kCountsNew) GTEST_SKIP() << "the sanitizer has replaced operator new: it cannot be made to fail";
+  KVCacheManager kv({.num_blocks = 400, .max_blocks_per_seq = 4, .block_size = 4});
+  std::vector<std::int32_t> tokens(12);
+  std::uint64_t id = 0;
+  int num_failed = 0;
+  for (; id < 100; ++id) {
+    const auto available = kv.num_available_blocks();
+    const std::size_t copies = kv.pending_copies().size();
+    const std::string salt = "a salt too long for a short string " + std::to_string(id);
+    const auto attempt = [&] {
+      if (id % 3 == 1) return kv.fork(id - 1, id, 10);
+      if (id % 3 == 2) return kv.reserve(id - 1, 3, 10);
+      return kv.add(id, tokens, salt).has_value();
+    };
+    if (fails_without_memory([&] { CAJAL_CHECK(attempt()); })) {
+      ++num_failed;
+      EXPECT_EQ(kv.num_available_blocks(), available);
+      EXPECT_EQ(kv.pending_copies().size(), copies);
+      EXPECT_TRUE(id % 3 == 2 || !kv.contains(id));
+      ASSERT_EQ(kv.find_inconsistency(), "");
+      ASSERT_TRUE(attempt());
+    }
+    if (id % 3 == 0) {
+      ASSERT_TRUE(kv.reserve(id, 0, 12));
+      kv.commit(id, tokens);
+    }
+    ASSERT_EQ(kv.find_inconsistency(), "");
+  }
+  EXPECT_GT(num_failed, 20);
+  EXPECT_FALSE(fails_without_memory([&] {
+    kv.clear_prefix_cache();
+    while (id-- > 0) kv.release(id);
+  }));
+  EXPECT_EQ(kv.num_available_blocks(), 399);
+  EXPECT_EQ(kv.find_inconsistency(), "");
+}
+
 }  // namespace
 }  // namespace cajal

@@ -43,8 +43,8 @@ struct KVCacheOptions {
 // So a sequence names its blocks from the first on without a gap: when another has named the same contents before, it
 // keeps its own block without a name and names none of those that follow.
 //
-// Nothing here allocates once as many sequences have lived at a time, and as many copies were listed, as ever will.
-// What throws std::bad_alloc has changed nothing. For one thread at a time.
+// Nothing here allocates once as many sequences and salts have lived at a time, salts of more than 64 bytes aside, and as
+// many copies were listed, as ever will. What throws std::bad_alloc has changed nothing. For one thread at a time.
 class KVCacheManager {
  public:
   using SequenceId = std::uint64_t;

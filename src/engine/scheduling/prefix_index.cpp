@@ -8,6 +8,8 @@
 namespace cajal {
 namespace {
 
+constexpr std::size_t kUsualSaltLength = 64;  // bytes that a used record takes again without allocating
+
 // Not for keeping secrets: a hit compares the contents, so that a collision costs time only.
 std::uint64_t mix(std::uint64_t h, std::uint64_t word) {
   return std::rotl(h ^ (word * 0x87C37B91114253D5u), 29) * 0x9E3779B97F4A7C15u + 0x52DCE729u;
@@ -59,9 +61,11 @@ std::int32_t PrefixIndex::hold_salt(std::string_view salt) {
   }
   salt_index_.reserve(salt_index_.size() + 1);
   if (free_salts_.empty()) {
+    Salt fresh;
+    fresh.text.reserve(kUsualSaltLength);
     if (salts_.size() == salts_.capacity()) salts_.reserve(2 * salts_.size());
     free_salts_.reserve(salts_.capacity());
-    salts_.emplace_back();
+    salts_.push_back(std::move(fresh));
     free_salts_.push_back(static_cast<std::int32_t>(salts_.size() - 1));
   }
   const std::int32_t number = free_salts_.back();
