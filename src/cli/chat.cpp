@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "cli/chat_prompt.h"
 #include "cli/generation_request.h"
+#include "cli/line_editor.h"
 #include "cli/session.h"
 #include "cli/think_splitter.h"
 #include "engine/conversation.h"
@@ -36,17 +37,27 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(0, text.find_last_not_of(kSpace) + 1);
 }
 
-// Prints an answer as it comes: thoughts dimmed on a terminal, and to standard error otherwise.
+// Prints an answer as it comes: thoughts dimmed on a terminal (in parentheses where it shall have no colours), and to
+// standard error otherwise.
 class AnswerPrinter {
  public:
-  explicit AnswerPrinter(Output& out) : out_(out), dims_(out.is_terminal()) {}
+  AnswerPrinter(Output& out, const Environment& environment) : out_(out), is_terminal_(out.is_terminal()) {
+    const auto value = [&](const char* name) {
+      const auto found = environment.find(name);
+      return found == environment.end() ? std::string_view() : std::string_view(found->second);
+    };
+    if (value("NO_COLOR").empty() && value("TERM") != "dumb")
+      begin_ = "\033[2m", end_ = "\033[0m";
+    else
+      begin_ = "(", end_ = ")";
+  }
 
   void print(const SplitText& text) {
     thinking_ += text.thinking;
     content_ += text.answer;
     if (!text.thinking.empty()) {
-      if (dims_)
-        out_.write((is_thinking_ ? "" : "\033[2m") + text.thinking);
+      if (is_terminal_)
+        out_.write((is_thinking_ ? "" : begin_) + text.thinking);
       else
         say(text.thinking);
       is_thinking_ = true;
@@ -66,14 +77,15 @@ class AnswerPrinter {
  private:
   void end_thinking() {
     if (!std::exchange(is_thinking_, false)) return;
-    if (dims_)
-      out_.write("\033[0m\n\n");
+    if (is_terminal_)
+      out_.write(end_ + "\n\n");
     else
       say("\n");
   }
 
   Output& out_;
-  bool dims_, is_thinking_ = false;
+  bool is_terminal_, is_thinking_ = false;
+  std::string begin_, end_;  // around thoughts
   std::string thinking_, content_;
 };
 
@@ -82,6 +94,7 @@ class Chat {
   Chat(CommandContext& context, const Session& session, ChatPrompt prompt)
       : in_(context.in),
         out_(context.out),
+        environment_(context.environment),
         session_(session),
         prompt_(std::move(prompt)),
         flags_(context.options.generate),
@@ -99,7 +112,11 @@ class Chat {
 
  private:
   bool read(std::string& line);
+  bool read_edited(std::string& line);
   bool obey(std::string_view line);  // false: the chat is over
+  void remark(std::string_view text) const {
+    if (is_dialogue_) say("(", text, ")\n");
+  }
   void save(const std::string& file) const;
   void answer(std::string_view text);
   SequenceRequest request(const ChatPromptIds& prompt) const;
@@ -108,18 +125,35 @@ class Chat {
 
   std::istream& in_;
   Output& out_;
+  const Environment& environment_;
   const Session& session_;
   ChatPrompt prompt_;
   GenerateFlags flags_;
   std::optional<std::string> system_;
   std::optional<bool> enable_thinking_;
   bool is_dialogue_;
+  std::optional<LineEditor> editor_;  // where the terminal can do more than show letters
   Conversation conversation_;
   Json::Array history_;
   bool any_answer_ = false;
 };
 
+// False: there are no more lines.
+bool Chat::read_edited(std::string& line) {
+  for (bool interrupted = false;;) {
+    Dialogue::listen();
+    switch (editor_->read(kDialoguePrompt, line)) {
+      case LineEditor::Outcome::line: Dialogue::answer(); return true;
+      case LineEditor::Outcome::end_of_input: say("\n"); return false;
+      case LineEditor::Outcome::interrupted:
+        if (std::exchange(interrupted, true)) throw Interrupted{};
+        say(kInterruptHint);
+    }
+  }
+}
+
 bool Chat::read(std::string& line) {
+  if (editor_) return read_edited(line);
   if (is_dialogue_) {
     Dialogue::listen();
     say(kDialoguePrompt);
@@ -138,6 +172,7 @@ void Chat::run() {
   std::optional<Dialogue> dialogue;
   if (is_dialogue_) {
     dialogue.emplace();
+    if (LineEditor::is_possible()) editor_.emplace();
     say(session_.name, ": /help shows the commands\n");
   }
   for (std::string line; read(line);) {
@@ -162,10 +197,13 @@ bool Chat::obey(std::string_view line) {
     say(kHelp);
   } else if (word == "/clear") {
     history_.clear();
+    remark("a new conversation");
   } else if (word == "/system") {
     system_ = rest.empty() ? std::nullopt : std::optional(rest);
+    remark(system_ ? "the system message is set" : "there is no system message");
   } else if (word == "/think" && (rest == "on" || rest == "off")) {
     enable_thinking_ = rest == "on";
+    remark(*enable_thinking_ ? "the model thinks before it answers" : "the model answers at once");
   } else if (word == "/think") {
     say("write /think on or /think off\n");
   } else if (word == "/save" && rest.empty()) {
@@ -228,7 +266,7 @@ void Chat::answer(std::string_view text) {
   const SequenceRequest request = this->request(prompt);
 
   if (std::exchange(any_answer_, true) && !is_dialogue_) out_.write("\n");
-  AnswerPrinter printer(out_);
+  AnswerPrinter printer(out_, environment_);
   ThinkSplitter splitter(prompt.opens_thinking);
   RunHooks hooks;
   hooks.is_wanted = [](std::size_t) { return !Dialogue::is_answer_stopped(); };

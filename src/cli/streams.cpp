@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "cli/line_editor.h"
 
 namespace cajal::cli {
 namespace {
@@ -25,15 +26,15 @@ void on_interrupt(int) {
     case Interrupts::answering:
     case Interrupts::stopped: g_interrupts = Interrupts::stopped; return;
     case Interrupts::listening: {
-      static constexpr std::string_view kHint = "\n(Ctrl-C once more ends the chat, as /exit and Ctrl-D do)\n> ";
       const int before = errno;
-      [[maybe_unused]] const ssize_t put = ::write(STDERR_FILENO, kHint.data(), kHint.size());
+      for (const std::string_view text : {std::string_view("\n"), kInterruptHint, kDialoguePrompt})
+        [[maybe_unused]] const ssize_t put = ::write(STDERR_FILENO, text.data(), text.size());
       errno = before;
       g_interrupts = Interrupts::end_the_program;
       return;
     }
     case Interrupts::end_the_program:
-    case Interrupts::waiting: _exit(130);
+    case Interrupts::waiting: restore_terminal(); _exit(130);
   }
 }
 

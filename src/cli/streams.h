@@ -50,6 +50,7 @@ class Dialogue {
   static bool is_answer_stopped();
 };
 inline constexpr std::string_view kDialoguePrompt = "> ";
+inline constexpr std::string_view kInterruptHint = "(Ctrl-C once more ends the chat, as /exit and Ctrl-D do)\n";
 
 // Whether a stream is the program's own and a terminal.
 bool is_terminal(const std::ios& stream);

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 
@@ -45,11 +46,11 @@ def start(*arguments, **options):
 class Terminal:
     """The program on a terminal of its own."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, **variables):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             try:
-                os.execve(PROGRAM, [PROGRAM, *map(str, arguments)], environment())
+                os.execve(PROGRAM, [PROGRAM, *map(str, arguments)], environment(**variables))
             finally:
                 os._exit(127)
 
@@ -245,6 +246,43 @@ class EndToEnd(unittest.TestCase):
         terminal.read_until(b"once more")
         terminal.type(b"\x03")
         self.assertEqual(terminal.exit_code(), 130)
+
+    def test_lines_can_be_changed_and_come_back(self):
+        terminal = Terminal("chat", *self.dummy, TERM="xterm")
+        terminal.read_until(b"> ")
+        terminal.type("/systen\x7fm 神\x7fBe brief.\x01\x1b[C\x1b[3~s\r".encode())
+        terminal.read_until(b"(the system message is set)\r\n> ")
+        terminal.type(b"/clear\r")
+        terminal.read_until(b"(a new conversation)\r\n> ")
+        terminal.type(f"\x1b[A\x1b[A\x7f!\r/save {self.model}/edited.json\r".encode())
+        terminal.read_until(b"wrote 1 message")
+        terminal.type(b"\x04")
+        self.assertEqual(terminal.exit_code(), 0)
+        saved = json.loads((self.model / "edited.json").read_text())
+        self.assertEqual(saved["messages"], [{"role": "system", "content": "Be brief!"}])
+
+    def test_a_chat_leaves_the_terminal_as_it_was(self):
+        for end, code in ((b"\x04", 0), (b"\x03\x03", 130), (None, 130)):
+            ours, theirs = pty.openpty()
+            before = termios.tcgetattr(theirs)
+            process = start("chat", *self.dummy, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(TERM="xterm"))
+            self.read_until(ours, b"> ")
+            self.assertNotEqual(termios.tcgetattr(theirs), before, "while a line is edited keys come one by one")
+            if end:
+                os.write(ours, end)
+            else:
+                process.send_signal(signal.SIGINT)
+                self.read_until(ours, b"once more")
+                process.send_signal(signal.SIGINT)
+            self.assertEqual((process.wait(60), termios.tcgetattr(theirs)), (code, before))
+            os.close(ours)
+            os.close(theirs)
+
+    @staticmethod
+    def read_until(fd, wanted):
+        seen = b""
+        while wanted not in seen:
+            seen += os.read(fd, 4096)
 
     def test_ctrl_d_ends_a_chat(self):
         terminal = Terminal("chat", *self.dummy)
