@@ -64,6 +64,7 @@ void run_embed(CommandContext& context) {
   SessionBuilder builder(o.common, o.common.model, context.environment);
   if (!builder.tokenizer()) Tokenizer::from_folder(builder.folder());  // says which file is missing
   const EmbeddingConfig config = load_embedding_config(builder.folder());
+  warn_without_end_token(config, *builder.tokenizer());
   const std::string prefix = embedding_prefix(config, o.texts.prompt_name, o.texts.instruction);
   std::int64_t longest = builder.max_model_len();
   if (!o.common.max_model_len) longest = std::min(longest, config.max_seq_length.value_or(longest));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/log.h"
 #include "engine/generator.h"
 
 namespace cajal {
@@ -93,6 +94,13 @@ std::vector<std::int32_t> encode_within(const Tokenizer& tokenizer, std::string_
     fail(ErrorCode::invalid_argument, "the text has ", length, " tokens, and the model takes at most ",
          limit.max_model_len, remedy("shorten it, cut it with --truncate, or raise --max-model-len"));
   return ids;
+}
+
+void warn_without_end_token(const EmbeddingConfig& config, const Tokenizer& tokenizer) {
+  if (!config.is_embedding_model || config.pooling != PoolingMode::last_token || !tokenizer.encode("").empty()) return;
+  log_warning(
+      "tokenizer.json appends no end token to a text, and the model's vectors are read from the last token: if it is "
+      "a Qwen3-Embedding, its files are older than their correction; download tokenizer.json again");
 }
 
 std::string embedding_prefix(const EmbeddingConfig& config, const std::optional<std::string>& prompt_name,

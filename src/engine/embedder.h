@@ -40,6 +40,10 @@ struct LengthLimit {
 };
 std::vector<std::int32_t> encode_within(const Tokenizer& tokenizer, std::string_view text, const LengthLimit& limit);
 
+// Warns of a tokenizer that appends no end token to the texts of an embedding model whose vectors are read from it: the
+// first files of Qwen3-Embedding were such, and then the vectors are of little use.
+void warn_without_end_token(const EmbeddingConfig& config, const Tokenizer& tokenizer);
+
 // What stands in front of every text. At most one of the two may be given; neither: the model's default.
 std::string embedding_prefix(const EmbeddingConfig& config, const std::optional<std::string>& prompt_name,
                              const std::optional<std::string>& instruction);

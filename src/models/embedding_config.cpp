@@ -83,6 +83,7 @@ void read_modules(const std::string& folder, const Json& modules, const std::str
     fail(ErrorCode::unsupported, file, ": has no Pooling module, so that it gives no vector of a text",
          remedy(kModules));
   into.normalize = next == 3;
+  into.is_embedding_model = true;
 }
 
 }  // namespace

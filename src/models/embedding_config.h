@@ -19,6 +19,7 @@ enum class PoolingMode {
 const char* to_string(PoolingMode mode);
 
 struct EmbeddingConfig {
+  bool is_embedding_model = false;  // the folder has modules.json
   PoolingMode pooling = PoolingMode::last_token;
   bool normalize = true;                                     // to length one
   std::vector<std::pair<std::string, std::string>> prompts;  // what stands in front of a text, by name

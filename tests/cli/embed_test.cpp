@@ -131,6 +131,21 @@ TEST(Embed, SaysHowLongATextMayBeAndCutsItWhenAsked) {
   EXPECT_EQ(cut.out.substr(0, cut.out.size() / 2), cut.out.substr(cut.out.find('\n') + 1));
 }
 
+TEST(Embed, WarnsOfATokenizerThatAppendsNoEndToken) {
+  const TemporaryFolder folder;
+  const std::string golden = CAJAL_TEST_DATA "/goldens_embedding/";
+  std::filesystem::copy(golden + "dense", folder.path(), std::filesystem::copy_options::recursive);
+  const auto warning = [&] {
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(cajal({"embed", folder.path(), "--prompt", "x"}).code, 0);
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_EQ(warning(), "");
+  std::filesystem::copy_file(golden + "reranker/tokenizer.json", folder.path() + "/tokenizer.json",
+                             std::filesystem::copy_options::overwrite_existing);
+  EXPECT_THAT(warning(), HasSubstr("appends no end token"));
+}
+
 TEST(Embed, OfNoTextsGivesNone) {
   EXPECT_EQ(run_golden("embed", "dense", {"--input", "-"}, "").out, "");
   EXPECT_EQ(run_golden("embed", "dense", {"--input", "-", "--json"}, "\n").json().find("data")->as_array().size(), 0u);
