@@ -17,7 +17,8 @@ namespace {
 
 std::atomic<bool> counting{false};
 std::atomic<std::int64_t> allocations{0};
-std::atomic<bool> memory_is_exhausted{false};
+std::atomic<bool> memory_is_short{false};
+std::atomic<std::int64_t> allocations_left{0};  // while it is
 
 }  // namespace
 
@@ -26,7 +27,7 @@ namespace {
 
 void* allocate_or_null(std::size_t bytes, std::size_t alignment) noexcept {
   if (counting.load(std::memory_order_relaxed)) allocations.fetch_add(1, std::memory_order_relaxed);
-  if (memory_is_exhausted.load(std::memory_order_relaxed)) return nullptr;
+  if (memory_is_short.load(std::memory_order_relaxed) && allocations_left.fetch_sub(1) <= 0) return nullptr;
   void* at = nullptr;
   if (alignment <= alignof(std::max_align_t)) {
     at = std::malloc(bytes ? bytes : 1);
@@ -74,16 +75,17 @@ std::int64_t allocations_during(Body&& body) {
   return allocations.load();
 }
 
-// Runs `body` while there is no memory to be had; whether it threw std::bad_alloc.
+// Runs `body` with memory for so many allocations; whether it threw std::bad_alloc.
 template <class Body>
-bool fails_without_memory(Body&& body) {
-  memory_is_exhausted = true;
+bool fails_with_memory_for(std::int64_t count, Body&& body) {
+  allocations_left = count;
+  memory_is_short = true;
   bool failed = false;
   try {
     body();
   } catch (const std::bad_alloc&) {
     failed = true;
   }
-  memory_is_exhausted = false;
+  memory_is_short = false;
   return failed;
 }
