@@ -16,6 +16,7 @@ struct SamplingScratch {
 
 namespace {
 
+constexpr const char* kOutOfMemory = "out of memory";  // short enough for a string's own buffer
 constexpr std::string_view kNoMemory = "the host has no memory left for this request";
 
 KVCacheOptions kv_options(const EngineCoreOptions& o) {
@@ -38,8 +39,6 @@ const EngineCoreOptions& checked(const EngineCoreOptions& o) {
          o.reserve_slots ? " " : "s ", needed, remedy("lower --max-model-len, or give the cache more memory"));
   return o;
 }
-
-RequestRefusal refusal(const Error& e) { return {e.code(), e.message(), e.remedy()}; }
 
 template <class... Parts>
 RequestRefusal refuse(ErrorCode code, std::string remedy, const Parts&... parts) {
@@ -103,7 +102,12 @@ std::optional<RequestRefusal> EngineCore::find_fault(const EngineRequest& r) con
 }
 
 std::optional<RequestRefusal> EngineCore::add(EngineRequest request) noexcept {
-  std::optional<RequestRefusal> refusal = try_add(std::move(request));
+  std::optional<RequestRefusal> refusal;
+  try {
+    refusal = try_add(std::move(request));
+  } catch (const std::exception&) {
+    refusal.emplace(RequestRefusal{ErrorCode::out_of_memory, kOutOfMemory, {}});
+  }
   if (refusal) parts_.observer.on_refused(*refusal);
   return refusal;
 }
@@ -140,9 +144,7 @@ std::optional<RequestRefusal> EngineCore::try_add(EngineRequest request) {
     if (r.deadline) next_deadline_ = std::min(next_deadline_.value_or(*r.deadline), *r.deadline);
     return {};
   } catch (const Error& e) {
-    return refusal(e);
-  } catch (const std::exception&) {
-    return RequestRefusal{ErrorCode::out_of_memory, "no memory", {}};  // short enough to need none
+    return RequestRefusal{e.code(), e.message(), e.remedy()};
   }
 }
 
@@ -304,7 +306,7 @@ void EngineCore::fail_step(std::string_view why) noexcept {
   try {
     step_failure_ = why;
   } catch (const std::exception&) {
-    step_failure_.clear();
+    step_failure_ = kOutOfMemory;
   }
   report_.failed = true;
   report_.finished = report_.sampled = parts_.clock.now();
@@ -322,7 +324,7 @@ void EngineCore::end_engine(std::string_view why) noexcept {
   try {
     failure_ = why;
   } catch (const std::exception&) {
-    failure_ = "no memory";  // short enough to need none
+    failure_ = kOutOfMemory;
   }
   if (failure_.empty()) failure_ = "unknown";
   while (!requests_.empty()) end_request(*requests_.begin()->second, FinishReason::error, failure_);

@@ -89,7 +89,7 @@ class EngineObserver {
 class EngineCore final : private SchedulerEvents {
  public:
   static constexpr std::uint32_t kMaxSequencesPerRequest = 1024;
-  static constexpr int kMaxFailedSteps = 3;  // one after another
+  static constexpr int kMaxFailedSteps = 3;  // one after another end the engine
 
   struct Parts {  // what the engine stands on; all of it must outlive it
     Executor& executor;

@@ -157,7 +157,8 @@ Scheduler::Admission Scheduler::try_admit(Sequence& s) {
 // What only a sequence that runs needs.
 void Scheduler::start(Sequence& s) {
   if (!s.tokens.empty()) return;
-  const std::int64_t longest = std::min(s.prompt_length() + s.request().max_new_tokens, options_.max_model_len);
+  const std::int64_t longest =
+      s.prompt_length() + std::min(s.request().max_new_tokens, options_.max_model_len - s.prompt_length());
   std::vector<std::int32_t> tokens;
   tokens.reserve(static_cast<std::size_t>(longest));
   tokens.assign(s.request().prompt.begin(), s.request().prompt.end());
