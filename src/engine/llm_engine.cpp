@@ -39,7 +39,7 @@ std::unique_ptr<Drafter> make_drafter(const Model& model, const LLMEngineOptions
             .max_num_seqs = limits.max_num_seqs,
             .prefill_chunk_size = o.prefill_chunk_size,
             .max_model_len = std::min(limits.max_model_len, default_max_model_len(o.assistant_model->config())),
-            .max_num_kv_blocks = limits.num_kv_blocks - 1});
+            .max_num_kv_blocks = o.max_assistant_kv_blocks ? o.max_assistant_kv_blocks : limits.num_kv_blocks - 1});
   if (o.prompt_lookup_num_tokens > 0)
     return std::make_unique<PromptLookupDrafter>(
         PromptLookupOptions{.prompt_lookup_num_tokens = o.prompt_lookup_num_tokens});
@@ -64,12 +64,21 @@ LLMEngine::LLMEngine(const Model& model, const Tokenizer* tokenizer, const LLMEn
   runner_ = std::make_unique<ModelRunner>(model, limits);
   executor_ = std::make_unique<AsyncExecutor>(*runner_);
   drafter_ = make_drafter(model, options, limits);
+  metrics_ = std::make_unique<EngineMetrics>(
+      EngineMetricsOptions{.model_name = options.model_name.empty() ? model.name() : options.model_name,
+                           .max_model_len = core.max_model_len,
+                           .max_draft_tokens = drafter_ ? drafter_->max_draft_tokens() : 0,
+                           .kv_block_size = core.kv_block_size,
+                           .num_kv_blocks = core.num_kv_blocks - 1,
+                           .enable_prefix_caching = core.enable_prefix_caching});
+  telemetry_ = std::make_unique<EngineTelemetry>(observer, metrics_.get(), options.trace);
   core_ = std::make_unique<EngineCore>(core, EngineCore::Parts{.executor = *executor_,
                                                                .clock = clock_,
-                                                               .observer = observer,
+                                                               .observer = *telemetry_,
                                                                .tokenizer = tokenizer,
                                                                .drafter = drafter_.get(),
                                                                .threads = &model.backend().host_threads()});
+  telemetry_->watch(*core_);
 }
 
 LLMEngine::~LLMEngine() = default;

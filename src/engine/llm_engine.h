@@ -2,11 +2,13 @@
 // The engine with everything it stands on: a model, its runner, the cache's memory, a drafter, time.
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "engine/async_executor.h"
 #include "engine/clock.h"
 #include "engine/model.h"
 #include "engine/model_runner.h"
+#include "engine/observability/engine_telemetry.h"
 #include "engine/scheduling/engine_core.h"
 #include "engine/speculation/drafter.h"
 #include "text/tokenizer.h"
@@ -25,7 +27,10 @@ struct LLMEngineOptions {
   const Model* assistant_model = nullptr;     // must outlive the engine, and have the model's vocabulary
   std::int64_t num_assistant_tokens = 5;      // that it guesses at a time
   std::int64_t prompt_lookup_num_tokens = 0;  // guessed from the sequence's own tokens; 0: none
+  std::int64_t max_assistant_kv_blocks = 0;   // of the assistant's pool; 0: as many as the model's
   std::chrono::nanoseconds step_timeout = std::chrono::minutes(10);
+  std::string model_name;      // in metrics
+  StepTrace* trace = nullptr;  // must outlive the engine; null: none
 };
 
 class LLMEngine {
@@ -38,6 +43,7 @@ class LLMEngine {
   EngineCore& core() { return *core_; }
   ModelRunner& runner() { return *runner_; }
   const Clock& clock() const { return clock_; }
+  const EngineMetrics& metrics() const { return *metrics_; }
   std::int64_t max_model_len() const { return runner_->limits().max_model_len; }
 
  private:
@@ -45,6 +51,8 @@ class LLMEngine {
   std::unique_ptr<ModelRunner> runner_;
   std::unique_ptr<AsyncExecutor> executor_;
   std::unique_ptr<Drafter> drafter_;
+  std::unique_ptr<EngineMetrics> metrics_;
+  std::unique_ptr<EngineTelemetry> telemetry_;
   std::unique_ptr<EngineCore> core_;
 };
 

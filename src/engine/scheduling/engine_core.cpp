@@ -201,7 +201,9 @@ void EngineCore::collect() noexcept {
     if (!r.sequence) continue;
     Sequence& s = *r.sequence;
     if (!s.fresh.empty()) {
+      const auto before = s.times.last_token;
       for (std::size_t i = 0; i < s.fresh.size(); ++i) s.times.on_token(now);
+      parts_.observer.on_tokens(s, before, static_cast<std::int64_t>(s.fresh.size()));
       const auto accepted = s.computed - r.first - r.num_tokens;
       if (!r.draft.empty()) {
         report_.num_accepted += accepted;
@@ -415,6 +417,7 @@ void EngineCore::update(Sequence& s, const GeneratedToken* token, std::string_vi
   if (last) s.times.on_finished(parts_.clock.now());
   parts_.observer.on_update({.request = s.owner.request.id,
                              .sequence = s.index,
+                             .sequence_id = s.id,
                              .token = token,
                              .text = text,
                              .finish_reason = last ? s.finish_reason : std::nullopt,

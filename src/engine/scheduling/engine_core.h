@@ -50,6 +50,7 @@ struct RequestRefusal {
 struct SequenceUpdate {
   RequestId request = 0;
   std::uint32_t sequence = 0;                 // among the request's n
+  std::uint64_t sequence_id = 0;              // among all
   const GeneratedToken* token = nullptr;      // null: it ended without one
   std::string_view text;                      // what became certain
   std::optional<FinishReason> finish_reason;  // set once, with the last update
@@ -83,6 +84,8 @@ class EngineObserver {
   virtual void on_refused(const RequestRefusal&) noexcept {}
   virtual void on_admitted(const Sequence&) noexcept {}
   virtual void on_preempted(const Sequence&) noexcept {}
+  // Of one sequence, by one step, before they are reported; `before`: when the last one came before them, if any did.
+  virtual void on_tokens(const Sequence&, std::optional<Clock::Time> /*before*/, std::int64_t /*count*/) noexcept {}
   virtual void on_draft(std::int64_t /*num_guesses*/, std::int64_t /*num_accepted*/) noexcept {}  // of one sequence
 };
 
