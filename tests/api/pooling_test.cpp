@@ -86,6 +86,7 @@ TEST(LibraryEmbed, IsTheSameBesideOtherRequests) {
   const std::vector<Prompt> texts{"some text", "and more of it"};
   const auto expected = engine.embed(texts);
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int i = 0; i < 4; ++i)
     threads.emplace_back([&, i] {
       if (i % 2) engine.generate("the", {.max_tokens = 5});
