@@ -15,7 +15,7 @@
 namespace cajal::simulator {
 namespace {
 
-constexpr unsigned kSecondsForASeed = 60;  // far more than any needs, sanitizers included
+constexpr unsigned kSecondsForSeeds = 120;  // for 64 of them: far more than they need, sanitizers included
 constexpr unsigned kSecondsForATry = 3;
 
 // What a child tells its parent, also when it does not live to its end.
@@ -74,7 +74,7 @@ std::string find_failure(const Scenario& scenario, const SimulationOptions& opti
 AllocationsResult fail_every_allocation(const Scenario& scenario, std::int64_t num_failing) {
   const Shared result = run_apart(false, [&](Shared& shared) {
     for (shared.seed = 1;; ++shared.seed) {
-      ::alarm(kSecondsForASeed);
+      ::alarm(kSecondsForSeeds);
       const SimulationResult found = simulate(scenario, {.failing_allocation = static_cast<std::int64_t>(shared.seed),
                                                          .num_failing_allocations = num_failing});
       if (!found.failure.empty()) return shared.set_failure(found.failure);
@@ -90,7 +90,7 @@ SeedsResult run_seeds(std::uint64_t first, std::uint64_t last, const SimulationO
   const Shared result = run_apart(false, [&](Shared& shared) {
     for (std::uint64_t seed = first; seed <= last; ++seed) {
       shared.seed = seed;
-      if (seed % 64 == 0 || seed == first) ::alarm(64 * kSecondsForASeed);
+      if (seed % 64 == 0 || seed == first) ::alarm(kSecondsForSeeds);
       const SimulationResult found = simulate(make_scenario(seed), options);
       shared.counts += found.counts;
       if (!found.failure.empty()) return shared.set_failure(found.failure);

@@ -17,11 +17,14 @@ void SabotagedExecutor::launch(const StepInput& input) {
 void SabotagedExecutor::spoil(StepInput& input) {
   auto& tables = input.block_tables;
   TokenRow& last = input.rows.back();
+  // The rows follow, so that nothing contradicts itself and only the contents are wrong.
   const auto change_table = [&](std::int32_t block) {
     auto& table = tables[static_cast<std::size_t>(last.seq_index)];
-    table_.assign(table.begin(), table.end());
-    table_.back() = block;
+    const std::int64_t from = std::exchange((table_ = {table.begin(), table.end()}).back(), block);
     table = table_;
+    for (TokenRow& row : input.rows)
+      if (row.seq_index == last.seq_index && row.slot / block_size_ == from)
+        row.slot = static_cast<std::int32_t>(block * block_size_ + row.slot % block_size_);
   };
   switch (sabotage_) {
     case Sabotage::wrong_slot: last.slot = input.rows.front().slot; return;

@@ -30,7 +30,8 @@ enum class Sabotage {
 // Stands between an engine and its executor and spoils what passes, every few steps.
 class SabotagedExecutor final : public Executor {
  public:
-  SabotagedExecutor(Executor& executor, Sabotage sabotage) : executor_(executor), sabotage_(sabotage) {}
+  SabotagedExecutor(Executor& executor, Sabotage sabotage, std::int64_t block_size)
+      : executor_(executor), sabotage_(sabotage), block_size_(block_size) {}
 
   std::int64_t vocab_size() const override { return executor_.vocab_size(); }
   void launch(const StepInput& input) override;
@@ -42,6 +43,7 @@ class SabotagedExecutor final : public Executor {
 
   Executor& executor_;
   Sabotage sabotage_;
+  std::int64_t block_size_;
   std::int64_t launches_ = 0, num_logits_ = 0;
   std::vector<std::int32_t> table_;  // what a spoilt block table points to
 };

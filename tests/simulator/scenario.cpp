@@ -71,7 +71,7 @@ class Maker {
   Random random_;
   Scenario scenario_;
   std::uint32_t features_ = 0;
-  std::vector<std::vector<std::int32_t>> families_;
+  std::vector<std::vector<std::int32_t>> families_, prompts_;
   RequestId next_id_ = 1;
 };
 
@@ -157,12 +157,18 @@ EngineRequest Maker::make_request() {
   EngineRequest r;
   r.id = next_id_++;
   const std::int64_t longest = random_.chance(10) ? o.max_model_len : std::max<std::int64_t>(1, o.max_model_len / 2);
-  r.sequence.prompt = make_prompt(random_.chance(50) ? random_.heavy_tailed(1, longest) : random_.between(1, longest));
+  const bool again = !prompts_.empty() && random_.chance(has(Feature::families) ? 30 : 5);
+  if (again)  // all of it is in the cache, perhaps
+    r.sequence.prompt = prompts_[static_cast<std::size_t>(random_.below(static_cast<std::int64_t>(prompts_.size())))];
+  else
+    r.sequence.prompt =
+        make_prompt(random_.chance(50) ? random_.heavy_tailed(1, longest) : random_.between(1, longest));
   if (has(Feature::salts)) {  // the last token of the prompt tells the executor which salt it runs under
     const std::int64_t salt = random_.below(scenario_.model.num_salt_tokens);
     r.cache_salt = salt == 0 ? "" : std::string(1, static_cast<char>('a' + salt));
     r.sequence.prompt.back() = static_cast<std::int32_t>(scenario_.model.vocab_size - 1 - salt);
   }
+  prompts_.push_back(r.sequence.prompt);
   r.sequence.sampling = make_sampling();
   r.sequence.sequence_index = static_cast<std::uint32_t>(random_.chance(90) ? 0 : random_.below(4));
   r.sequence.max_new_tokens = random_.chance(50) ? random_.heavy_tailed(1, o.max_model_len) : o.max_model_len;
@@ -241,13 +247,17 @@ void Maker::make_requests() {
 
 void Maker::make_faults() {
   if (!has(Feature::step_faults)) return;
-  const std::int64_t count = random_.heavy_tailed(1, 30);
-  for (std::int64_t i = 0; i < count; ++i) {
-    Fault fault{.kind = random_.chance(50) ? Fault::Kind::launch_throws : Fault::Kind::wait_throws,
-                .launch = random_.chance(50) ? random_.heavy_tailed(0, 20) : random_.between(0, 200)};
-    if (random_.chance(3)) fault.kind = Fault::Kind::hang;
+  const auto add = [&](std::int64_t launch) {
+    Fault fault{.kind = random_.chance(50) ? Fault::Kind::launch_throws : Fault::Kind::wait_throws, .launch = launch};
+    if (random_.chance(2)) fault.kind = Fault::Kind::hang;
     scenario_.faults.push_back(fault);
-  }
+  };
+  const std::int64_t count = random_.heavy_tailed(1, 30);
+  if (random_.chance(50))  // wherever; three in a row end the engine
+    for (std::int64_t i = 0; i < count; ++i)
+      add(random_.chance(50) ? random_.heavy_tailed(0, 20) : random_.between(0, 200));
+  else  // again and again, and it goes on
+    for (std::int64_t launch = 0; launch < 20 * count; launch += random_.between(2, 6)) add(launch);
 }
 
 }  // namespace

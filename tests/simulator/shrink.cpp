@@ -18,6 +18,7 @@ class Shrinker {
       progress_ = false;
       drop_parts(&Scenario::events);
       drop_parts(&Scenario::faults);
+      close_gaps();
       simplify_surroundings();
       for (std::size_t i = 0; i < best_.events.size() && tries_left_ > 0; ++i) simplify_event(i);
     } while (progress_ && tries_left_ > 0);
@@ -69,6 +70,17 @@ class Shrinker {
   template <class T, class Get>
   void reset(const T& to, Get&& get) {
     if (get(best_) != to) attempt([&](Scenario& s) { get(s) = to, repair(s); });
+  }
+
+  // Moves an event, and all that follow, to where the one before it is.
+  void close_gaps() {
+    for (std::size_t i = 0; i < best_.events.size(); ++i) {
+      const std::int64_t gap = best_.events[i].step - (i ? best_.events[i - 1].step : 0);
+      if (gap > 0)
+        attempt([&](Scenario& s) {
+          for (std::size_t j = i; j < s.events.size(); ++j) s.events[j].step -= gap;
+        });
+    }
   }
 
   // What the engine demands of its options.

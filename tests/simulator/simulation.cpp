@@ -45,7 +45,7 @@ class Simulation {
         options_(options),
         model_(scenario.model),
         executor_(executor_options(scenario), model_, scenario.faults, clock_),
-        sabotaged_(executor_, options.sabotage),
+        sabotaged_(executor_, options.sabotage, scenario.options.kv_block_size),
         drafter_(scenario.draft, model_),
         witness_({model_, executor_, clock_, options.story}, scenario.options.max_model_len, options.sabotage),
         engine_(with_events(scenario.options), {.executor = sabotaged_,
