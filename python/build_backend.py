@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Builds the wheel: the package, libcajal.so, and the libraries that it needs and that Linux systems may lack.
+"""Builds the wheel: the package, the demo model, libcajal.so, and the libraries that it needs and that Linux systems may lack.
 
     python3 build_backend.py OUT_FOLDER LIBCAJAL_SO
 
@@ -61,6 +61,8 @@ def contents(library):
             files[f"{info}/licenses/{licence[0]}.copyright"] = licence[1]
     files["cajal/lib/libcajal.so"] = library.read_bytes()
     files["cajal/lib/libraries.txt"] = "\n".join([*names, "libcajal.so", ""]).encode()
+    for path in sorted((HERE.parent / "share/demo-model").iterdir()):  # where the library looks for it
+        files[f"cajal/share/cajal/demo-model/{path.name}"] = path.read_bytes()
     for name in ("LICENSE", "NOTICE"):
         files[f"{info}/licenses/{name}"] = (HERE.parent / name).read_bytes()
     files[f"{info}/METADATA"] = (f"Metadata-Version: 2.1\nName: cajal\nVersion: {version()}\n"

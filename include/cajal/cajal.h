@@ -30,7 +30,7 @@ CAJAL_API void set_log_level(LogLevel level);
 
 // How a model is opened. Names are vLLM's.
 struct EngineConfig {
-  std::string model = {};            // a folder as Hugging Face has it, or a name that is in its cache
+  std::string model = {};            // a folder as Hugging Face has it, or a name in its cache; empty: the demo model
   std::string device = "auto";       // "auto" or "cpu"
   std::string dtype = "auto";        // "auto" (what the weights are stored in), "bfloat16" or "float32"
   std::string load_format = "auto";  // "auto", or "dummy": random weights in the shapes of config.json
@@ -240,7 +240,7 @@ struct Refusal {
 class CAJAL_API Engine {
  public:
   // Reads and loads everything: what can be wrong with a model is found here. Throws Error.
-  explicit Engine(const EngineConfig& config);
+  explicit Engine(const EngineConfig& config = {});
   // Cancels what still runs and waits for it. No other call may be under way.
   ~Engine();
   Engine(Engine&&) noexcept;

@@ -12,8 +12,8 @@ from .params import (EmbeddingRequestOutput, Message, Prompt, RequestOutput, Sam
 class LLM:
     """A model for offline batches: prompts in, a list of answers out, in their order."""
 
-    def __init__(self, model: str, **settings: Any) -> None:
-        """`settings` are those of cajal.Model."""
+    def __init__(self, model: str = "", **settings: Any) -> None:
+        """No model is the demo model. `settings` are those of cajal.Model."""
         self.model = Model(model, **settings)
 
     def generate(self, prompts: Union[Prompt, Sequence[Prompt], None] = None,

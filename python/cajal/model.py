@@ -72,7 +72,7 @@ class Model:
     `model` is a folder as Hugging Face has it, or a name such as Qwen/Qwen3-0.6B that is in its cache. Raises CajalError for whatever is wrong with it.
     """
 
-    def __init__(self, model: Union[str, "os.PathLike[str]"], *, device: str = "auto", dtype: str = "auto",
+    def __init__(self, model: Union[str, "os.PathLike[str]"] = "", *, device: str = "auto", dtype: str = "auto",
                  load_format: str = "auto", hf_overrides: Union[Mapping[str, Any], str, None] = None,
                  threads: int = 0, max_model_len: Optional[int] = None, max_num_seqs: int = 16,
                  max_num_batched_tokens: int = 512, kv_cache_memory_bytes: int = 0) -> None:
@@ -91,9 +91,9 @@ class Model:
         _library.call("engine_open", config, byref(self._engine))
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Union[str, "os.PathLike[str]"], *,
+    def from_pretrained(cls, pretrained_model_name_or_path: Union[str, "os.PathLike[str]"] = "", *,
                         torch_dtype: Any = None, **settings: Any) -> "Model":
-        """The model of a folder or a name in the cache. `settings` are the constructor's."""
+        """The model of a folder or a name in the cache; of none: the demo model that comes along. `settings` are the constructor's."""
         if torch_dtype is not None:
             settings.setdefault("dtype", torch_dtype)
         return cls(pretrained_model_name_or_path, **settings)

@@ -57,6 +57,13 @@ def test_the_libraries_that_it_brings_are_those_that_it_uses():
         assert {path for path in loaded if path.endswith("/" + name)} == {str((folder / name).resolve())}
 
 
+def test_the_demo_model_comes_along():
+    with cajal.Model.from_pretrained(threads=1) as model:
+        assert model.info.model.startswith(str(pathlib.Path(cajal.__file__).parent.resolve()))
+        assert "= 85." in model.chat([{"role": "user", "content": "What is 47 + 38?"}]).text
+        assert model.info.num_experts == 0
+
+
 def programs():
     return re.findall(r"^```python\n(.*?)^```$", (SOURCE / "docs/library.md").read_text(), re.M | re.S)
 

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "engine/counter_rng.h"
+#include "engine/demo_model.h"
 #include "engine/llm_engine.h"
 #include "engine/hub_cache.h"
 #include "engine/inspect.h"
@@ -53,17 +54,20 @@ void check(const api::EngineConfig& config) {
   check_range<std::int64_t>("max_num_seqs", config.max_num_seqs, 1, 1 << 16);
   check_range<std::int64_t>("max_num_batched_tokens", config.max_num_batched_tokens, 1, 1 << 20);
   check_range<std::int64_t>("max_num_waiting", config.max_num_waiting, 1, kMost);
-  if (config.model.empty())
-    fail(
-        ErrorCode::invalid_argument, "model is empty",
-        remedy("name a folder that holds a model as Hugging Face has it, or one in its cache such as Qwen/Qwen3-0.6B"));
 }
 
 std::string model_folder(const std::string& model) {
   std::map<std::string, std::string> environment;
-  for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"})
+  for (const char* name :
+       {"CAJAL_DEMO_MODEL", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"})
     if (const char* value = std::getenv(name)) environment[name] = value;
-  return find_model(model, environment);
+  if (!model.empty()) return find_model(model, environment);
+  std::string demo = find_demo_model(environment);
+  if (demo.empty())
+    fail(ErrorCode::not_found, "model is empty, and the demo model is not there",
+         remedy("name a folder that holds a model as Hugging Face has it, or one in its cache such as "
+                "Qwen/Qwen3-0.6B"));
+  return demo;
 }
 
 std::int64_t kv_bytes_per_token(const Model& model) {
@@ -232,7 +236,7 @@ class CAJAL_LOCAL Engine::Impl {
 void Engine::Impl::fill_info() {
   const Qwen3Config& c = model_.config();
   ModelInfo& i = info_;
-  i.model = config_.model;
+  i.model = config_.model.empty() ? folder_ : config_.model;
   i.model_type = c.model_type;
   i.dtype = model_.dtype() == DType::f32 ? "float32" : "bfloat16";
   i.device = backend_->description();

@@ -7,8 +7,7 @@
 
 namespace cajal::cli {
 
-// As find_model(), and no name is the demo model: what CAJAL_DEMO_MODEL names, or else what lies beside the program, as
-// installed or in a clone. UsageError if there is none.
+// As find_model(), and no name is the demo model. UsageError if there is none.
 std::string resolve_model(const std::string& model, const Environment& environment);
 
 }  // namespace cajal::cli

@@ -346,7 +346,9 @@ TEST(LibraryEngineAlone, SaysWhatIsWrongWithAConfig) {
   const Error missing = wrong([](EngineConfig& c) { c.model = "/no/such/folder"; });
   EXPECT_EQ(missing.code(), ErrorCode::not_found);
   EXPECT_STREQ(missing.what(), (missing.message() + " — " + missing.remedy()).c_str());
+  ::setenv("CAJAL_DEMO_MODEL", "/does/not/exist", 1);
   EXPECT_THAT(wrong([](EngineConfig& c) { c.model = ""; }).message(), HasSubstr("model is empty"));
+  ::unsetenv("CAJAL_DEMO_MODEL");
   EXPECT_THAT(wrong([](EngineConfig& c) { c.device = "abacus"; }).message(), HasSubstr("abacus"));
   EXPECT_THAT(wrong([](EngineConfig& c) { c.dtype = "int3"; }).message(), HasSubstr("dtype is 'int3'"));
   EXPECT_EQ(wrong([](EngineConfig& c) { c.dtype = "float16"; }).code(), ErrorCode::unsupported);
@@ -384,6 +386,14 @@ TEST(LibraryEngineAlone, RunsMoreSequencesThanFitSideBySide) {
   const std::vector<Prompt> prompts(7, std::vector<std::int32_t>{4, 5, 6});
   const auto results = engine.generate(prompts, {.n = 2, .max_tokens = 100});
   for (const auto& result : results) EXPECT_EQ(result.completions[1].token_ids, results[0].completions[0].token_ids);
+}
+
+TEST(DemoModel, AnswersWhereNoModelIsNamed) {
+  Engine engine({.threads = 1});
+  EXPECT_THAT(engine.info().model, HasSubstr("demo-model"));
+  const std::vector<ChatMessage> messages{{"user", "What is 47 + 38?"}};
+  const ChatPrompt prompt = engine.apply_chat_template(messages);
+  EXPECT_THAT(engine.generate(prompt.token_ids, {.max_tokens = 80}).text(), HasSubstr("= 85."));
 }
 
 }  // namespace

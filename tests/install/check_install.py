@@ -108,6 +108,25 @@ def check_consumers(prefix, source, work, model):
         check(work / "program", path)
 
 
+DEMO = """#include <cajal/cajal.h>
+#include <iostream>
+int main() {
+  cajal::Engine engine;
+  const std::vector<cajal::ChatMessage> messages{{"user", "What is 47 + 38?"}};
+  std::cout << engine.generate(engine.apply_chat_template(messages).token_ids, {.max_tokens = 80}).text();
+}
+"""
+
+
+def check_demo_model(prefix, work):
+    """A program that names no model gets the one that is installed, wherever the tree lies."""
+    (work / "demo.cpp").write_text(DEMO)
+    run(CXX, "-std=c++20", *WARNINGS, work / "demo.cpp", "-o", work / "demo", *flags_of_package(prefix))
+    path = {"LD_LIBRARY_PATH": str(library_folder(prefix))}
+    if "= 85." not in (said := run(work / "demo", environment=path)):
+        raise Failed(f"the demo model says {said!r}")
+
+
 def check_documents(prefix, source, work):
     """The C and C++ programs of docs/library.md. Those in Python are python/tests' business."""
     model = text_model.write_text_model(work / "text-model", source / "tests/data/qwen3-tokenizer")
@@ -135,6 +154,7 @@ def main(build, source):
         check_symbols(prefix)
         check_consumers(prefix, source, work, golden)
         check_documents(prefix, source, work)
+        check_demo_model(prefix, work)
     print("install ok")
 
 
