@@ -55,7 +55,7 @@ void describe_event(const Event& e, std::ostream& out) {
 }  // namespace
 
 void describe(const Scenario& scenario, std::ostream& out) {
-  static constexpr const char* kFaults[] = {"throws", "fails while it runs", "never ends"};
+  static constexpr const char* kFaults[] = {"throws", "fails while it runs", "never ends", "corrupts its first row"};
   describe_surroundings(scenario, out);
   for (const Event& e : scenario.events) describe_event(e, out);
   for (const Fault& f : scenario.faults)

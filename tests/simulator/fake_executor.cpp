@@ -1,6 +1,7 @@
 #include "simulator/fake_executor.h"
 
 #include <algorithm>
+#include <limits>
 #include <ostream>
 #include <sstream>
 
@@ -59,13 +60,16 @@ void FakeExecutor::launch(const StepInput& input) {
   if (!check_shape(input)) return;
   copy_blocks(input);
   if (!error_.empty() || !check_rows(input) || !mark_writes(input)) return;
+  const bool corrupts = due(Fault::Kind::corrupts);
+  corruptions_ += corrupts;
   const TokenRow* before = nullptr;
   for (const TokenRow& row : input.rows) {
     const auto table = input.block_tables[static_cast<std::size_t>(row.seq_index)];
     if ((!before || before->seq_index != row.seq_index) && !check_history(table, row)) return;
-    write(table, row);
+    write(table, row, !before && corrupts);
     if (row.token_id >= model_.first_salt_token() && !check_salt(table, row)) return;
-    if (row.wants_logits) logit_states_.push_back(at(table, row.position).state);
+    const Slot& slot = at(table, row.position);
+    if (row.wants_logits) logit_states_.emplace_back(slot.state, slot.corrupt);
     before = &row;
   }
 }
@@ -152,11 +156,12 @@ bool FakeExecutor::check_history(std::span<const std::int32_t> table, const Toke
   return true;
 }
 
-void FakeExecutor::write(std::span<const std::int32_t> table, const TokenRow& row) {
+void FakeExecutor::write(std::span<const std::int32_t> table, const TokenRow& row, bool corrupt) {
   const Slot* before = row.position ? &at(table, row.position - 1) : nullptr;
   const std::uint64_t state = before ? before->state : model_.root();
   Slot& slot = at(table, row.position);
-  slot = {model_.next(state, row.token_id), state, row.position, before ? before->salt : kUnknown};
+  slot = {model_.next(state, row.token_id), state, row.position, before ? before->salt : kUnknown,
+          corrupt || (before && before->corrupt)};
   // Whatever follows in the block belongs to positions that this sequence has not reached.
   const std::int64_t index = &slot - slots_.data();
   poison_block(index / options_.block_size, index % options_.block_size + 1);
@@ -209,7 +214,10 @@ void FakeExecutor::read_logits(std::int64_t i, std::span<float> into) const {
   if (phase_ != Phase::done) complain("reads logits of no step");
   if (i < 0 || i >= static_cast<std::int64_t>(logit_states_.size())) complain("reads logits ", i);
   if (static_cast<std::int64_t>(into.size()) != vocab_size()) complain("reads ", into.size(), " logits");
-  if (error_.empty()) model_.logits(logit_states_[static_cast<std::size_t>(i)], into);
+  if (!error_.empty()) return;
+  const auto& [state, corrupt] = logit_states_[static_cast<std::size_t>(i)];
+  model_.logits(state, into);
+  if (corrupt) into.back() = std::numeric_limits<float>::quiet_NaN();
 }
 
 void FakeExecutor::tell(const StepInput& input) const {

@@ -14,7 +14,8 @@ namespace cajal::simulator {
 
 // What goes wrong at the n-th launch, counted from 0.
 struct Fault {
-  enum class Kind { launch_throws, wait_throws, hang };
+  // corrupts: the first row of the step, and what is computed from it, is not finite, as after a bit that flipped.
+  enum class Kind { launch_throws, wait_throws, hang, corrupts };
   Kind kind = Kind::launch_throws;
   std::int64_t launch = 0;
 };
@@ -47,6 +48,7 @@ class FakeExecutor final : public Executor {
   std::int64_t rows() const { return rows_; }
   std::int64_t copies() const { return copies_; }
   std::int64_t faults_fired() const { return faults_fired_; }
+  std::int64_t corruptions() const { return corruptions_; }
   int failures_in_a_row() const { return failures_in_a_row_; }
   bool hung() const { return phase_ == Phase::hung; }
   void tell_story_to(std::ostream* out) { story_ = out; }
@@ -55,6 +57,7 @@ class FakeExecutor final : public Executor {
   struct Slot {
     std::uint64_t state, before;  // of the text with the token and without it
     std::int32_t position = kPoison, salt = kUnknown;
+    bool corrupt = false;
   };
   // A row's slot, for the checks across sequences.
   struct Write {
@@ -74,7 +77,7 @@ class FakeExecutor final : public Executor {
   bool mark_writes(const StepInput& input);
   bool check_history(std::span<const std::int32_t> table, const TokenRow& first);
   bool check_salt(std::span<const std::int32_t> table, const TokenRow& row);
-  void write(std::span<const std::int32_t> table, const TokenRow& row);
+  void write(std::span<const std::int32_t> table, const TokenRow& row, bool corrupt);
   void poison_block(std::int64_t block, std::int64_t from);
   void tell(const StepInput& input) const;
 
@@ -84,12 +87,14 @@ class FakeExecutor final : public Executor {
   SimulatedClock& clock_;
   Phase phase_ = Phase::idle;
   std::vector<Slot> slots_;
-  std::vector<Write> writes_;                // by slot
-  std::vector<std::uint64_t> logit_states_;  // of the rows that wanted logits
+  std::vector<Write> writes_;  // by slot
+  // Of the rows that wanted logits: their states, and whether these are corrupt.
+  std::vector<std::pair<std::uint64_t, bool>> logit_states_;
   // Blocks that the step wrote to, and from which slot on.
   std::vector<std::pair<std::int64_t, std::int64_t>> touched_;
   std::int64_t num_rows_ = 0;  // of the step
   std::int64_t launches_ = 0, rows_ = 0, copies_ = 0, faults_fired_ = 0;
+  std::int64_t corruptions_ = 0;
   int failures_in_a_row_ = 0;
   mutable std::string error_;
   std::ostream* story_ = nullptr;

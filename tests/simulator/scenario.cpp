@@ -246,10 +246,11 @@ void Maker::make_requests() {
 }
 
 void Maker::make_faults() {
-  if (!has(Feature::step_faults)) return;
+  if (!has(Feature::step_faults) && !(has(Feature::not_finite) && random_.chance(50))) return;
   const auto add = [&](std::int64_t launch) {
     Fault fault{.kind = random_.chance(50) ? Fault::Kind::launch_throws : Fault::Kind::wait_throws, .launch = launch};
     if (random_.chance(2)) fault.kind = Fault::Kind::hang;
+    if (has(Feature::not_finite) || random_.chance(10)) fault.kind = Fault::Kind::corrupts;
     scenario_.faults.push_back(fault);
   };
   const std::int64_t count = random_.heavy_tailed(1, 30);

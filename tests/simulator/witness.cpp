@@ -1,5 +1,6 @@
 #include "simulator/witness.h"
 
+#include <algorithm>
 #include <ostream>
 #include <tuple>
 
@@ -14,6 +15,28 @@ void Witness::expect_request(const EngineRequest& request) {
   live.serial = next_serial_++;
   live.sequences.resize(request.n);
   ++counts_.requests;
+}
+
+void Witness::expect_step() {
+  note_corruptions();
+  ++step_;
+  faults_before_ = executor_.faults_fired();
+}
+
+void Witness::note_corruptions() {
+  if (executor_.corruptions() == corruptions_) return;
+  corruptions_ = executor_.corruptions();
+  last_corruption_ = step_;
+}
+
+// Once the engine has seen that numbers were not finite, before it planned the step in which it says so, nobody who is
+// admitted may come upon them any more. (Siblings may: they share with each other what no cache has a name for.)
+bool Witness::may_be_corrupt(const Live& request, const LiveSequence& s) {
+  note_corruptions();
+  if (last_corruption_ < 0) return false;
+  if (request.request.n > 1) return true;
+  return std::none_of(numerical_errors_.begin(), numerical_errors_.end(),
+                      [&](std::int64_t step) { return last_corruption_ < step && step <= s.admitted; });
 }
 
 void Witness::expect_abort(RequestId id) {
@@ -56,9 +79,10 @@ void Witness::check_update(const SequenceUpdate& update) {
   if (!update.text.empty()) complain("text without a tokenizer");
   const bool early = update.finish_reason == FinishReason::interrupted || update.finish_reason == FinishReason::error ||
                      update.finish_reason == FinishReason::deadline_exceeded;
+  const bool corrupt = update.finish_reason == FinishReason::numerical_error && may_be_corrupt(request, s);
   if (early) {
     check_early_end(update, request);
-  } else {
+  } else if (!corrupt) {
     if (!s.oracle)
       s.oracle.emplace(model_, request.request.sequence, request.request.sequence.sequence_index + update.sequence,
                        max_model_len_);
@@ -106,7 +130,10 @@ void Witness::end(const SequenceUpdate& update, Live& request) {
     case FinishReason::stop: ++counts_.stopped; break;
     case FinishReason::length: ++counts_.full; break;
     case FinishReason::interrupted: ++counts_.interrupted; break;
-    case FinishReason::numerical_error: ++counts_.not_finite; break;
+    case FinishReason::numerical_error:
+      ++counts_.not_finite;
+      numerical_errors_.push_back(step_);
+      break;
     case FinishReason::deadline_exceeded: ++counts_.expired; break;
     case FinishReason::error: ++counts_.failed; break;
   }
@@ -159,6 +186,7 @@ void Witness::on_admitted(const Sequence& sequence) noexcept {
   LiveSequence& s = own->second.sequences[sequence.index];
   if (s.over || s.running) complain("a sequence is admitted that runs or is over");
   s.running = &sequence;
+  s.admitted = step_;
   counts_.cached_tokens += sequence.computed;
 }
 

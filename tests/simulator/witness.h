@@ -34,7 +34,7 @@ class Witness final : public EngineObserver {
 
   void expect_request(const EngineRequest& request);  // the engine has taken it
   void expect_abort(RequestId id);                    // of whatever request; the engine is about to hear of it
-  void expect_step() { faults_before_ = executor_.faults_fired(); }
+  void expect_step();
 
   void on_update(const SequenceUpdate& update) noexcept override;
   void on_step(const StepReport& report) noexcept override;
@@ -60,6 +60,7 @@ class Witness final : public EngineObserver {
   struct LiveSequence {
     std::optional<Oracle> oracle;  // from its first token on
     const Sequence* running = nullptr;
+    std::int64_t admitted = 0;  // in which step it last was
     bool over = false;
   };
   struct Live {
@@ -72,6 +73,8 @@ class Witness final : public EngineObserver {
 
   void check_update(const SequenceUpdate& update);
   void check_token(const SequenceUpdate& update, const Oracle::Next& expected);
+  bool may_be_corrupt(const Live& request, const LiveSequence& sequence);
+  void note_corruptions();
   void check_early_end(const SequenceUpdate& update, const Live& request);
   void end(const SequenceUpdate& update, Live& request);
   void tell(const SequenceUpdate& update) const;
@@ -87,7 +90,9 @@ class Witness final : public EngineObserver {
   Sabotage sabotage_;
   std::map<RequestId, Live> live_;
   std::uint64_t next_serial_ = 0;
-  std::int64_t faults_before_ = 0;  // the step
+  std::int64_t step_ = 0, faults_before_ = 0;            // faults before the step
+  std::int64_t corruptions_ = 0, last_corruption_ = -1;  // and in which step it was
+  std::vector<std::int64_t> numerical_errors_;           // in which steps they were reported
   std::string error_;
   std::int64_t num_updates_ = 0, rows_reported_ = 0;
   SimulationCounts counts_;
