@@ -142,9 +142,8 @@ LLMEngineOptions generator_options(const Session& session, std::span<const Seque
   const MemoryPlanForRun plan = plan_memory_for_run(session, longest, static_cast<std::int64_t>(requests.size()));
   LLMEngineOptions options;
   options.max_num_seqs = plan.num_seqs;
-  options.max_model_len = plan.max_model_len;
-  options.max_num_kv_blocks =
-      plan.num_seqs * ((std::min(longest, plan.max_model_len) + kKvBlockSize - 1) / kKvBlockSize);
+  options.max_model_len = std::min(longest, plan.max_model_len);  // the run needs no more, and the cache holds it
+  options.max_num_kv_blocks = plan.num_seqs * ((options.max_model_len + kKvBlockSize - 1) / kKvBlockSize);
   return options;
 }
 
