@@ -102,7 +102,7 @@ class Chat {
         enable_thinking_(context.options.chat.enable_thinking),
         is_dialogue_(is_terminal(context.in)),
         conversation_(*session.model, &*session.tokenizer,
-                      {.max_model_len = plan_memory_for_run(session, session.max_model_len, 1).max_model_len}) {
+                      {.max_model_len = plan_max_model_len(session, session.max_model_len)}) {
     const SamplingParams sampling = resolve_sampling(flags_, session.model->generation_config());
     if (!sampling.greedy() && !flags_.seed) log_info("seed ", sampling.seed);
     flags_.seed = sampling.seed;
@@ -239,7 +239,7 @@ SequenceRequest Chat::request(const ChatPromptIds& prompt) const {
     fail(ErrorCode::invalid_argument, "the conversation has ", prompt.ids.size(), " tokens, and with the answer ",
          conversation_.max_model_len(), " is the most",
          remedy("begin a new one with /clear, or raise --max-model-len"));
-  SequenceRequest request = make_requests(flags_, session_, prompt.ids)[0];
+  SequenceRequest request = make_request(flags_, session_, prompt.ids).sequence;
   const GenerationConfig& config = session_.model->generation_config();
   if (!flags_.max_new_tokens && !config.max_new_tokens && !config.max_length) request.max_new_tokens = room;
   return request;

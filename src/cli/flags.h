@@ -38,10 +38,10 @@ struct Given {
   std::string label;
 };
 
-enum class Group { prompt, texts, chat, sampling, output, bench, engine, general };
+enum class Group { prompt, texts, chat, sampling, speculation, output, bench, engine, general };
 
 // Of the flags of one set at most one may be given.
-enum class OneOf { none, prompt, text_prompt, thinking, output_form };
+enum class OneOf { none, prompt, text_prompt, thinking, drafter, prefix_caching, output_form };
 
 struct Flag {
   std::string_view name;        // "max-new-tokens"

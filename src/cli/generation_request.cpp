@@ -1,7 +1,10 @@
 #include "cli/generation_request.h"
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 
+#include "base/checked.h"
 #include "base/log.h"
 #include "cli/usage_error.h"
 #include "engine/counter_rng.h"
@@ -42,40 +45,72 @@ SamplingParams resolve_sampling(const GenerateFlags& flags, const GenerationConf
   return params;
 }
 
-std::vector<SequenceRequest> make_requests(const GenerateFlags& flags, const Session& session,
-                                           const std::vector<std::int32_t>& prompt) {
+EngineRequest make_request(const GenerateFlags& flags, const Session& session, std::vector<std::int32_t> prompt) {
   const Model& model = *session.model;
   const auto prompt_tokens = static_cast<std::int64_t>(prompt.size());
-  SequenceRequest request;
-  request.prompt = prompt;
+  EngineRequest result;
+  result.n = static_cast<std::uint32_t>(flags.num_return_sequences);
+  SequenceRequest& request = result.sequence;
+  request.prompt = std::move(prompt);
   request.sampling = resolve_sampling(flags, model.generation_config());
   request.max_new_tokens = resolve_max_new_tokens(flags.max_new_tokens, model.generation_config(), prompt_tokens);
   request.eos_token_ids = ending_tokens(flags, model);
   request.stop = flags.stop;
   request.num_logprobs = flags.logprobs.value_or(-1);
   if (!flags.stop.empty() && !session.tokenizer)
-    fail(ErrorCode::not_found, "--stop needs the text of the answer, and ", session.folder, " has no tokenizer.json",
-         remedy("put the tokenizer's files there, or leave --stop out"));
+    fail(ErrorCode::not_found, "a stop string needs the text of the answer, and ", session.folder,
+         " has no tokenizer.json", remedy("put the tokenizer's files there, or leave it out"));
   check_room(session, prompt_tokens, request.max_new_tokens, flags.max_new_tokens.has_value());
-  std::vector<SequenceRequest> requests(static_cast<std::size_t>(flags.num_return_sequences), request);
-  for (std::size_t i = 0; i < requests.size(); ++i) requests[i].sequence_index = static_cast<std::uint32_t>(i);
-  return requests;
+  return result;
 }
 
-MemoryPlanForRun plan_memory_for_run(const Session& session, std::int64_t longest, std::int64_t num_seqs) {
-  constexpr std::int64_t kMostAtATime = 64;
+std::int64_t plan_max_model_len(const Session& session, std::int64_t longest) {
   MemoryNeed need;
   need.kv_bytes_per_token = kv_bytes_per_token(*session.model);
   need.free_bytes = session.backend->free_bytes();
-  need.num_seqs = std::min(num_seqs, kMostAtATime);
-  // Sequences that do not fit side by side run one after another.
-  while (need.num_seqs > 1 && need.free_bytes / static_cast<std::uint64_t>(need.num_seqs) <
-                                  static_cast<std::uint64_t>((longest + 2 * kKvBlockSize) * need.kv_bytes_per_token))
-    need.num_seqs = (need.num_seqs + 1) / 2;
   const std::int64_t fits = fit_max_model_len(longest, need);
-  if (fits >= longest) return {need.num_seqs, session.max_model_len};
-  log_warning("memory holds ", fits, " tokens of prompt and answer, not ", longest);
-  return {need.num_seqs, fits};
+  if (fits < longest) log_warning("memory holds ", fits, " tokens of prompt and answer, not ", longest);
+  return std::min(fits, longest);
+}
+
+LLMEngineOptions plan_engine(const Session& session, const EngineFlags& flags,
+                             std::span<const EngineRequest> requests) {
+  constexpr std::int64_t kMostAtATime = 64;
+  std::int64_t longest = 1, sequences = 0;
+  const auto length = [&](const EngineRequest& r) {
+    const auto prompt = static_cast<std::int64_t>(r.sequence.prompt.size());
+    return prompt + std::min(r.sequence.max_new_tokens, session.max_model_len - prompt);
+  };
+  for (const EngineRequest& r : requests) {
+    longest = std::max(longest, length(r));
+    sequences += r.n;
+  }
+  LLMEngineOptions options;
+  options.max_num_seqs = std::min(sequences, flags.max_num_seqs.value_or(kMostAtATime));
+  options.prefill_chunk_size = flags.max_num_batched_tokens.value_or(options.prefill_chunk_size);
+  options.max_num_waiting = sequences + 1;
+  options.enable_prefix_caching = flags.enable_prefix_caching;
+  const std::int64_t fits = plan_max_model_len(session, longest);
+  options.max_model_len = fits < longest ? fits : session.max_model_len;
+
+  // Blocks for all that can run side by side, if memory has them: with fewer, sequences wait for each other.
+  std::vector<std::int64_t> blocks;
+  for (const EngineRequest& r : requests)
+    blocks.insert(blocks.end(), r.n, ceil_div(std::min(length(r), fits), kKvBlockSize));
+  std::sort(blocks.begin(), blocks.end(), std::greater<>());
+  const std::int64_t wanted = std::accumulate(blocks.begin(), blocks.begin() + options.max_num_seqs, std::int64_t{0});
+  const auto block_bytes = static_cast<std::uint64_t>(kv_bytes_per_token(*session.model) * kKvBlockSize);
+  const std::uint64_t allowed =
+      flags.kv_cache_memory_bytes ? *flags.kv_cache_memory_bytes : session.backend->free_bytes() / 2;
+  const auto holds = static_cast<std::int64_t>(std::min<std::uint64_t>(allowed / block_bytes, 1u << 30));
+  options.max_num_kv_blocks = std::max(blocks.front(), std::min(wanted, holds - 1));
+  if (flags.kv_cache_memory_bytes && holds - 1 < blocks.front())
+    fail(ErrorCode::out_of_memory, "--kv-cache-memory-bytes is ", allowed, ", and one sequence of ", longest,
+         " tokens needs ", block_bytes * static_cast<std::uint64_t>(blocks.front() + 1),
+         remedy("raise it, or ask for fewer tokens"));
+  // A sequence cannot become longer than the pool.
+  options.max_model_len = std::min(options.max_model_len, options.max_num_kv_blocks * kKvBlockSize);
+  return options;
 }
 
 }  // namespace cajal::cli

@@ -1,10 +1,11 @@
 #pragma once
-// From flags and generation_config.json to what the generator is asked for.
+// From flags and generation_config.json to what the engine is asked for.
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "cli/session.h"
-#include "engine/generator.h"
+#include "engine/llm_engine.h"
 
 namespace cajal::cli {
 
@@ -12,14 +13,15 @@ namespace cajal::cli {
 // one of --temperature (above 0), --top-k, --top-p and --min-p is given.
 SamplingParams resolve_sampling(const GenerateFlags& flags, const GenerationConfig& config);
 
-// One request a sequence; they differ by their index only. A seed that is not given is drawn.
-std::vector<SequenceRequest> make_requests(const GenerateFlags& flags, const Session& session,
-                                           const std::vector<std::int32_t>& prompt);
+// One prompt with the sequences that are wanted of it. A seed that is not given is drawn.
+EngineRequest make_request(const GenerateFlags& flags, const Session& session, std::vector<std::int32_t> prompt);
 
-// How many sequences run at a time, and how long they may become, with the memory that is free.
-struct MemoryPlanForRun {
-  std::int64_t num_seqs = 1, max_model_len = 1;
-};
-MemoryPlanForRun plan_memory_for_run(const Session& session, std::int64_t longest, std::int64_t num_seqs);
+// How long a single sequence may become, of at most `longest` tokens, with the memory that is free; less comes with a
+// warning.
+std::int64_t plan_max_model_len(const Session& session, std::int64_t longest);
+
+// What the engine needs to run these requests: as many side by side, and as many blocks of the KV cache, as they can use
+// and as memory holds.
+LLMEngineOptions plan_engine(const Session& session, const EngineFlags& flags, std::span<const EngineRequest> requests);
 
 }  // namespace cajal::cli

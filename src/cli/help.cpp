@@ -30,6 +30,7 @@ std::string heading(Group group) {
     case Group::prompt: return "Prompt (one of them)";
     case Group::texts: return "Texts";
     case Group::chat: return "Chat";
+    case Group::speculation: return "Speculation (changes the time that an answer takes, and nothing else)";
     case Group::sampling: return "Generation (what is not given comes from generation_config.json)";
     case Group::output: return "Output";
     case Group::bench: return "What to measure (lists as in 128,512)";
@@ -97,8 +98,8 @@ std::string help_of(const CommandInfo& command) {
   const std::string head = detail::join("Usage: cajal ", command.name, " ");
   std::string text =
       head + wrapped(command.usage, kWidth, head.size(), head.size()) + "\n" + paragraph(command.description);
-  for (const Group group : {Group::prompt, Group::texts, Group::chat, Group::sampling, Group::output, Group::bench,
-                            Group::engine, Group::general}) {
+  for (const Group group : {Group::prompt, Group::texts, Group::chat, Group::sampling, Group::speculation,
+                            Group::output, Group::bench, Group::engine, Group::general}) {
     std::string section;
     for (const Flag& flag : flags())
       if (flag.group == group && (flag.commands & command.bit)) section += flag_entry(flag);

@@ -189,6 +189,8 @@ Options Reader::options() {
   keep_one_of(OneOf::prompt);
   keep_one_of(OneOf::text_prompt);
   keep_one_of(OneOf::thinking);
+  keep_one_of(OneOf::drafter);
+  keep_one_of(OneOf::prefix_caching);
   keep_one_of(OneOf::output_form);
   Options options;
   for (const Flag& flag : flags()) {

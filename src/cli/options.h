@@ -49,6 +49,14 @@ struct GenerateFlags {
   int num_return_sequences = 1;
 };
 
+// How the engine runs what `generate` asks of it.
+struct EngineFlags {
+  std::optional<std::int64_t> max_num_seqs, max_num_batched_tokens, num_assistant_tokens, prompt_lookup_num_tokens;
+  std::optional<std::uint64_t> kv_cache_memory_bytes;
+  bool enable_prefix_caching = true;
+  std::string assistant_model, trace, metrics;  // empty: not asked for
+};
+
 struct ScoreFlags {
   std::optional<int> top_logprobs;
   std::string dump_logits, against;  // empty: not asked for
@@ -82,6 +90,7 @@ struct Options {
   PromptFlags prompt;
   ChatFlags chat;
   GenerateFlags generate;
+  EngineFlags engine;
   ScoreFlags score;
   BenchFlags bench;
   InspectFlags inspect;

@@ -51,11 +51,15 @@ SessionBuilder::SessionBuilder(const CommonFlags& flags, const std::string& mode
 }
 
 std::vector<std::int32_t> SessionBuilder::encode(const std::string& text, const ChatFlags& chat) const {
+  if (chat.chat) return encode(Json::Array{Json::Object{{"role", "user"}, {"content", text}}}, chat.enable_thinking);
   // Where there is no tokenizer, loading one says which file is missing.
   if (!session_.tokenizer) Tokenizer::from_folder(session_.folder);
-  if (!chat.chat) return session_.tokenizer->encode(text);
-  Json::Array messages{Json::Object{{"role", "user"}, {"content", text}}};
-  return ChatPrompt(session_.folder).render(*session_.tokenizer, std::move(messages), chat.enable_thinking).ids;
+  return session_.tokenizer->encode(text);
+}
+
+std::vector<std::int32_t> SessionBuilder::encode(Json::Array messages, std::optional<bool> enable_thinking) const {
+  if (!session_.tokenizer) Tokenizer::from_folder(session_.folder);
+  return ChatPrompt(session_.folder).render(*session_.tokenizer, std::move(messages), enable_thinking).ids;
 }
 
 std::vector<std::int32_t> SessionBuilder::prompt(const PromptFlags& flags, const ChatFlags& chat,

@@ -41,11 +41,13 @@ class SessionBuilder {
   std::int64_t max_model_len() const { return session_.max_model_len; }
   const Qwen3Config& config() const { return config_; }
   // With what its graphs will be asked for.
+  // A text as ids, in the chat template if `chat` wants it.
+  std::vector<std::int32_t> encode(const std::string& text, const ChatFlags& chat) const;
+  // A conversation in the model's chat template.
+  std::vector<std::int32_t> encode(Json::Array messages, std::optional<bool> enable_thinking) const;
   Session load(const Qwen3Outputs& outputs = {}) &&;
 
  private:
-  std::vector<std::int32_t> encode(const std::string& text, const ChatFlags& chat) const;
-
   const CommonFlags& flags_;
   Session session_;
   Qwen3Config config_;
