@@ -68,7 +68,7 @@ ChatTemplate ChatTemplate::from_folder(const std::string& folder) {
   const std::string config_path = path_in(folder, kConfig), file = path_in(folder, kFile),
                     tool_file = path_in(folder, kToolFile);
   Sources sources;
-  std::string what = config_path, tool_what = config_path;
+  std::string what = config_path + " (chat_template)", tool_what = config_path;
   if (file_exists(file)) {
     sources.standard = read_file(file, jinja::kMaxTemplateBytes);
     what = file;
