@@ -6,7 +6,10 @@
 
 namespace cajal {
 
-AsyncExecutor::AsyncExecutor(Executor& inner) : inner_(inner), thread_([this] { work(); }) {}
+AsyncExecutor::AsyncExecutor(Executor& inner, std::int64_t num_table_entries) : inner_(inner) {
+  tables_.reserve(static_cast<std::size_t>(num_table_entries));
+  thread_ = std::thread([this] { work(); });
+}
 
 AsyncExecutor::~AsyncExecutor() {
   {
@@ -25,7 +28,7 @@ void AsyncExecutor::launch(const StepInput& input) {
   std::size_t blocks = 0;
   for (const auto& table : input.block_tables) blocks += table.size();
   tables_.clear();
-  tables_.reserve(blocks);
+  tables_.reserve(blocks);  // so that they stay where they are
   input_.block_tables.clear();
   for (const auto& table : input.block_tables) {
     const std::size_t begin = tables_.size();

@@ -15,7 +15,8 @@ namespace cajal {
 // when a step does not end.
 class AsyncExecutor final : public Executor {
  public:
-  explicit AsyncExecutor(Executor& inner);
+  // Steps with up to so many entries of block tables, over all sequences, need no memory of their own.
+  explicit AsyncExecutor(Executor& inner, std::int64_t num_table_entries = 0);
   // Waits for a step that runs; if that step never ends, neither does this.
   ~AsyncExecutor() override;
 

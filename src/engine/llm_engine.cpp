@@ -62,7 +62,8 @@ LLMEngine::LLMEngine(const Model& model, const Tokenizer* tokenizer, const LLMEn
   core.reserve_slots = options.reserve_slots;
   core.step_timeout = options.step_timeout;
   runner_ = std::make_unique<ModelRunner>(model, limits);
-  executor_ = std::make_unique<AsyncExecutor>(*runner_);
+  executor_ =
+      std::make_unique<AsyncExecutor>(*runner_, limits.max_num_seqs * ceil_div(limits.max_model_len, kKvBlockSize));
   drafter_ = make_drafter(model, options, limits);
   metrics_ = std::make_unique<EngineMetrics>(
       EngineMetricsOptions{.model_name = options.model_name.empty() ? model.name() : options.model_name,

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "counting_new.h"
+#include "engine/llm_engine.h"
 #include "engine/model_runner.h"
 #include "engine/observability/metrics.h"
 #include "engine/observability/step_trace.h"
@@ -39,6 +40,40 @@ TEST(ModelRunner, AllocatesNothingInASteadyStep) {
     run();
     EXPECT_EQ(allocations_during(run), 0) << name;
   }
+}
+
+// Greedy sequences without log-probabilities and text, all of them decoding. What a user asks beyond that allocates:
+// penalties count tokens in a map, log-probabilities are a list for each token, text is text, and prompt lookup has an
+// index that grows with the sequence.
+TEST(LLMEngine, AllocatesNothingWhileSequencesDecode) {
+  if (!kCountsNew) GTEST_SKIP() << "the sanitizer has replaced operator new: nothing can be counted";
+  struct Counter final : EngineObserver {
+    void on_update(const SequenceUpdate& update) noexcept override { tokens += update.token != nullptr; }
+    std::int64_t tokens = 0;
+  } observer;
+  const auto backend = make_backend("cpu", {2});
+  const Model model({.folder = CAJAL_SOURCE_DIR "/share/demo-model"}, *backend);
+  LLMEngineOptions options;
+  options.max_num_seqs = 32;
+  options.max_model_len = 256;
+  LLMEngine engine(model, nullptr, options, observer);
+  EngineCore& core = engine.core();
+  for (std::uint32_t i = 0; i < 32; ++i) {
+    EngineRequest r{.id = i, .deadline = {}, .cache_salt = {}};
+    for (std::uint32_t p = 0; p < 3 + i; ++p) r.sequence.prompt.push_back(static_cast<std::int32_t>(p % 7 + 10 * i));
+    r.sequence.sampling.temperature = 0;
+    r.sequence.max_new_tokens = 200;
+    ASSERT_FALSE(core.add(r));
+  }
+  const auto steps = [&](int count) {
+    for (int i = 0; i < count; ++i) core.step();
+  };
+  steps(40);
+  const std::int64_t tokens = observer.tokens;
+  EXPECT_EQ(allocations_during([&] { steps(70); }), 0);  // so many that each takes a further block of the cache
+  EXPECT_EQ(observer.tokens - tokens, 32 * 70);
+  core.abort_all();
+  core.settle();
 }
 
 TEST(EngineMetrics, RecordingAllocatesNothing) {
