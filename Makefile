@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
-.PHONY: all setup demo test bench simulate asan tsan fuzz lint format install wheel clean help configure
+.PHONY: all setup demo test bench engine-bench simulate asan tsan fuzz lint format install wheel clean help configure
 
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 30
@@ -54,6 +54,11 @@ test: $(SETUP) all
 bench: all
 	@build/release/cajal bench bench/shapes/Qwen3-0.6B --load-format dummy -p 512 -n 64 -r 5
 
+## engine-bench: what the engine adds to the model: streams, books, prefixes and guesses, as ratios of one run
+engine-bench: configure
+	@cmake --build --preset release -j $(JOBS) --target engine_bench
+	@build/release/engine_bench
+
 ## asan: tests under AddressSanitizer and UndefinedBehaviorSanitizer, but those labelled slow
 ## tsan: tests under ThreadSanitizer, but those labelled slow
 asan tsan:
@@ -96,4 +101,4 @@ clean:
 
 ## help: this list
 help:
-	@sed -n 's/^## \([a-z]*\): /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
