@@ -2,7 +2,11 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
+<<<<<<< HEAD
 .PHONY: all setup demo test bench engine-bench simulate asan tsan fuzz lint format install wheel clean help configure
+=======
+.PHONY: all setup demo test bench gpu-test gpu-bench simulate asan tsan fuzz lint format install wheel clean help configure
+>>>>>>> c24f646 (wip3)
 
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 30
@@ -12,16 +16,16 @@ PREFIX ?= /usr/local
 SETUP ?= setup
 export JOBS
 
-# CUDA=0 leaves the CUDA backend out and CUDA=1 demands it.
-ifneq ($(filter-out 0,$(CUDA)),)
-  ifeq ($(CUDA),1)
-    $(error CUDA=1: this version of cajal has no CUDA backend yet; leave CUDA out or say CUDA=0)
-  else
+# CUDA=1 demands the CUDA backend, CUDA=0 leaves it out; without either it is built where nvcc and a GPU are found.
+ifneq ($(CUDA),)
+  ifeq ($(filter 0 1,$(CUDA)),)
     $(error CUDA=$(CUDA): expected 0 or 1)
   endif
+  CUDA_FLAGS += -DCAJAL_CUDA=$(CUDA)
 endif
+# CUDA_ARCHITECTURES=90a is what kernels are compiled for, as CMake names it.
 ifneq ($(CUDA_ARCHITECTURES),)
-  $(warning CUDA_ARCHITECTURES has no effect: this version of cajal has no CUDA backend yet)
+  CUDA_FLAGS += -DCAJAL_CUDA_ARCHITECTURES="$(CUDA_ARCHITECTURES)"
 endif
 
 # Sanitizers of older compilers cannot place their shadow when the kernel randomises more bits than they expect.
@@ -34,7 +38,7 @@ all: configure
 	@cmake --build --preset release -j $(JOBS)
 
 configure:
-	@cmake --preset release --log-level=WARNING || { echo "cajal: configuring failed — 'make setup' installs what is missing" >&2; exit 1; }
+	@cmake --preset release $(CUDA_FLAGS) --log-level=WARNING || { echo "cajal: configuring failed — 'make setup' installs what is missing" >&2; exit 1; }
 
 ## setup: install the Debian packages that are missing (tools/packages.txt)
 setup:
@@ -54,10 +58,27 @@ test: $(SETUP) all
 bench: all
 	@build/release/cajal bench bench/shapes/Qwen3-0.6B --load-format dummy -p 512 -n 64 -r 5
 
+<<<<<<< HEAD
 ## engine-bench: what the engine adds to the model: streams, books, prefixes and guesses, as ratios of one run
 engine-bench: configure
 	@cmake --build --preset release -j $(JOBS) --target engine_bench
 	@build/release/engine_bench
+=======
+## gpu-test: the CUDA backend's tests, and whole models on the device
+gpu-test:
+	@$(MAKE) CUDA=1 configure
+	@cmake --build --preset release -j $(JOBS) --target cuda_test engine_test
+	@build/release/tests/cuda_test --gtest_brief=1
+	@CAJAL_TEST_DEVICE=cuda build/release/tests/engine_test --gtest_brief=1 --gtest_filter='Goldens/*:*/SameBits*'
+
+## gpu-bench: what the CUDA backend reaches of this GPU, kernels and models
+gpu-bench:
+	@$(MAKE) CUDA=1 configure
+	@cmake --build --preset release -j $(JOBS) --target cajal cuda_bench
+	@build/release/cuda_bench
+	@build/release/cajal bench bench/shapes/Qwen3-0.6B --device cuda --load-format dummy -p 2048 -n 64 -r 5
+	@build/release/cajal bench bench/shapes/Qwen3-8B --device cuda --load-format dummy -p 2048 -n 64 -r 5
+>>>>>>> c24f646 (wip3)
 
 ## asan: tests under AddressSanitizer and UndefinedBehaviorSanitizer, but those labelled slow
 ## tsan: tests under ThreadSanitizer, but those labelled slow
@@ -101,4 +122,8 @@ clean:
 
 ## help: this list
 help:
+<<<<<<< HEAD
 	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+=======
+	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+>>>>>>> c24f646 (wip3)

@@ -47,11 +47,11 @@ function(cajal_targets out)
   set(${out} ${result} PARENT_SCOPE)
 endfunction()
 
-# cajal_layer(<name> USES <layers and libraries>): every .cpp under src/<name>/ but main.cpp.
+# cajal_layer(<name> USES <layers and libraries>): every .cpp under src/<name>/ but main.cpp and what cuda.cmake adds.
 function(cajal_layer name)
   cmake_parse_arguments(ARG "" "" "USES" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cpp)
-  list(FILTER sources EXCLUDE REGEX "/main\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "/main\\.cpp$|/backends/cuda/")
   cajal_targets(uses ${ARG_USES})
   if(sources)
     add_library(cajal_${name} STATIC ${sources})

@@ -92,9 +92,13 @@ class Backend {
 };
 
 struct BackendOptions {
-  int num_threads = 0;  // of the CPU backend; 0: as many as the cores that this process may use
+  int num_threads = 0;  // of the host; 0: as many as the cores that this process may use
 };
-// "auto" or "cpu"; a backend that this build lacks is refused by name.
+// "cpu", "cuda", "cuda:1", or "auto": cuda if there is a device, else cpu. A backend that this build or this machine lacks is
+// refused by name, with the reason.
 std::unique_ptr<Backend> make_backend(std::string_view device, const BackendOptions& options = {});
+bool built_with_cuda();
+// Why "auto" does not choose CUDA; empty if it does.
+std::string why_no_cuda();
 
 }  // namespace cajal

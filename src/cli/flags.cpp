@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "backends/backend.h"
 #include "cli/commands.h"
 #include "cli/usage_error.h"
 #include "cli/values.h"
@@ -19,10 +20,15 @@ constexpr std::uint32_t kText = kTokenize | kDetokenize;
 constexpr double kLarge = 1e6;  // beyond it no parameter makes a difference
 
 void set_device(Options& o, const Given& g) {
-  if (g.text.starts_with("cuda"))
-    misuse(g.label, " ", g.text, " is not in this version of cajal yet: this build has no CUDA backend",
-           remedy("use --device cpu"));
-  o.common.device = one_of(g, {"cpu", "auto"});
+  if (g.text.starts_with("cuda") && !built_with_cuda())
+    misuse(g.label, " ", g.text, " is not in this version of cajal yet: ", why_no_cuda(), remedy("use --device cpu"));
+  if (g.text.starts_with("cuda") && g.text.find(',') != std::string::npos)
+    misuse(g.label, " ", g.text, " is not in this version of cajal yet: one device runs the whole model",
+           remedy("name one, as in --device cuda:0"));
+  if (g.text.starts_with("cuda:"))
+    o.common.device = g.text;
+  else
+    o.common.device = one_of(g, {"cpu", "cuda", "auto"});
 }
 
 void set_dtype(Options& o, const Given& g) {
@@ -211,7 +217,8 @@ constexpr auto kFlags = std::to_array<Flag>({
        o.common.model = g.text;
      },
      OneOf::none, true},
-    {"device", "", "DEVICE", kModelCommands, Group::engine, "cpu. CUDA is not in this version yet.", set_device},
+    {"device", "", "DEVICE", kModelCommands, Group::engine,
+     "cpu, cuda or cuda:N. Default auto: cuda if there is a device and this build knows it.", set_device},
     {"dtype", "", "DTYPE", kModelCommands, Group::engine, "auto (as the checkpoint says), bfloat16 or float32.",
      set_dtype},
     {"quantization", "", "KIND", kModelCommands, Group::engine, "none. Others are not in this version yet.",

@@ -15,7 +15,7 @@ namespace cajal::cli {
 
 struct CommonFlags {
   std::string model;  // a folder or a hub name; empty: the demo model
-  std::string device = "cpu";
+  std::string device = "auto";
   std::string dtype = "auto";        // auto, bfloat16 or float32
   std::string load_format = "auto";  // auto or dummy
   std::optional<int> threads;

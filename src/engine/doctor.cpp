@@ -9,6 +9,7 @@
 #include <iterator>
 #include <string_view>
 
+#include "backends/backend.h"
 #include "backends/cpu/isa.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
@@ -135,8 +136,9 @@ DoctorReport doctor() {
   report.isa_used = cpu::isa_name(cpu::detect_isa());
   read_memory(report);
   read_limits(report);
-  report.device = "cpu";
-  report.device_reason = "this build has no CUDA backend";
+  const std::string no_cuda = why_no_cuda();
+  report.device = no_cuda.empty() ? "cuda" : "cpu";
+  report.device_reason = no_cuda.empty() ? make_backend("cuda")->description() : no_cuda;
   return report;
 }
 

@@ -231,11 +231,15 @@ TEST(Flags, AtTheEdgesOfTheirRangesAreTaken) {
 }
 
 TEST(Flags, ThatThisVersionLacksAreRefusedByName) {
-  const Words missing[] = {
-      {"--quantization", "int8"}, {"--kv-cache-dtype", "fp8"}, {"-tp", "2"},  {"-ep", "2"},
-      {"--device", "cuda"},       {"--device", "cuda:0,1"},    {"--download"}};
+  const Words missing[] = {{"--quantization", "int8"},
+                           {"--kv-cache-dtype", "fp8"},
+                           {"-tp", "2"},
+                           {"-ep", "2"},
+                           {"--device", "cuda:0,1"},
+                           {"--download"}};
   for (const Words& words : missing)
     EXPECT_NE(refusal(words).find("is not in this version"), std::string::npos) << words[0] << ": " << refusal(words);
+  if (!built_with_cuda()) EXPECT_NE(refusal({"--device", "cuda"}).find("is not in this version"), std::string::npos);
   EXPECT_NE(refusal({"--dtype", "float16"}).find("float16 is not there on the CPU"), std::string::npos);
   EXPECT_EQ(refusal({"--quantization", "none", "--kv-cache-dtype", "auto", "-tp", "1", "--download=false"}),
             "(accepted)");

@@ -6,6 +6,7 @@
 #include "engine/generator.h"
 #include "engine/scorer.h"
 #include "golden.h"
+#include "test_device.h"
 
 namespace cajal {
 namespace {
@@ -62,7 +63,7 @@ void expect_equal(const SequenceResult& a, const SequenceResult& b, const std::s
 
 class SameBits : public testing::TestWithParam<std::string> {
  protected:
-  std::unique_ptr<Backend> one = make_backend("cpu", {1}), two = make_backend("cpu", {2});
+  std::unique_ptr<Backend> one = make_backend(test_device(), {1}), two = make_backend(test_device(), {2});
   Model model{{.folder = GetParam()}, *two};
 };
 

@@ -1,0 +1,45 @@
+# The CUDA backend: src/backends/cuda, a part of the layer `backends` where CAJAL_CUDA is on. The runtime is linked in, and it
+# loads the driver when it is first asked for a device, so that one binary serves machines with and without GPUs.
+include(CheckLanguage)
+
+find_program(CAJAL_NVCC nvcc PATHS /usr/local/cuda/bin)
+file(GLOB cajal_gpus /dev/nvidia[0-9]*)
+if(CAJAL_NVCC AND cajal_gpus)
+  set(cajal_cuda_default ON)
+else()
+  set(cajal_cuda_default OFF)
+endif()
+option(CAJAL_CUDA "Build the CUDA backend (needs nvcc)" ${cajal_cuda_default})
+set(CAJAL_CUDA_ARCHITECTURES "90a" CACHE STRING "GPUs to build for; the newest as PTX for later ones too, but a letter's")
+
+if(CAJAL_CUDA)
+  if(NOT CAJAL_NVCC)
+    message(FATAL_ERROR "CAJAL_CUDA is on, and there is no nvcc: install CUDA 13's toolkit, or configure with CAJAL_CUDA=OFF")
+  endif()
+  set(CMAKE_CUDA_COMPILER ${CAJAL_NVCC})
+  set(CMAKE_CUDA_ARCHITECTURES ${CAJAL_CUDA_ARCHITECTURES})
+  set(CMAKE_CUDA_STANDARD 17)  # the newest that older versions of CMake know how to ask nvcc for
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+  if(CAJAL_CCACHE AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
+    set(CMAKE_CUDA_COMPILER_LAUNCHER ${CAJAL_CCACHE})
+  endif()
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+endif()
+
+function(cajal_cuda_backend)
+  if(NOT CAJAL_CUDA)
+    return()
+  endif()
+  file(GLOB_RECURSE host CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/backends/cuda/*.cpp)
+  file(GLOB_RECURSE device CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/backends/cuda/*.cu)
+  target_sources(cajal_backends PRIVATE ${host})
+  target_include_directories(cajal_backends SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  target_compile_definitions(cajal_backends PRIVATE CAJAL_CUDA)
+  # Device code by itself: it takes none of the host's flags. No contraction that the source does not spell.
+  add_library(cajal_cuda_kernels STATIC ${device})
+  target_include_directories(cajal_cuda_kernels PRIVATE ${PROJECT_SOURCE_DIR}/src)
+  target_compile_options(cajal_cuda_kernels PRIVATE --fmad=false -Xcompiler=-fvisibility=hidden,-Wall -lineinfo
+    --Werror=cross-execution-space-call)
+  target_link_libraries(cajal_backends PUBLIC cajal_cuda_kernels CUDA::cudart_static)
+endfunction()

@@ -1,0 +1,97 @@
+#include "backends/cuda/cuda_backend.h"
+
+#include <cuda_runtime_api.h>
+
+#include "backends/cuda/check.h"
+#include "backends/cuda/executable.h"
+#include "backends/cuda/kernels/linear.h"
+#include "backends/cuda/program.h"
+#include "compiler/passes.h"
+
+namespace cajal::cuda {
+namespace {
+
+constexpr int kLeastSm = 80;
+constexpr Packed kWeightStorage{kWeightTile, kWeightTile};
+
+int sm_of(int index) {
+  int major = 0, minor = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index), "asking for the compute capability");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index), "asking for the compute capability");
+  return major * 10 + minor;
+}
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(int index, const BackendOptions& options)
+      : stream_(index),
+        sm_(sm_of(index)),
+        pool_(options.num_threads > 0 ? options.num_threads : static_cast<int>(std::thread::hardware_concurrency())) {
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, index), "asking for the device's properties");
+    device_name_ = properties.name;
+  }
+
+  std::string name() const override { return "cuda"; }
+  std::string description() const override {
+    return detail::join("cuda:", stream_.device(), " (", device_name_, ", sm_", sm_, ")");
+  }
+  std::size_t free_bytes() const override {
+    stream_.make_current();
+    std::size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "asking for free memory");
+    return free;
+  }
+  std::unique_ptr<Buffer> allocate(std::size_t bytes) override {
+    return std::make_unique<DeviceBuffer>(stream_, bytes);
+  }
+  ThreadPool& host_threads() override { return pool_; }
+
+  Graph prepare(const Graph& graph) const override {
+    StoragePolicy policy;
+    policy.linear_weight = [](const TensorType& t) -> Storage {
+      if (t.dtype == DType::bf16) return kWeightStorage;
+      return Plain{};
+    };
+    policy.k_cache = policy.v_cache = [](const TensorType&) -> Storage { return Plain{}; };
+    constexpr std::string_view kKinds[] = {kAddRmsNorm, kSiluMulHalves, kQkNormRopeKvWrite};
+    return eliminate_dead_code(fuse_regions(assign_storage(fuse_projections(graph), policy), kKinds));
+  }
+  std::unique_ptr<Executable> compile(const Graph& prepared) override {
+    return make_executable(inline_regions(prepared, has_region_kernel), stream_, sm_);
+  }
+
+ private:
+  Stream stream_;
+  int sm_;
+  std::string device_name_;
+  ThreadPool pool_;
+};
+
+}  // namespace
+
+std::string why_unusable(int index) {
+  int count = 0;
+  if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) {
+    cudaGetLastError();
+    if (error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice)
+      return "this machine has no NVIDIA GPU, or no driver for CUDA 13 (nvidia-smi shows it)";
+    return detail::join("CUDA cannot start: ", cudaGetErrorString(error));
+  }
+  if (index >= count) return detail::join("this machine has ", count, " CUDA device", count == 1 ? "" : "s");
+  int major = 0, minor = 0;
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index) != cudaSuccess ||
+      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index) != cudaSuccess)
+    return "CUDA does not say what the device can do";
+  if (major * 10 + minor < kLeastSm)
+    return detail::join("the device has compute capability ", major, ".", minor, ", and 8.0 is needed");
+  return {};
+}
+
+std::unique_ptr<Backend> make_cuda_backend(int index, const BackendOptions& options) {
+  if (const std::string why = why_unusable(index); !why.empty())
+    fail(ErrorCode::unavailable, "device 'cuda:", index, "': ", why, remedy("use --device cpu"));
+  return std::make_unique<CudaBackend>(index, options);
+}
+
+}  // namespace cajal::cuda

@@ -1,0 +1,13 @@
+#pragma once
+#include <memory>
+#include <string>
+
+#include "backends/backend.h"
+
+namespace cajal::cuda {
+
+// Why device `index` cannot be used: "" if it can. Never throws; a machine without a driver is one reason.
+std::string why_unusable(int index);
+std::unique_ptr<Backend> make_cuda_backend(int index, const BackendOptions& options);
+
+}  // namespace cajal::cuda

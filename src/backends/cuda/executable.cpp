@@ -1,0 +1,299 @@
+#include "backends/cuda/executable.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "backends/cuda/check.h"
+#include "backends/cuda/frequencies.h"
+#include "backends/cuda/program.h"
+#include "base/checked.h"
+
+namespace cajal::cuda {
+namespace {
+
+struct Extent {
+  std::size_t offset = 0, bytes = 0;
+};
+
+class CudaEvent {
+ public:
+  explicit CudaEvent(unsigned flags = cudaEventDisableTiming) {
+    check(cudaEventCreateWithFlags(&event_, flags), "creating an event");
+  }
+  ~CudaEvent() { cudaEventDestroy(event_); }
+  CudaEvent(const CudaEvent&) = delete;
+  CudaEvent& operator=(const CudaEvent&) = delete;
+  cudaEvent_t get() const { return event_; }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+// Launches recorded once, to be repeated at the cost of one.
+class CapturedGraph {
+ public:
+  CapturedGraph() = default;
+  ~CapturedGraph() { reset(); }
+  CapturedGraph(const CapturedGraph&) = delete;
+  CapturedGraph& operator=(const CapturedGraph&) = delete;
+
+  template <class Body>
+  void capture(cudaStream_t stream, const Body& body) {
+    reset();
+    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "capturing a step");
+    cudaGraph_t graph = nullptr;
+    try {
+      body();
+    } catch (...) {
+      cudaStreamEndCapture(stream, &graph);
+      if (graph) cudaGraphDestroy(graph);
+      throw;
+    }
+    check(cudaStreamEndCapture(stream, &graph), "capturing a step");
+    const cudaError_t error = cudaGraphInstantiate(&exec_, graph, 0);
+    cudaGraphDestroy(graph);
+    check(error, "making a captured step ready");
+    check(cudaGraphUpload(exec_, stream), "uploading a captured step");
+  }
+  void launch(cudaStream_t stream) const { check(cudaGraphLaunch(exec_, stream), "launching a step"); }
+
+ private:
+  void reset() {
+    if (exec_) cudaGraphExecDestroy(exec_);
+    exec_ = nullptr;
+  }
+  cudaGraphExec_t exec_ = nullptr;
+};
+
+class CudaExecutable final : public Executable {
+ public:
+  CudaExecutable(const Graph& graph, const Stream& stream, int sm) : graph_(graph), stream_(stream), sm_(sm) {
+    stream_.make_current();
+    Selection selection = select_kernels(graph_, sm_);
+    kernel_names_ = std::move(selection.kernel_names);
+    max_rows_ = selection.max_rows;
+    kinds_ = row_kinds(graph_);
+    plan_ = plan_memory(graph_, sequential_schedule(graph_), selection.scratch_bytes);
+    lay_out_inputs();
+    lay_out_outputs();
+  }
+  ~CudaExecutable() override {
+    if (cudaSetDevice(stream_.device()) == cudaSuccess) cudaStreamSynchronize(stream_.get());
+  }
+
+  const Graph& graph() const override { return graph_; }
+  const MemoryPlan& plan() const override { return plan_; }
+  std::vector<std::string> kernel_names() const override { return kernel_names_; }
+
+  void bind(const Bindings& bindings) override {
+    stream_.make_current();
+    arena_ = &device_buffer(bindings.arena);
+    CAJAL_CHECK(arena_->bytes() >= plan_.arena_bytes);
+    arena_->reserve_outputs(output_bytes_);
+    addresses_.assign(graph_.num_values(), nullptr);
+    for (const Node& node : graph_.nodes())
+      for (const Value v : node.results) addresses_[v.id] = address(node, v, bindings);
+    Places places;
+    places.at = [this](Value v) { return addresses_[v.id]; };
+    places.scratch = [this](std::uint32_t n) { return arena_->data() + plan_.scratch[n].offset; };
+    places.frequencies = [this](const ops::RotaryTable& op) {
+      return reinterpret_cast<const float*>(device_inputs_->data() + frequencies_.at(&op).offset);
+    };
+    places.header = reinterpret_cast<const StepHeader*>(device_inputs_->data());
+    launches_ = lower(graph_, sm_, places);
+    step_.capture(stream_.get(), [this] {
+      upload_inputs();
+      for (const Launch& launch : launches_) run(launch);
+    });
+  }
+
+  std::span<std::byte> input(std::string_view name) override {
+    const auto it = inputs_.find(name);
+    CAJAL_CHECK(it != inputs_.end(), "no input '", name, "'");
+    return host_inputs_->span().subspan(it->second.offset, it->second.bytes);
+  }
+
+  Event launch(const StepRows& rows) override {
+    CAJAL_CHECK(arena_, "launch before bind");
+    CAJAL_CHECK(rows.num_tokens <= max_rows_.num_tokens && rows.num_logits <= max_rows_.num_logits, rows.num_tokens,
+                " rows and ", rows.num_logits, " of logits in a bucket of ", max_rows_.num_tokens, " and ",
+                max_rows_.num_logits);
+    stream_.make_current();
+    fill_hidden_inputs(rows);
+    if (profiling_)
+      run_timed();
+    else
+      step_.launch(stream_.get());
+    for (std::size_t i = 0; i < outputs_.size(); ++i) download_output(i, rows);
+    check(cudaEventRecord(done_.get(), stream_.get()), "marking the end of a step");
+    return {++serial_};
+  }
+  void wait(Event event) override {
+    CAJAL_CHECK(event.serial <= serial_);
+    stream_.make_current();
+    check(cudaEventSynchronize(done_.get()), "running a step");
+  }
+
+  void set_profiling(bool on) override {
+    if (on) timings_.clear();
+    profiling_ = on;
+  }
+  std::vector<NodeTiming> timings() const override { return timings_; }
+
+  std::span<const std::byte> output(std::size_t index) override {
+    return arena_->outputs().subspan(outputs_[index].offset, outputs_[index].bytes);
+  }
+
+ private:
+  static DeviceBuffer& device_buffer(Buffer* buffer) {
+    auto* ours = dynamic_cast<DeviceBuffer*>(buffer);
+    CAJAL_CHECK(ours, "memory of another backend");
+    return *ours;
+  }
+
+  // All inputs in one piece, so that one copy brings them: the header, the graph's inputs, RoPE frequencies.
+  void lay_out_inputs() {
+    std::size_t bytes = round_up(sizeof(StepHeader), kPlanAlignment);
+    const auto place = [&](std::size_t count) {
+      const Extent extent{bytes, count};
+      bytes += round_up(count, kPlanAlignment);
+      return extent;
+    };
+    for (const Node& node : graph_.nodes()) {
+      if (const auto* op = std::get_if<ops::Input>(&node.op))
+        inputs_[op->name] = place(graph_.type(node.results[0]).bytes());
+      if (const auto* op = std::get_if<ops::RotaryTable>(&node.op)) {
+        const std::size_t rows =
+            row_frequencies(*op) ? static_cast<std::size_t>(graph_.type(node.results[0]).shape[0]) : 1;
+        frequencies_[op] = place(rows * op->inv_freq.size() * sizeof(float));
+      }
+    }
+    host_inputs_ = std::make_unique<PinnedMemory>(bytes);
+    device_inputs_ = std::make_unique<DeviceBuffer>(stream_, bytes);
+    for (const Node& node : graph_.nodes()) {
+      const auto* op = std::get_if<ops::RotaryTable>(&node.op);
+      if (!op) continue;
+      if (row_frequencies(*op))
+        row_frequencies_.push_back({RowFrequencies(*op), graph_.producer_node(node.inputs[1]).name, frequencies_[op]});
+      else
+        std::memcpy(host_inputs_->span().data() + frequencies_[op].offset, op->inv_freq.data(), frequencies_[op].bytes);
+    }
+  }
+
+  void lay_out_outputs() {
+    for (const Value v : graph_.outputs()) {
+      const std::size_t bytes = graph_.type(v).bytes();
+      outputs_.push_back({output_bytes_, bytes});
+      output_bytes_ += round_up(bytes, kPlanAlignment);
+    }
+  }
+
+  std::byte* address(const Node& node, Value v, const Bindings& bindings) const {
+    const std::uint32_t root = plan_.root[v.id];
+    if (root != v.id) return addresses_[root];
+    if (const auto* op = std::get_if<ops::Input>(&node.op)) return device_inputs_->data() + inputs_.at(op->name).offset;
+    if (const auto* op = std::get_if<ops::State>(&node.op)) {
+      TensorType least = graph_.type(v);
+      if (least.shape.dynamic()) least.shape[0] = 1;
+      return leaf(bindings.state(op->name), least.bytes(), node);
+    }
+    if (std::holds_alternative<ops::Parameter>(node.op))
+      return leaf(bindings.parameter(node.name), graph_.type(v).bytes(), node);
+    return arena_->data() + plan_.slots[v.id].offset;
+  }
+  static std::byte* leaf(Buffer& buffer, std::size_t least, const Node& node) {
+    DeviceBuffer& ours = device_buffer(&buffer);
+    CAJAL_CHECK(ours.bytes() >= least, node.name);
+    return ours.data();
+  }
+
+  void fill_hidden_inputs(const StepRows& rows) {
+    const StepHeader header{static_cast<std::int32_t>(rows.num_tokens), static_cast<std::int32_t>(rows.num_logits)};
+    std::memcpy(host_inputs_->span().data(), &header, sizeof header);
+    for (auto& f : row_frequencies_) {
+      const std::span<std::byte> lengths = input(f.lengths),
+                                 into = host_inputs_->span().subspan(f.at.offset, f.at.bytes);
+      f.frequencies.fill(
+          {reinterpret_cast<const std::int32_t*>(lengths.data()), static_cast<std::size_t>(rows.num_tokens)},
+          {reinterpret_cast<float*>(into.data()), into.size() / sizeof(float)});
+    }
+  }
+
+  void upload_inputs() const {
+    check(cudaMemcpyAsync(device_inputs_->data(), host_inputs_->span().data(), host_inputs_->span().size(),
+                          cudaMemcpyHostToDevice, stream_.get()),
+          "uploading a step's inputs");
+  }
+  void run(const Launch& launch) const {
+    launch.run(stream_.get());
+    check(cudaGetLastError(), kernel_names_[launch.node]);
+  }
+
+  // The rows that the step has, and no more.
+  void download_output(std::size_t i, const StepRows& rows) const {
+    const Value v = graph_.outputs()[i];
+    const std::int64_t count = kinds_[v.id] == RowKind::tokens ? rows.num_tokens : rows.num_logits;
+    const auto of = static_cast<std::size_t>(graph_.type(v).shape[0]);
+    const std::size_t bytes = outputs_[i].bytes / of * std::min(of, static_cast<std::size_t>(count));
+    if (bytes == 0) return;
+    check(cudaMemcpyAsync(arena_->outputs().data() + outputs_[i].offset, addresses_[v.id], bytes,
+                          cudaMemcpyDeviceToHost, stream_.get()),
+          "downloading a step's results");
+  }
+
+  // One launch after the other, each between events.
+  void run_timed() {
+    if (timings_.empty())
+      for (const Launch& launch : launches_) timings_.push_back({launch.node});
+    upload_inputs();
+    const CudaEvent before(cudaEventDefault), after(cudaEventDefault);
+    for (std::size_t i = 0; i < launches_.size(); ++i) {
+      check(cudaEventRecord(before.get(), stream_.get()), "profiling");
+      run(launches_[i]);
+      check(cudaEventRecord(after.get(), stream_.get()), "profiling");
+      check(cudaEventSynchronize(after.get()), kernel_names_[launches_[i].node]);
+      float milliseconds = 0;
+      check(cudaEventElapsedTime(&milliseconds, before.get(), after.get()), "profiling");
+      timings_[i].seconds += static_cast<double>(milliseconds) * 1e-3;
+      ++timings_[i].calls;
+    }
+  }
+
+  struct RowFrequencyInput {
+    RowFrequencies frequencies;
+    std::string lengths;  // the input that they depend on
+    Extent at;
+  };
+
+  Graph graph_;
+  const Stream& stream_;
+  int sm_;
+  MemoryPlan plan_;
+  std::vector<std::string> kernel_names_;
+  std::vector<RowKind> kinds_;
+  StepRows max_rows_;
+  std::map<std::string, Extent, std::less<>> inputs_;
+  std::map<const ops::RotaryTable*, Extent> frequencies_;
+  std::vector<RowFrequencyInput> row_frequencies_;
+  std::unique_ptr<PinnedMemory> host_inputs_;
+  std::unique_ptr<DeviceBuffer> device_inputs_;
+  std::vector<Extent> outputs_;  // in the arena's host memory
+  std::size_t output_bytes_ = 0;
+  DeviceBuffer* arena_ = nullptr;
+  std::vector<std::byte*> addresses_;  // by value
+  std::vector<Launch> launches_;
+  CapturedGraph step_;
+  CudaEvent done_;
+  std::uint64_t serial_ = 0;
+  bool profiling_ = false;
+  std::vector<NodeTiming> timings_;  // by launch
+};
+
+}  // namespace
+
+std::unique_ptr<Executable> make_executable(const Graph& graph, const Stream& stream, int sm) {
+  return std::make_unique<CudaExecutable>(graph, stream, sm);
+}
+
+}  // namespace cajal::cuda

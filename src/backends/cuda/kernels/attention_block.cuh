@@ -1,0 +1,182 @@
+#pragma once
+// One block of 64 positions for 16 rows of packed queries, and the merging of blocks and pieces: attention.h in code, for
+// every kernel of the class.
+#include "backends/cuda/kernels/attention.h"
+#include "backends/cuda/kernels/device.cuh"
+#include "backends/cuda/kernels/mma.cuh"
+
+namespace cajal::cuda {
+
+constexpr int kBlock = 64, kPiece = 256, kBlocksPerPiece = kPiece / kBlock;
+
+// The positions begin .. end-1 that a row sees.
+struct Span {
+  int begin, end;
+  __device__ bool meets(int first, int last) const { return begin < last && end > first; }
+};
+__device__ inline Span visible(const AttentionArgs& a, int row) {
+  const int end = a.positions[row] + 1;
+  return {a.sliding_window > 0 && a.sliding_window < end ? end - static_cast<int>(a.sliding_window) : 0, end};
+}
+
+__device__ inline float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// Rows of D bf16 numbers in shared memory, 16-byte chunks swapped so that eight rows lie in different banks.
+template <int D>
+__device__ std::uint32_t row_chunk(int row, int chunk) {
+  return row * (D * 2) + ((chunk ^ (row & 7)) * 16);
+}
+
+// What a thread holds of 16 rows: rows lane / 4 and lane / 4 + 8; of o, columns 8 j + lane % 4 * 2 and the next.
+template <int D>
+struct Partial {
+  float m[2], l[2];
+  float o[D / 8][4];
+
+  __device__ void clear() {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) m[h] = -INFINITY, l[h] = 0;
+#pragma unroll
+    for (int j = 0; j < D / 8; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) o[j][e] = 0;
+  }
+};
+
+// The factors of two partial results with maxima `m` and `other`.
+struct Merge {
+  float m, own, others;
+  __device__ Merge(float mine, float other)
+      : m(fmaxf(mine, other)), own(exp2_fast(mine - m)), others(exp2_fast(other - m)) {}
+  __device__ float operator()(float mine, float other) const { return fmaf(other, others, mine * own); }
+};
+
+template <int D>
+__device__ void merge(Partial<D>& into, const Partial<D>& from, const bool (&there)[2]) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    if (!there[h]) continue;
+    const Merge by(into.m[h], from.m[h]);
+    into.m[h] = by.m;
+    into.l[h] = by(into.l[h], from.l[h]);
+#pragma unroll
+    for (int j = 0; j < D / 8; ++j)
+#pragma unroll
+      for (int e = 2 * h; e < 2 * h + 2; ++e) into.o[j][e] = by(into.o[j][e], from.o[j][e]);
+  }
+}
+
+__device__ inline std::uint32_t pack_bf16(float lo, float hi) {
+  const __nv_bfloat162 both = __floats2bfloat162_rn(lo, hi);
+  return *reinterpret_cast<const std::uint32_t*>(&both);
+}
+__device__ inline float bf16_rest(float p) { return p - __bfloat162float(__float2bfloat16_rn(p)); }
+
+// Scores of 16 rows of q with the block's keys: s[n][e] is column 8 n + lane % 4 * 2 + e % 2 of row lane / 4 + e / 2 * 8.
+template <int D>
+__device__ void block_scores(std::uint32_t q, std::uint32_t k, float (&s)[kBlock / 8][4]) {
+  const int lane = threadIdx.x % 32, matrix = lane / 8, in = lane % 8;
+#pragma unroll
+  for (int n = 0; n < kBlock / 8; ++n)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) s[n][e] = 0;
+#pragma unroll
+  for (int step = 0; step < D / 16; ++step) {
+    std::uint32_t x[4];
+    ldmatrix_x4(x, q + row_chunk<D>((matrix & 1) * 8 + in, step * 2 + matrix / 2));
+#pragma unroll
+    for (int n = 0; n < kBlock / 8; n += 2) {
+      std::uint32_t y[4];
+      ldmatrix_x4(y, k + row_chunk<D>((n + matrix / 2) * 8 + in, step * 2 + (matrix & 1)));
+      mma_16816(s[n], x, y[0], y[1]);
+      mma_16816(s[n + 1], x, y[2], y[3]);
+    }
+  }
+}
+
+// Scores to probabilities, with m and l. What a row does not see has none.
+__device__ inline void block_softmax(float (&s)[kBlock / 8][4], float factor, int first, const Span (&spans)[2],
+                                     float (&m)[2], float (&l)[2]) {
+  const int column = threadIdx.x % 4 * 2;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    float largest = -INFINITY;
+#pragma unroll
+    for (int n = 0; n < kBlock / 8; ++n)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int position = first + n * 8 + column + e;
+        float& v = s[n][2 * h + e];
+        v = position >= spans[h].begin && position < spans[h].end ? v * factor : -INFINITY;
+        largest = fmaxf(largest, v);
+      }
+    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
+    m[h] = largest;
+    const float base = largest == -INFINITY ? 0.0f : largest;
+    float sum = 0;
+#pragma unroll
+    for (int n = 0; n < kBlock / 8; ++n)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        float& v = s[n][2 * h + e];
+        v = exp2_fast(v - base);
+        sum = sum + v;
+      }
+    sum = sum + __shfl_xor_sync(~0u, sum, 1);
+    l[h] = sum + __shfl_xor_sync(~0u, sum, 2);
+  }
+}
+
+template <int D>
+__device__ void block_values(const float (&p)[kBlock / 8][4], std::uint32_t v, float (&o)[D / 8][4]) {
+  const int lane = threadIdx.x % 32, matrix = lane / 8, in = lane % 8;
+#pragma unroll
+  for (int j = 0; j < D / 8; ++j)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) o[j][e] = 0;
+#pragma unroll
+  for (int step = 0; step < kBlock / 16; ++step) {
+    const float(&a)[4] = p[2 * step], (&b)[4] = p[2 * step + 1];
+    const std::uint32_t high[4] = {pack_bf16(a[0], a[1]), pack_bf16(a[2], a[3]), pack_bf16(b[0], b[1]),
+                                   pack_bf16(b[2], b[3])};
+    const std::uint32_t low[4] = {
+        pack_bf16(bf16_rest(a[0]), bf16_rest(a[1])), pack_bf16(bf16_rest(a[2]), bf16_rest(a[3])),
+        pack_bf16(bf16_rest(b[0]), bf16_rest(b[1])), pack_bf16(bf16_rest(b[2]), bf16_rest(b[3]))};
+#pragma unroll
+    for (int j = 0; j < D / 8; j += 2) {
+      std::uint32_t y[4];
+      ldmatrix_x4_trans(y, v + row_chunk<D>(step * 16 + (matrix & 1) * 8 + in, j + matrix / 2));
+      mma_16816(o[j], high, y[0], y[1]);
+      mma_16816(o[j], low, y[0], y[1]);
+      mma_16816(o[j + 1], high, y[2], y[3]);
+      mma_16816(o[j + 1], low, y[2], y[3]);
+    }
+  }
+}
+
+template <int D>
+__device__ void attend_block(std::uint32_t q, std::uint32_t k, std::uint32_t v, float factor, int first,
+                             const Span (&spans)[2], Partial<D>& out) {
+  float s[kBlock / 8][4];
+  block_scores<D>(q, k, s);
+  block_softmax(s, factor, first, spans, out.m, out.l);
+  block_values<D>(s, v, out.o);
+}
+
+// Copies rows first .. first + 63 of one head from the cache to shared memory, `threads` threads together; rows from
+// `end` on are zeros, whatever their slots hold.
+template <int D>
+__device__ void load_block(const bf16* cache_block, int first, int end, std::uint32_t to, int thread, int threads) {
+  for (int i = thread; i < kBlock * (D / 8); i += threads) {
+    const int row = i / (D / 8), chunk = i % (D / 8);
+    const bool there = first + row < end;
+    copy_async_16(to + row_chunk<D>(row, chunk), cache_block + (there ? row * D + chunk * 8 : 0), there);
+  }
+}
+
+}  // namespace cajal::cuda

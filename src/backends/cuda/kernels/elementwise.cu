@@ -1,0 +1,227 @@
+#include "backends/cuda/kernels/elementwise.h"
+
+#include "backends/cuda/kernels/device.cuh"
+
+namespace cajal::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+
+template <class T>
+__global__ void embedding_kernel(EmbeddingArgs a) {
+  const auto row = static_cast<std::int64_t>(blockIdx.x);
+  if (row >= a.rows.count()) return;
+  const std::int64_t id = a.ids[row], tile = a.tile.rows, group = a.tile.group;
+  const std::int64_t padded = (a.hidden_size + group - 1) / group * group;
+  const T* from = static_cast<const T*>(a.table) + id / tile * tile * padded + id % tile * group;
+  T* to = static_cast<T*>(a.y) + row * a.hidden_size;
+  for (std::int64_t k = threadIdx.x; k < a.hidden_size; k += kThreads)
+    to[k] = from[k / group * tile * group + k % group];
+}
+
+template <class T>
+__global__ void gather_rows_kernel(GatherRowsArgs a) {
+  const auto row = static_cast<std::int64_t>(blockIdx.x);
+  if (row >= a.rows.count()) return;
+  const T* from = static_cast<const T*>(a.x) + a.indices[row] * a.columns;
+  T* to = static_cast<T*>(a.y) + row * a.columns;
+  for (std::int64_t k = threadIdx.x; k < a.columns; k += kThreads) to[k] = from[k];
+}
+
+// A block a row; kSumLanes threads.
+template <class T>
+__global__ void __launch_bounds__(kSumLanes) rms_norm_kernel(RmsNormArgs a) {
+  const auto row = static_cast<std::int64_t>(blockIdx.x);
+  if (row >= a.rows.count()) return;
+  __shared__ float sums[4];
+  const int lane = threadIdx.x, columns = a.columns, groups = (columns + 7) / 8;
+  const T* x = static_cast<const T*>(a.x) + row * columns;
+  const T* b = a.b ? static_cast<const T*>(a.b) + row * columns : nullptr;
+  T* total = static_cast<T*>(a.sum) + row * columns;
+  float sum = 0;
+  for (int g = lane; g < groups; g += kSumLanes) {
+    const int n = columns - g * 8;
+    float v[8];
+    load8(x + g * 8, n, v);
+    if (b) {
+      float w[8];
+      load8(b + g * 8, n, w);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) v[i] = rounded<T>(v[i] + w[i]);
+      store8(total + g * 8, n, v);
+    }
+    sum = add_squares(v, sum);
+  }
+  sum = warp_sum(sum);
+  if (lane % 32 == 0) sums[lane / 32] = sum;
+  __syncthreads();
+  const float factor = norm_factor((sums[0] + sums[1]) + (sums[2] + sums[3]), columns, a.epsilon);
+  const T* source = b ? total : x;  // what this thread itself wrote
+  for (int g = lane; g < groups; g += kSumLanes) {
+    const int n = columns - g * 8;
+    float v[8], w[8];
+    load8(source + g * 8, n, v);
+    load8(static_cast<const T*>(a.weight) + g * 8, n, w);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) v[i] = normed<T>(v[i], factor, w[i]);
+    store8(static_cast<T*>(a.y) + row * columns + g * 8, n, v);
+  }
+}
+
+// Cosine and sine of the f32 angle in double, rounded twice: within an ulp of any good f32 library, and the same everywhere.
+template <class T>
+__global__ void rotary_table_kernel(RotaryTableArgs a) {
+  const auto row = static_cast<std::int64_t>(blockIdx.x);
+  if (row >= a.rows.count()) return;
+  const int half = a.columns / 2;
+  const float* inv_freq = a.inv_freq + (a.row_frequencies ? row * half : 0);
+  T* y = static_cast<T*>(a.y) + row * a.columns;
+  for (int i = threadIdx.x; i < half; i += blockDim.x) {
+    const float angle = inv_freq[i] * static_cast<float>(a.positions[row]);
+    double sine, cosine;
+    sincos(static_cast<double>(angle), &sine, &cosine);
+    y[i] = store<T>(static_cast<float>(cosine) * a.attention_scaling);
+    y[half + i] = store<T>(static_cast<float>(sine) * a.attention_scaling);
+  }
+}
+
+template <class T>
+__global__ void rope_kernel(RopeArgs a) {
+  const std::int64_t row = blockIdx.x / a.num_heads;
+  if (row >= a.rows.count()) return;
+  const int half = a.columns / 2;
+  const T* x = static_cast<const T*>(a.x) + static_cast<std::int64_t>(blockIdx.x) * a.columns;
+  const T* table = static_cast<const T*>(a.table) + row * a.columns;
+  T* y = static_cast<T*>(a.y) + static_cast<std::int64_t>(blockIdx.x) * a.columns;
+  for (int i = threadIdx.x; i < half; i += blockDim.x) {
+    const float x1 = load(x[i]), x2 = load(x[half + i]), cosine = load(table[i]), sine = load(table[half + i]);
+    y[i] = store<T>(rotated<T>(x1, cosine, x2, -sine));
+    y[half + i] = store<T>(rotated<T>(x2, cosine, x1, sine));
+  }
+}
+
+template <class T>
+__global__ void silu_mul_kernel(SiluMulArgs a) {
+  const std::int64_t groups = (a.columns + 7) / 8, at = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
+  const std::int64_t row = at / groups, k = at % groups * 8;
+  if (row >= a.rows.count()) return;
+  const int n = static_cast<int>(min(a.columns - k, static_cast<std::int64_t>(8)));
+  float gate[8], up[8];
+  load8(static_cast<const T*>(a.gate) + row * a.input_stride + k, n, gate);
+  load8(static_cast<const T*>(a.up) + row * a.input_stride + k, n, up);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) gate[i] = rounded<T>(silu(gate[i])) * up[i];
+  store8(static_cast<T*>(a.y) + row * a.columns + k, n, gate);
+}
+
+template <class T>
+__global__ void add_kernel(AddArgs a) {
+  const std::int64_t at = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
+  if (at >= a.rows.count() * a.columns) return;
+  static_cast<T*>(a.y)[at] = store<T>(load(static_cast<const T*>(a.a)[at]) + load(static_cast<const T*>(a.b)[at]));
+}
+
+template <class T>
+__global__ void slice_kernel(SliceArgs a) {
+  const std::int64_t at = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
+  if (at >= a.rows.count() * a.columns) return;
+  const std::int64_t row = at / a.columns, k = at % a.columns;
+  static_cast<T*>(a.y)[at] = static_cast<const T*>(a.x)[row * a.input_columns + a.begin + k];
+}
+
+// Where head `head` of a slot begins in a cache [blocks, kv_heads, block_size, D].
+__device__ std::int64_t cache_at(std::int64_t slot, int head, int kv_heads, int block_size, int dim) {
+  return ((slot / block_size * kv_heads + head) * block_size + slot % block_size) * dim;
+}
+
+template <class T>
+__global__ void kv_write_kernel(KvWriteArgs a) {
+  const std::int64_t row = blockIdx.x / a.num_kv_heads;
+  if (row >= a.rows.count()) return;
+  const int head = static_cast<int>(blockIdx.x % a.num_kv_heads);
+  const T* x = static_cast<const T*>(a.x) + static_cast<std::int64_t>(blockIdx.x) * a.head_dim;
+  T* to = static_cast<T*>(a.cache) + cache_at(a.slot_mapping[row], head, a.num_kv_heads, a.block_size, a.head_dim);
+  for (int i = threadIdx.x; i < a.head_dim; i += blockDim.x) to[i] = x[i];
+}
+
+// A warp a head of q, k or v.
+template <class T>
+__global__ void __launch_bounds__(32) qk_norm_rope_kv_write_kernel(QkNormRopeKvWriteArgs a) {
+  const int heads = a.num_heads + 2 * a.num_kv_heads, head = static_cast<int>(blockIdx.x) % heads, lane = threadIdx.x;
+  const std::int64_t row = blockIdx.x / heads;
+  if (row >= a.rows.count()) return;
+  __shared__ float values[kMaxHeadDim];
+  const int dim = a.head_dim, half = dim / 2, kv_head = head - a.num_heads;
+  const T* x = static_cast<const T*>(a.qkv) + static_cast<std::int64_t>(blockIdx.x) * dim;
+  if (kv_head >= a.num_kv_heads) {
+    T* to = static_cast<T*>(a.v_cache) +
+            cache_at(a.slot_mapping[row], kv_head - a.num_kv_heads, a.num_kv_heads, a.block_size, dim);
+    for (int i = lane; i < dim; i += 32) to[i] = x[i];
+    return;
+  }
+  const bool is_q = kv_head < 0;
+  const T* weight = static_cast<const T*>(is_q ? a.q_norm : a.k_norm);
+  T* to = is_q ? static_cast<T*>(a.q) + (row * a.num_heads + head) * dim
+               : static_cast<T*>(a.k_cache) + cache_at(a.slot_mapping[row], kv_head, a.num_kv_heads, a.block_size, dim);
+  float sums[4] = {0, 0, 0, 0};  // those of kSumLanes lanes, four in each thread
+#pragma unroll
+  for (int part = 0; part < 4; ++part)
+    for (int g = part * 32 + lane; g < (dim + 7) / 8; g += kSumLanes) {
+      float v[8];
+      load8(x + g * 8, dim - g * 8, v);
+      sums[part] = add_squares(v, sums[part]);
+    }
+  const float squares = (warp_sum(sums[0]) + warp_sum(sums[1])) + (warp_sum(sums[2]) + warp_sum(sums[3]));
+  const float factor = norm_factor(squares, dim, a.epsilon);
+  for (int i = lane; i < dim; i += 32) values[i] = rounded<T>(normed<T>(load(x[i]), factor, load(weight[i])));
+  __syncwarp();
+  const T* table = static_cast<const T*>(a.table) + row * dim;
+  for (int i = lane; i < half; i += 32) {
+    const float x1 = values[i], x2 = values[half + i], cosine = load(table[i]), sine = load(table[half + i]);
+    to[i] = store<T>(rotated<T>(x1, cosine, x2, -sine));
+    to[half + i] = store<T>(rotated<T>(x2, cosine, x1, sine));
+  }
+}
+
+unsigned blocks_for(std::int64_t elements) { return static_cast<unsigned>((elements + kThreads - 1) / kThreads); }
+
+}  // namespace
+
+void embedding(const EmbeddingArgs& a, cudaStream_t stream) {
+  with_element(a.element, [&](auto t) { embedding_kernel<decltype(t)><<<a.rows.most, kThreads, 0, stream>>>(a); });
+}
+void gather_rows(const GatherRowsArgs& a, cudaStream_t stream) {
+  with_element(a.element, [&](auto t) { gather_rows_kernel<decltype(t)><<<a.rows.most, kThreads, 0, stream>>>(a); });
+}
+void rms_norm(const RmsNormArgs& a, cudaStream_t stream) {
+  with_element(a.element, [&](auto t) { rms_norm_kernel<decltype(t)><<<a.rows.most, kSumLanes, 0, stream>>>(a); });
+}
+void rotary_table(const RotaryTableArgs& a, cudaStream_t stream) {
+  with_element(a.element, [&](auto t) { rotary_table_kernel<decltype(t)><<<a.rows.most, 64, 0, stream>>>(a); });
+}
+void rope(const RopeArgs& a, cudaStream_t stream) {
+  const auto blocks = static_cast<unsigned>(a.rows.most) * static_cast<unsigned>(a.num_heads);
+  with_element(a.element, [&](auto t) { rope_kernel<decltype(t)><<<blocks, 64, 0, stream>>>(a); });
+}
+void silu_mul(const SiluMulArgs& a, cudaStream_t stream) {
+  const unsigned blocks = blocks_for(a.rows.most * ((a.columns + 7) / 8));
+  with_element(a.element, [&](auto t) { silu_mul_kernel<decltype(t)><<<blocks, kThreads, 0, stream>>>(a); });
+}
+void add(const AddArgs& a, cudaStream_t stream) {
+  const unsigned blocks = blocks_for(a.rows.most * a.columns);
+  with_element(a.element, [&](auto t) { add_kernel<decltype(t)><<<blocks, kThreads, 0, stream>>>(a); });
+}
+void slice(const SliceArgs& a, cudaStream_t stream) {
+  const unsigned blocks = blocks_for(a.rows.most * a.columns);
+  with_element(a.element, [&](auto t) { slice_kernel<decltype(t)><<<blocks, kThreads, 0, stream>>>(a); });
+}
+void kv_write(const KvWriteArgs& a, cudaStream_t stream) {
+  const auto blocks = static_cast<unsigned>(a.rows.most) * static_cast<unsigned>(a.num_kv_heads);
+  with_element(a.element, [&](auto t) { kv_write_kernel<decltype(t)><<<blocks, 64, 0, stream>>>(a); });
+}
+void qk_norm_rope_kv_write(const QkNormRopeKvWriteArgs& a, cudaStream_t stream) {
+  const unsigned blocks = static_cast<unsigned>(a.rows.most) * static_cast<unsigned>(a.num_heads + 2 * a.num_kv_heads);
+  with_element(a.element, [&](auto t) { qk_norm_rope_kv_write_kernel<decltype(t)><<<blocks, 32, 0, stream>>>(a); });
+}
+
+}  // namespace cajal::cuda

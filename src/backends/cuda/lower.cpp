@@ -1,0 +1,358 @@
+// From nodes to launches: for each op its kernel, the scratch that it needs, and its arguments.
+#include "backends/cuda/kernels/attention.h"
+#include "backends/cuda/kernels/elementwise.h"
+#include "backends/cuda/kernels/linear.h"
+#include "backends/cuda/kernels/moe.h"
+#include "backends/cuda/moe_layout.h"
+#include "backends/cuda/program.h"
+#include "base/checked.h"
+#include "compiler/passes.h"
+
+namespace cajal::cuda {
+
+std::vector<RowKind> row_kinds(const Graph& graph) {
+  std::vector<RowKind> kinds(graph.num_values(), RowKind::tokens);
+  for (const Node& node : graph.nodes()) {
+    RowKind kind = RowKind::tokens;
+    if (std::holds_alternative<ops::Input>(node.op))
+      kind = node.name == "logits_indices" ? RowKind::logits : RowKind::tokens;
+    else if (std::holds_alternative<ops::Embedding>(node.op) || std::holds_alternative<ops::GatherRows>(node.op))
+      kind = kinds[node.inputs[1].id];
+    else if (!node.inputs.empty())
+      kind = kinds[node.inputs[0].id];
+    for (const Value v : node.results) kinds[v.id] = kind;
+  }
+  return kinds;
+}
+
+bool row_frequencies(const ops::RotaryTable& op) { return op.original_length > 0; }
+
+namespace {
+
+std::int32_t narrow(std::int64_t n) { return checked_cast<std::int32_t>(n, "a size on the device"); }
+
+Tile tile_of(const TensorType& t) {
+  const auto* packed = std::get_if<Packed>(&t.storage);
+  return packed ? Tile{packed->rows, packed->group} : Tile{};
+}
+
+// Rows of the kernels that work row by row for each row of the step: heads, where each is normalised by itself.
+std::int64_t rows_per_row(const Shape& shape) {
+  std::int64_t rows = 1;
+  for (int i = 1; i + 1 < shape.rank(); ++i) rows *= shape[i];
+  return rows;
+}
+
+// Visits one node: picks its kernel and, where the places are known, makes its launch.
+class Lowering {
+ public:
+  Lowering(const Graph& graph, int sm) : graph_(graph), sm_(sm), kinds_(row_kinds(graph)) {}
+  void with_memory(const Places& places) { places_ = &places; }
+
+  void run() {
+    find_rows();
+    for (index_ = 0; index_ < graph_.nodes().size(); ++index_) {
+      node_ = &graph_.node(index_);
+      selection.kernel_names.emplace_back();
+      selection.scratch_bytes.push_back(0);
+      std::visit(*this, node_->op);
+    }
+  }
+
+  std::vector<Launch> launches;
+  Selection selection;
+
+  void operator()(const ops::Input&) {}
+  void operator()(const ops::State&) {}
+  void operator()(const ops::Parameter&) {}
+  void operator()(const ops::Reshape&) {}  // the same memory
+
+  void operator()(const ops::Embedding&) {
+    const TensorType& table = type(0);
+    emit("embedding", embedding, [&] {
+      return EmbeddingArgs{in(0), ints(1), out(0), rows_of(1), table.shape[1], tile_of(table), element(table)};
+    });
+  }
+  void operator()(const ops::Linear& op) {
+    const TensorType &x = type(0), &weight = type(1);
+    LinearArgs a{};
+    a.in_features = narrow(weight.shape[1]), a.out_features = narrow(weight.shape[0]);
+    a.sum_parts = op.sum_parts, a.element = element(x), a.rows = rows_of(0);
+    check_parts(op.sum_parts);
+    const auto [name, kernel] = linear_kernel(a);
+    emit(name, kernel, [&] {
+      a.x = in(0), a.weight = in(1), a.bias = node_->inputs.size() == 3 ? in(2) : nullptr, a.y = out(0);
+      return a;
+    });
+  }
+  void operator()(const ops::RmsNorm& op) {
+    const TensorType& x = type(0);
+    emit("rms_norm", rms_norm, [&] {
+      return RmsNormArgs{
+          in(0),      nullptr,   in(1), nullptr, out(0), rows_of(0, rows_per_row(x.shape)), narrow(x.shape[-1]),
+          op.epsilon, element(x)};
+    });
+  }
+  void operator()(const ops::RotaryTable& op) {
+    const std::int64_t half = graph_.type(node_->results[0]).shape[2];
+    emit("rotary_table", rotary_table, [&] {
+      return RotaryTableArgs{.positions = ints(0),
+                             .inv_freq = places_->frequencies(op),
+                             .row_frequencies = row_frequencies(op),
+                             .y = out(0),
+                             .rows = rows_of(0),
+                             .columns = narrow(2 * half),
+                             .attention_scaling = op.attention_scaling,
+                             .element = element(graph_.type(node_->results[0]))};
+    });
+  }
+  void operator()(const ops::Rope&) {
+    const TensorType& x = type(0);
+    emit("rope", rope, [&] {
+      return RopeArgs{in(0), in(1), out(0), rows_of(0), narrow(x.shape[1]), narrow(x.shape[2]), element(x)};
+    });
+  }
+  void operator()(const ops::SiluMul&) {
+    const TensorType& x = type(0);
+    emit("silu_mul", silu_mul, [&] {
+      return SiluMulArgs{in(0), in(1), out(0), rows_of(0, rows_per_row(x.shape)), x.shape[-1], x.shape[-1], element(x)};
+    });
+  }
+  void operator()(const ops::Add&) {
+    const TensorType& x = type(0);
+    emit("add", add,
+         [&] { return AddArgs{in(0), in(1), out(0), rows_of(0, rows_per_row(x.shape)), x.shape[-1], element(x)}; });
+  }
+  void operator()(const ops::Slice& op) {
+    const TensorType& x = type(0);
+    emit("slice", slice, [&] {
+      return SliceArgs{in(0),    out(0),    rows_of(0, rows_per_row(x.shape)), op.end - op.begin, x.shape[-1],
+                       op.begin, element(x)};
+    });
+  }
+  void operator()(const ops::KvWrite&) {
+    const TensorType &cache = type(0), &x = type(1);
+    emit("kv_write", kv_write, [&] {
+      return KvWriteArgs{
+          in(0),     in(1), ints(2), rows_of(1), narrow(x.shape[1]), narrow(x.shape[2]), narrow(cache.shape[2]),
+          element(x)};
+    });
+  }
+  void operator()(const ops::PagedAttention& op) {
+    const TensorType &q = type(0), &k = type(1), &tables = type(3);
+    const AttentionShape shape{element(q),         narrow(q.shape[0]), narrow(q.shape[1]),     narrow(k.shape[1]),
+                               narrow(q.shape[2]), narrow(k.shape[2]), narrow(tables.shape[1])};
+    if (shape.head_dim > kMaxHeadDim) no_kernel();
+    const bool mma = attention_mma_accepts(shape);
+    if (mma) selection.scratch_bytes.back() = attention_mma_scratch(shape);
+    emit(mma ? "attention_mma" : "attention_any", mma ? attention_mma : attention_any, [&] {
+      return AttentionArgs{.q = in(0),
+                           .k_cache = in(1),
+                           .v_cache = in(2),
+                           .block_tables = ints(3),
+                           .seq_indices = ints(4),
+                           .positions = ints(5),
+                           .y = out(0),
+                           .scratch = reinterpret_cast<float*>(scratch()),
+                           .rows = rows_of(0),
+                           .num_heads = shape.num_heads,
+                           .num_kv_heads = shape.num_kv_heads,
+                           .head_dim = shape.head_dim,
+                           .block_size = shape.block_size,
+                           .max_blocks_per_seq = shape.max_blocks_per_seq,
+                           .sliding_window = op.sliding_window,
+                           .scale = op.scale,
+                           .element = shape.element};
+    });
+  }
+  void operator()(const ops::Router& op) {
+    const TensorType& x = type(0);
+    if (x.shape[1] > kMaxExperts) no_kernel();
+    emit("router", router, [&] {
+      return RouterArgs{in(0),
+                        out(0),
+                        reinterpret_cast<std::int32_t*>(out(1)),
+                        rows_of(0),
+                        narrow(x.shape[1]),
+                        op.top_k,
+                        op.norm_topk_prob,
+                        element(x)};
+    });
+  }
+  void operator()(const ops::MoeExperts& op) {
+    const TensorType &x = type(0), &ids = type(2), &down = type(4);
+    check_parts(op.sum_parts);
+    if (down.shape[0] > kMaxExperts) no_kernel();
+    const MoeShape shape{element(x),         narrow(x.shape[0]),    narrow(down.shape[0]),
+                         narrow(x.shape[1]), narrow(down.shape[2]), narrow(ids.shape[1]),
+                         op.sum_parts};
+    selection.scratch_bytes.back() = moe_scratch(shape).bytes;
+    const auto kernel = shape.element == Element::bf16 ? linear_mma : linear_f32;
+    emit(
+        shape.element == Element::bf16 ? "moe_mma" : "moe_f32",
+        [kernel](const MoeArgs& a, cudaStream_t stream) { run_moe(a, kernel, stream); },
+        [&] { return MoeArgs{in(0), in(1), ints(2), in(3), in(4), out(0), scratch(), rows_of(0), shape}; });
+  }
+  void operator()(const ops::GatherRows&) {
+    const TensorType& x = type(0);
+    emit("gather_rows", gather_rows,
+         [&] { return GatherRowsArgs{in(0), ints(1), out(0), rows_of(1), x.shape[1], element(x)}; });
+  }
+  void operator()(const ops::AllReduce&) { no_ranks(); }
+  void operator()(const ops::AllGather&) { no_ranks(); }
+  void operator()(const ops::ReduceScatter&) { no_ranks(); }
+  void operator()(const ops::AllToAll&) { no_ranks(); }
+
+  void operator()(const ops::Region& op) {
+    if (op.kind == kAddRmsNorm) return add_rms_norm(*op.body);
+    if (op.kind == kSiluMulHalves) return silu_mul_halves();
+    if (op.kind == kQkNormRopeKvWrite) return region_qk_norm_rope_kv_write(*op.body);
+    CAJAL_CHECK(false, "region ", op.kind, " should have been replaced by its body");
+  }
+
+ private:
+  // What is made in a step has the rows of the step in front: kernels stop after those that a step really has.
+  void find_rows() {
+    for (const Node& node : graph_.nodes()) {
+      for (std::size_t r = 0; r < node.results.size(); ++r) {
+        const Shape& shape = graph_.type(node.results[r]).shape;
+        if (is_leaf(node.op) || overwrites_input(node.op, static_cast<int>(r))) continue;
+        std::int64_t& rows = kinds_[node.results[r].id] == RowKind::tokens ? selection.max_rows.num_tokens
+                                                                           : selection.max_rows.num_logits;
+        if (rows == 0) rows = shape[0];
+        if (rows != shape[0])
+          fail(ErrorCode::unsupported, node.name, ": ", op_name(node.op), " makes ", to_string(shape),
+               " in a graph whose steps have ", rows, " rows");
+      }
+    }
+  }
+
+  template <class OpType>
+  static const OpType& find_op(const Graph& body) {
+    for (const Node& node : body.nodes())
+      if (const auto* op = std::get_if<OpType>(&node.op)) return *op;
+    CAJAL_CHECK(false, "a region without the op that its kind promises");
+    return std::get<OpType>(body.node(0).op);
+  }
+
+  void add_rms_norm(const Graph& body) {
+    const TensorType& x = type(0);
+    emit("add_rms_norm", rms_norm, [&] {
+      return RmsNormArgs{
+          in(0),     in(1), in(2), out(0), out(1), rows_of(0), narrow(x.shape[1]), find_op<ops::RmsNorm>(body).epsilon,
+          element(x)};
+    });
+  }
+  void silu_mul_halves() {
+    const TensorType& x = type(0);
+    const std::int64_t columns = x.shape[1] / 2;
+    emit("silu_mul_halves", silu_mul, [&] {
+      const std::byte* gate = in(0);
+      return SiluMulArgs{gate,      gate + static_cast<std::size_t>(columns) * size_of(x.dtype),
+                         out(0),    rows_of(0),
+                         columns,   x.shape[1],
+                         element(x)};
+    });
+  }
+  void region_qk_norm_rope_kv_write(const Graph& body) {
+    const TensorType &x = type(0), &k = type(4), &q = graph_.type(node_->results[0]);
+    if (k.shape[3] > kMaxHeadDim) no_kernel();
+    emit("qk_norm_rope_kv_write", qk_norm_rope_kv_write, [&] {
+      return QkNormRopeKvWriteArgs{.qkv = in(0),
+                                   .q_norm = in(1),
+                                   .k_norm = in(2),
+                                   .table = in(3),
+                                   .k_cache = in(4),
+                                   .v_cache = in(5),
+                                   .slot_mapping = ints(6),
+                                   .q = out(0),
+                                   .rows = rows_of(0),
+                                   .num_heads = narrow(q.shape[1]),
+                                   .num_kv_heads = narrow(k.shape[1]),
+                                   .head_dim = narrow(k.shape[3]),
+                                   .block_size = narrow(k.shape[2]),
+                                   .epsilon = find_op<ops::RmsNorm>(body).epsilon,
+                                   .element = element(x)};
+    });
+  }
+
+  struct LinearKernel {
+    const char* name;
+    void (*run)(const LinearArgs&, cudaStream_t);
+  };
+  LinearKernel linear_kernel(const LinearArgs& a) const {
+    if (a.element == Element::f32) return {"linear_f32", linear_f32};
+    if (sm_ == 90 && linear_stream_accepts(a)) return {"linear_stream", linear_stream};
+    if (sm_ == 90 && linear_wgmma_accepts(a)) return {"linear_wgmma", linear_wgmma};
+    return {"linear_mma", linear_mma};
+  }
+  void check_parts(int parts) const {
+    if (parts != 1 && parts != 2 && parts != 4 && parts != kMaxSumParts) no_kernel();
+  }
+
+  [[noreturn]] void no_ranks() const {
+    fail(ErrorCode::unsupported, node_->name, ": ", op_name(node_->op),
+         " needs several ranks, which the CUDA backend does not have yet");
+  }
+  // A graph may ask for what no kernel does, a head_dim or an element type: that is the user's to hear about.
+  [[noreturn]] void no_kernel() const {
+    std::string types;
+    for (const Value v : node_->inputs) types += (types.empty() ? "" : ", ") + to_string(graph_.type(v));
+    fail(ErrorCode::unsupported, node_->name, ": the CUDA backend has no kernel for ", op_name(node_->op), " of (",
+         types, ")");
+  }
+
+  const TensorType& type(std::size_t input) const { return graph_.type(node_->inputs[input]); }
+  Element element(const TensorType& t) const {
+    if (t.dtype != DType::bf16 && t.dtype != DType::f32) no_kernel();
+    return t.dtype == DType::bf16 ? Element::bf16 : Element::f32;
+  }
+  Rows rows_of(std::size_t input, std::int64_t scale = 1) const {
+    const bool tokens = kinds_[node_->inputs[input].id] == RowKind::tokens;
+    const std::int64_t most = tokens ? selection.max_rows.num_tokens : selection.max_rows.num_logits;
+    const StepHeader* header = places_ ? places_->header : nullptr;
+    return {narrow(most * scale), header ? (tokens ? &header->num_tokens : &header->num_logits) : nullptr,
+            narrow(scale)};
+  }
+  std::byte* in(std::size_t i) const { return places_->at(node_->inputs[i]); }
+  std::byte* out(std::size_t i) const { return places_->at(node_->results[i]); }
+  const std::int32_t* ints(std::size_t i) const { return reinterpret_cast<const std::int32_t*>(in(i)); }
+  std::byte* scratch() const { return places_->scratch(index_); }
+
+  template <class Run, class Make>
+  void emit(const char* name, const Run& run, const Make& make) {
+    selection.kernel_names.back() = name;
+    for (const Value v : node_->inputs)
+      if (const auto t = graph_.type(v).dtype; t != DType::i32 && t != DType::bf16 && t != DType::f32) no_kernel();
+    if (!places_) return;
+    launches.push_back({index_, [run, args = make()](cudaStream_t stream) { run(args, stream); }});
+  }
+
+  const Graph& graph_;
+  int sm_;
+  std::vector<RowKind> kinds_;
+  const Places* places_ = nullptr;
+  const Node* node_ = nullptr;
+  std::uint32_t index_ = 0;
+};
+
+}  // namespace
+
+Selection select_kernels(const Graph& graph, int sm) {
+  Lowering lowering(graph, sm);
+  lowering.run();
+  return std::move(lowering.selection);
+}
+
+std::vector<Launch> lower(const Graph& graph, int sm, const Places& places) {
+  Lowering lowering(graph, sm);
+  lowering.with_memory(places);
+  lowering.run();
+  return std::move(lowering.launches);
+}
+
+bool has_region_kernel(std::string_view kind) {
+  return kind == kAddRmsNorm || kind == kSiluMulHalves || kind == kQkNormRopeKvWrite;
+}
+
+}  // namespace cajal::cuda

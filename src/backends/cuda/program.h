@@ -1,0 +1,53 @@
+#pragma once
+// A compiled graph on a CUDA device: a list of launches with their arguments filled in.
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "backends/backend.h"
+#include "graph/graph.h"
+
+namespace cajal::cuda {
+
+// What the leading dimension of a value counts.
+enum class RowKind : std::uint8_t { tokens, logits };
+std::vector<RowKind> row_kinds(const Graph& graph);  // by value
+
+// The first bytes of a step's inputs: how many rows it has. Kernels read it on the device.
+struct StepHeader {
+  std::int32_t num_tokens = 0, num_logits = 0;
+};
+
+struct Launch {
+  std::uint32_t node = 0;
+  std::function<void(cudaStream_t)> run;
+};
+
+// What compiling learns before memory is known.
+struct Selection {
+  std::vector<std::string> kernel_names;   // by node; empty for leaves and views
+  std::vector<std::size_t> scratch_bytes;  // by node
+  StepRows max_rows;                       // of a step; 0 where the graph has no such rows
+};
+Selection select_kernels(const Graph& graph, int sm);
+
+// Where things are on the device.
+struct Places {
+  std::function<std::byte*(Value)> at;
+  std::function<std::byte*(std::uint32_t node)> scratch;
+  std::function<const float*(const ops::RotaryTable&)> frequencies;  // [T, D/2] or [D/2], as row_frequencies says
+  const StepHeader* header = nullptr;
+};
+// Frequencies that differ from row to row.
+bool row_frequencies(const ops::RotaryTable& op);
+
+std::vector<Launch> lower(const Graph& graph, int sm, const Places& places);
+
+// Regions that have kernels here.
+bool has_region_kernel(std::string_view kind);
+
+}  // namespace cajal::cuda
