@@ -11,9 +11,9 @@ namespace cajal::simulator {
 namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::uint64_t kSeeds = 200;  // a sanitizer makes each ten times slower
+constexpr std::uint64_t kSeeds = 1000;  // a sanitizer makes each several times slower
 #else
-constexpr std::uint64_t kSeeds = 2000;
+constexpr std::uint64_t kSeeds = 10000;
 #endif
 
 // --- the engine
