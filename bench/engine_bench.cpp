@@ -177,8 +177,13 @@ double micros_of_step() {
   options.max_model_len = 4096;
   options.num_kv_blocks = 1 + kNumRunning * 64;
   EngineCore core(options, {.executor = executor, .clock = clock, .observer = tally});
-  for (std::int64_t i = 0; i < kNumRunning; ++i)
-    add(core, request(static_cast<RequestId>(i), static_cast<std::size_t>(32 + i * 4), 4096));
+  for (std::int64_t i = 0; i < kNumRunning; ++i) {
+    EngineRequest r = request(static_cast<RequestId>(i), static_cast<std::size_t>(32 + i * 4), 4096);
+    for (std::int32_t& id : r.sequence.prompt) id %= NullExecutor::kVocabSize;
+    for (int digit = 0; digit < 3; ++digit)  // so that no two begin alike
+      r.sequence.prompt[static_cast<std::size_t>(digit)] = static_cast<std::int32_t>(i >> 3 * digit) % 8;
+    add(core, std::move(r));
+  }
   while (tally.steps < 20) core.step();
   std::vector<double> micros;
   for (int step = 0; step < 1000; ++step) {
@@ -214,8 +219,8 @@ void time_a_prefix_hit(const Model& model) {
     return std::chrono::duration<double>(*tally.first_token - start).count();
   };
   const double cold = first_token();
-  std::vector<double> hits;
-  for (int i = 0; i < 5; ++i) hits.push_back(first_token());
+  std::vector<double> hits(5);
+  for (double& hit : hits) hit = first_token();
   const std::string what = text("first token of 4,096 cold (%.2f s), of the same found (%.3f s)", cold, median(hits));
   row(what.c_str(), text("%.0fx", cold / median(hits)), ">= 10x");
 }
@@ -242,14 +247,15 @@ void count_guesses(const Model& demo, const Tokenizer& tokenizer) {
   row("the model as its own assistant: right guesses of all",
       text("%.3f", static_cast<double>(itself.num_accepted) / static_cast<double>(itself.num_guesses)), "1.0");
 
-  EngineRequest repetitive = request(0, 0, 100);
-  std::string prompt;
-  for (int i = 0; i < 12; ++i) prompt += "The cat sat on the mat, and the dog lay by the door. ";
-  repetitive.sequence.prompt = tokenizer.encode(prompt);
+  EngineRequest repeat = request(0, 0, 100);
+  repeat.sequence.prompt = tokenizer.encode(
+      "<|im_start|>user\nRepeat after me: zilopar menuvak trisodel brakimon felunda gostrepi wivarol pendakis omtrezul"
+      "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n");
+  repeat.sequence.eos_token_ids = tokenizer.encode("<|im_end|>");
   options.assistant_model = nullptr;
   options.prompt_lookup_num_tokens = 10;
-  const Tally lookup = run_with_guesses(demo, options, std::span(&repetitive, 1));
-  row("prompt lookup on a text that repeats itself: tokens a step",
+  const Tally lookup = run_with_guesses(demo, options, std::span(&repeat, 1));
+  row("prompt lookup where the answer repeats its prompt: tokens a step",
       text("%.1f", static_cast<double>(lookup.tokens - 1) / static_cast<double>(lookup.steps)), "");
 }
 
