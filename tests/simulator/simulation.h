@@ -1,7 +1,6 @@
 #pragma once
 // Plays a scenario to its end and checks the engine after every step.
 #include <cstdint>
-#include <functional>
 #include <iosfwd>
 #include <string>
 
