@@ -71,7 +71,7 @@ TEST(Program, RefusesMisuse) {
                          {"doctor", "x"},
                          {"bench", "-p", "0", "-n", "0"}};
   for (const Words& words : wrong) {
-    const Ran ran = cajal(words);
+    const Ran ran = cajal(words, {}, {{"CAJAL_DEMO_MODEL", "/does/not/exist"}});
     const std::string shown = words.empty() ? "" : words[0] + " " + words.back();
     EXPECT_EQ(ran.code, 2) << shown << ": " << ran.err;
     EXPECT_EQ(ran.out, "") << shown;
