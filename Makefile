@@ -2,11 +2,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
-<<<<<<< HEAD
-.PHONY: all setup demo test bench engine-bench simulate asan tsan fuzz lint format install wheel clean help configure
-=======
-.PHONY: all setup demo test bench gpu-test gpu-bench simulate asan tsan fuzz lint format install wheel clean help configure
->>>>>>> c24f646 (wip3)
+.PHONY: all setup demo test bench engine-bench gpu-test gpu-bench simulate asan tsan fuzz lint format install wheel clean help configure
 
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 30
@@ -58,12 +54,11 @@ test: $(SETUP) all
 bench: all
 	@build/release/cajal bench bench/shapes/Qwen3-0.6B --load-format dummy -p 512 -n 64 -r 5
 
-<<<<<<< HEAD
 ## engine-bench: what the engine adds to the model: streams, books, prefixes and guesses, as ratios of one run
 engine-bench: configure
 	@cmake --build --preset release -j $(JOBS) --target engine_bench
 	@build/release/engine_bench
-=======
+
 ## gpu-test: the CUDA backend's tests, and whole models on the device
 gpu-test:
 	@$(MAKE) CUDA=1 configure
@@ -78,7 +73,6 @@ gpu-bench:
 	@build/release/cuda_bench
 	@build/release/cajal bench bench/shapes/Qwen3-0.6B --device cuda --load-format dummy -p 2048 -n 64 -r 5
 	@build/release/cajal bench bench/shapes/Qwen3-8B --device cuda --load-format dummy -p 2048 -n 64 -r 5
->>>>>>> c24f646 (wip3)
 
 ## asan: tests under AddressSanitizer and UndefinedBehaviorSanitizer, but those labelled slow
 ## tsan: tests under ThreadSanitizer, but those labelled slow
@@ -122,8 +116,4 @@ clean:
 
 ## help: this list
 help:
-<<<<<<< HEAD
 	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
-=======
-	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
->>>>>>> c24f646 (wip3)

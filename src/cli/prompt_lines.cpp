@@ -123,8 +123,8 @@ void fill(PromptLine& line, const Json& value) {
   }
   if (!value.is_object()) fail(ErrorCode::data_loss, "it is ", value.type_name(), ", expected a text or an object");
   for (const auto& [key, member] : value.as_object()) {
-    const auto field =
-        std::find_if(kFields.begin(), kFields.end(), [&](const Field& f) { return f.name == std::string_view(key); });
+    const std::string_view name = key;
+    const auto field = std::find_if(kFields.begin(), kFields.end(), [&](const Field& f) { return f.name == name; });
     if (field == kFields.end())
       fail(ErrorCode::data_loss, "'", key, "' is not a field of a request", remedy("expected one of ", field_names()));
     if (!member.is_null()) field->set(line, key, member);
