@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised with every addition; what is there never changes its meaning within one soname of libcajal.so. */
-#define CAJAL_API_VERSION 2
+#define CAJAL_API_VERSION 3
 
 /* The CAJAL_API_VERSION that the library was built with: at least that of the headers. */
 CAJAL_API int32_t cajal_api_version(void);
@@ -71,17 +71,22 @@ typedef struct cajal_engine cajal_engine;
 
 typedef struct cajal_engine_config {
   size_t struct_size;
-  cajal_string model;             /* a folder as Hugging Face has it, or a name in its cache; empty: the demo model */
-  cajal_string device;            /* "auto" or "cpu" */
-  cajal_string dtype;             /* "auto", "bfloat16" or "float32" */
-  cajal_string load_format;       /* "auto" or "dummy": random weights in the shapes of config.json */
-  cajal_string hf_overrides;      /* a JSON object whose keys replace those of config.json; or empty */
-  int32_t threads;                /* that compute; 0: as many as the cores that this process may use */
-  int64_t max_model_len;          /* tokens of prompt and answer; 0: what the model allows and memory holds */
-  int64_t max_num_seqs;           /* sequences that run side by side */
-  int64_t max_num_batched_tokens; /* tokens of one step */
-  uint64_t kv_cache_memory_bytes; /* 0: chosen by the engine */
-  int64_t max_num_waiting;        /* requests in the queue of cajal_submit() */
+  cajal_string model;               /* a folder as Hugging Face has it, or a name in its cache; empty: the demo model */
+  cajal_string device;              /* "auto" or "cpu" */
+  cajal_string dtype;               /* "auto", "bfloat16" or "float32" */
+  cajal_string load_format;         /* "auto" or "dummy": random weights in the shapes of config.json */
+  cajal_string hf_overrides;        /* a JSON object whose keys replace those of config.json; or empty */
+  int32_t threads;                  /* that compute; 0: as many as the cores that this process may use */
+  int64_t max_model_len;            /* tokens of prompt and answer; 0: what the model allows and memory holds */
+  int64_t max_num_seqs;             /* sequences that run side by side */
+  int64_t max_num_batched_tokens;   /* tokens of one step */
+  uint64_t kv_cache_memory_bytes;   /* 0: chosen by the engine */
+  int64_t max_num_waiting;          /* requests of cajal_submit() that wait for their first step */
+  cajal_string assistant_model;     /* a smaller model that guesses tokens, named as `model` is; or empty */
+  int64_t num_assistant_tokens;     /* that it guesses at a time, 1 to 64 */
+  int64_t prompt_lookup_num_tokens; /* guessed from what the text said before, at most 64; 0: none */
+  cajal_string trace_file;          /* what the engine does when, for ui.perfetto.dev; or empty */
+  int64_t enable_prefix_caching;    /* 0 or 1 */
 } cajal_engine_config;
 
 CAJAL_API cajal_code cajal_engine_config_init(cajal_engine_config* config, size_t struct_size, cajal_error** error);
@@ -166,6 +171,9 @@ typedef struct cajal_sampling_params {
   size_t num_stop;
   const int32_t* stop_token_ids;
   size_t num_stop_token_ids;
+  int64_t priority;        /* of 32 bits; who waits: the lower, the sooner; among equals who came first */
+  int64_t timeout_ms;      /* from the call on; or unset: none. What is not over by then ends as CAJAL_FINISH_TIMEOUT */
+  cajal_string cache_salt; /* prompts share computed prefixes only with those of the same salt */
 } cajal_sampling_params;
 
 CAJAL_API cajal_code cajal_sampling_params_init(cajal_sampling_params* params, size_t struct_size, cajal_error** error);
@@ -176,13 +184,22 @@ enum {
   CAJAL_FINISH_STOP = 1,    /* an ending token or a stop string */
   CAJAL_FINISH_LENGTH = 2,  /* max_tokens or max_model_len */
   CAJAL_FINISH_ABORTED = 3, /* cancelled */
-  CAJAL_FINISH_ERROR = 4    /* the model's numbers were not finite */
+  CAJAL_FINISH_ERROR = 4,   /* the model's numbers were not finite */
+  CAJAL_FINISH_TIMEOUT = 5  /* timeout_ms */
 };
 
 typedef struct cajal_token_logprob {
   int32_t token_id;
   double logprob; /* natural logarithm, of the model's own distribution */
 } cajal_token_logprob;
+
+/* What an answer cost. Seconds are from the call on; NaN where it did not come that far. */
+typedef struct cajal_request_metrics {
+  int64_t cached_tokens; /* of the prompt, that were found in the prefix cache */
+  double queue_seconds;  /* until it first ran, or ended without that */
+  double ttft_seconds;   /* until its first token */
+  double e2e_seconds;    /* until its end */
+} cajal_request_metrics;
 
 /* What became certain since the last delta of the same sequence. Lives until the callback returns. */
 typedef struct cajal_delta {
@@ -196,10 +213,12 @@ typedef struct cajal_delta {
   const cajal_token_logprob* top_logprobs; /* [num_token_ids, num_top_logprobs], the likeliest first */
   size_t num_top_logprobs;
   cajal_finish_reason finish_reason; /* of the last delta of a sequence */
+  cajal_request_metrics metrics;     /* likewise */
 } cajal_delta;
 
-/* Called on the engine's own thread, which waits meanwhile: it should return soon, and must not call cajal_generate(),
-   cajal_score(), cajal_embed(), cajal_rerank() or cajal_engine_close() of the same engine. cajal_cancel() and cajal_abort() are fine. */
+/* Called on the engine's own thread, while a step of the model runs: it should return before that does, and must not call
+   cajal_generate(), cajal_score(), cajal_embed(), cajal_rerank() or cajal_engine_close() of the same engine.
+   cajal_submit(), cajal_cancel() and cajal_abort() are fine. */
 typedef void (*cajal_on_delta)(void* user_data, const cajal_delta* delta);
 
 /* Ends what it was given to within a step. cajal_cancel() may be called by any thread, any number of times; free it after
@@ -211,7 +230,7 @@ CAJAL_API void cajal_cancellation_free(cajal_cancellation* cancellation);
 
 typedef struct cajal_results cajal_results;
 
-/* Waits for all answers. The prompts run side by side. `params` may be NULL (the defaults), `on_delta` and `cancellation`
+/* Waits for all answers. The prompts run side by side, and beside what other threads ask for. `params` may be NULL (the defaults), `on_delta` and `cancellation`
    too. Cancelled sequences are in the results as far as they got, as CAJAL_FINISH_ABORTED. */
 CAJAL_API cajal_code cajal_generate(cajal_engine* engine, const cajal_prompt* prompts, size_t num_prompts,
                                     const cajal_sampling_params* params, cajal_on_delta on_delta, void* user_data,
@@ -227,6 +246,7 @@ typedef struct cajal_completion {
   const cajal_token_logprob* top_logprobs; /* [num_token_ids, num_top_logprobs] */
   size_t num_top_logprobs;
   cajal_finish_reason finish_reason;
+  cajal_request_metrics metrics;
 } cajal_completion;
 
 CAJAL_API size_t cajal_results_num_prompts(const cajal_results* results);   /* of NULL: 0 */
@@ -239,12 +259,15 @@ CAJAL_API cajal_code cajal_results_get(const cajal_results* results, size_t prom
                                        cajal_completion* completion, cajal_error** error);
 CAJAL_API void cajal_results_free(cajal_results* results);
 
-/* Puts a request into the queue and returns. After the delta with the finish reason of its last sequence it is over, and
+/* Puts a request into the queue and returns; it joins those that run at the next step. After the delta with the finish reason of its last sequence it is over, and
    user_data is not used any more. Refused as CAJAL_UNAVAILABLE if the queue is full. */
 CAJAL_API cajal_code cajal_submit(cajal_engine* engine, const cajal_prompt* prompt, const cajal_sampling_params* params,
                                   cajal_on_delta on_delta, void* user_data, uint64_t* request_id, cajal_error** error);
 /* The sequences of a request end as aborted within a step; of one that is over, or of NULL: nothing. */
 CAJAL_API void cajal_abort(cajal_engine* engine, uint64_t request_id);
+
+/* What the engine counts, in Prometheus' text format (text/plain; version=0.0.4). Any thread may ask at any time. */
+CAJAL_API cajal_code cajal_metrics_text(const cajal_engine* engine, cajal_text** text, cajal_error** error);
 
 /* ---- scoring ---- */
 

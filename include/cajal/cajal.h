@@ -39,9 +39,15 @@ struct EngineConfig {
   std::int64_t max_model_len = 0;    // tokens of a prompt and its answer; 0: what the model allows and memory holds
   std::int64_t max_num_seqs = 16;    // sequences that run side by side; further ones wait
   std::int64_t max_num_batched_tokens = 512;  // tokens of one step: long prompts are read in pieces of so many
-  // 0: for max_num_seqs sequences of max_model_len, at most half of free memory.
+  // 0: for max_num_seqs sequences of max_model_len, at most half of free memory. An assistant's cache is part of it.
   std::uint64_t kv_cache_memory_bytes = 0;
-  std::int64_t max_num_waiting = 1024;  // requests in the queue of submit()
+  std::int64_t max_num_waiting = 1024;  // requests of submit() that wait for their first step
+  bool enable_prefix_caching = true;    // what prompts have in common with earlier ones is not computed again
+  // Guessing of tokens, at most one way: answers are the same, and come sooner where guesses are right.
+  std::string assistant_model = {};           // a smaller model with the same vocabulary, as `model`; or empty
+  std::int64_t num_assistant_tokens = 5;      // that it guesses at a time, 1 to 64
+  std::int64_t prompt_lookup_num_tokens = 0;  // guessed from what the text said before, at most 64; 0: none
+  std::string trace_file = {};  // what the engine does when, for ui.perfetto.dev, complete when that is gone; or empty
 };
 
 // What is absent comes from the model's generation_config.json, and then from the default that stands here. Without
@@ -61,6 +67,10 @@ struct SamplingParams {
   std::vector<std::int32_t> stop_token_ids = {};  // end a sequence, beside those that the model names
   bool ignore_eos = false;                        // the tokens that the model names do not end a sequence
   std::optional<int> logprobs = {};               // report each token's log-probability and those of the k likeliest
+  std::int32_t priority = 0;                      // who waits: the lower, the sooner; among equals who came first
+  // From the call on; what is not over by then ends with FinishReason::timeout and what it has. Absent: none.
+  std::optional<std::int64_t> timeout_ms = {};
+  std::string cache_salt = {};  // prompts share computed prefixes only with those of the same salt
 };
 
 // Text, or token ids.
@@ -99,6 +109,7 @@ enum class FinishReason {
   length,   // max_tokens or max_model_len
   aborted,  // cancelled
   error,    // the model's numbers were not finite
+  timeout,  // SamplingParams::timeout_ms
 };
 CAJAL_API const char* to_string(FinishReason reason);  // "stop"
 
@@ -115,6 +126,14 @@ struct LogprobsOfToken {
   bool operator==(const LogprobsOfToken&) const = default;
 };
 
+// What an answer cost. Seconds are from the call of generate() or submit() on; absent where it did not come that far.
+struct RequestMetrics {
+  std::int64_t cached_tokens = 0;            // of the prompt, that were found in the prefix cache
+  std::optional<double> queue_seconds = {};  // until it first ran, or ended without that
+  std::optional<double> ttft_seconds = {};   // until its first token
+  std::optional<double> e2e_seconds = {};    // until its end
+};
+
 // What became certain since the last delta of the same sequence. A token's text may come with a later token, so pieces of
 // text may be empty; put together they are Completion::text.
 struct Delta {
@@ -124,6 +143,7 @@ struct Delta {
   std::vector<std::int32_t> token_ids = {};
   std::vector<LogprobsOfToken> logprobs = {};       // as long as token_ids, if they were asked for
   FinishReason finish_reason = FinishReason::none;  // of the last delta of a sequence
+  RequestMetrics metrics = {};                      // likewise
 };
 
 struct Completion {
@@ -131,6 +151,7 @@ struct Completion {
   std::vector<std::int32_t> token_ids = {};    // the ending token included
   std::vector<LogprobsOfToken> logprobs = {};  // as long as token_ids, if they were asked for
   FinishReason finish_reason = FinishReason::none;
+  RequestMetrics metrics = {};
 };
 
 struct Usage {
@@ -146,9 +167,9 @@ struct GenerationResult {
   const std::string& text() const { return completions.at(0).text; }
 };
 
-// Called on the engine's own thread, which waits meanwhile: it should return soon, and must not call another
-// function of the same engine that waits (generate, score, embed, rerank) or destroy it. An exception that it throws ends its request: it is not called again, and generate()
-// throws that exception.
+// Called on the engine's own thread, while a step of the model runs: it should return before that does, and must not call
+// another function of the same engine that waits (generate, score, embed, rerank) or destroy it. An exception that it
+// throws ends its request and no other: it is not called again, and generate() throws that exception.
 using OnDelta = std::function<void(const Delta&)>;
 
 // Ends what it was given to, from any thread, within a step. Copies are one and the same; never un-cancelled.
@@ -234,9 +255,10 @@ struct Refusal {
   std::string message = {}, remedy = {};
 };
 
-// An open model. Every member function may be called from many threads at once. Requests run in the order they came in:
-// those that wait when the engine becomes free run side by side, up to max_num_seqs sequences at a time. Results do not
-// depend on what else runs.
+// An open model. Every member function may be called from many threads at once. Requests join those that run at the next
+// step, up to max_num_seqs sequences at a time, and leave when they are over (continuous batching); who has to wait does so
+// by priority, then in order of arrival. score(), embed() and rerank() run one after another, between steps, and let
+// requests come on meanwhile. Results do not depend on what else runs.
 class CAJAL_API Engine {
  public:
   // Reads and loads everything: what can be wrong with a model is found here. Throws Error.
@@ -292,6 +314,10 @@ class CAJAL_API Engine {
   };
   Admission submit(const Prompt& prompt, const SamplingParams& params, OnDelta on_delta);
   void abort(RequestId id) noexcept;  // its sequences end as aborted within a step; of a request that is over: nothing
+
+  // What the engine counts, in Prometheus' text format (text/plain; version=0.0.4), under vLLM's names; docs/engine.md lists
+  // them. Never waits for the engine. Empty for a model that has no head to generate with.
+  std::string metrics_text() const;
 
  private:
   class Impl;

@@ -10,7 +10,8 @@ from ._library import (Cancelled, CajalError, DataLoss, InvalidArgument, NotFoun
 from .llm import LLM
 from .model import Model
 from .params import (CompletionOutput, Delta, EmbeddingOutput, EmbeddingRequestOutput, Logprob, Message, ModelInfo, Prompt,
-                     RankedDocument, RequestOutput, SamplingParams, Score, ScoringOutput, ScoringRequestOutput)
+                     RankedDocument, RequestMetrics, RequestOutput, SamplingParams, Score, ScoringOutput,
+                     ScoringRequestOutput)
 
 __version__: str = _library.get("version")().decode()
 
@@ -22,5 +23,5 @@ def set_log_level(level: str) -> None:
 
 __all__ = ["CajalError", "Cancelled", "CompletionOutput", "DataLoss", "Delta", "EmbeddingOutput", "EmbeddingRequestOutput",
            "InvalidArgument", "LLM", "Logprob", "Message", "Model", "ModelInfo", "NotFound", "OutOfMemory", "Prompt",
-           "RankedDocument", "RequestOutput", "SamplingParams", "Score", "ScoringOutput", "ScoringRequestOutput",
-           "Unavailable", "Unsupported", "set_log_level", "__version__"]
+           "RankedDocument", "RequestMetrics", "RequestOutput", "SamplingParams", "Score", "ScoringOutput",
+           "ScoringRequestOutput", "Unavailable", "Unsupported", "set_log_level", "__version__"]

@@ -10,7 +10,7 @@ from ctypes import (CFUNCTYPE, POINTER, Structure, byref, c_char_p, c_double, c_
                     c_uint64, c_void_p, sizeof)
 from typing import Any, Sequence
 
-API_VERSION = 2
+API_VERSION = 3
 UNSET = -(2**63)  # CAJAL_UNSET_INTEGER
 
 
@@ -72,7 +72,8 @@ class EngineConfig(Structure):
     _fields_ = [("struct_size", c_size_t), ("model", String), ("device", String), ("dtype", String),
                 ("load_format", String), ("hf_overrides", String), ("threads", c_int32), ("max_model_len", c_int64),
                 ("max_num_seqs", c_int64), ("max_num_batched_tokens", c_int64), ("kv_cache_memory_bytes", c_uint64),
-                ("max_num_waiting", c_int64)]
+                ("max_num_waiting", c_int64), ("assistant_model", String), ("num_assistant_tokens", c_int64),
+                ("prompt_lookup_num_tokens", c_int64), ("trace_file", String), ("enable_prefix_caching", c_int64)]
 
 
 class ModelInfo(Structure):
@@ -96,16 +97,22 @@ class SamplingParams(Structure):
                 ("top_k", c_int64), ("logprobs", c_int64), ("temperature", c_double), ("top_p", c_double),
                 ("min_p", c_double), ("repetition_penalty", c_double), ("presence_penalty", c_double),
                 ("frequency_penalty", c_double), ("seed", c_uint64), ("has_seed", c_int32), ("stop", POINTER(String)),
-                ("num_stop", c_size_t), ("stop_token_ids", POINTER(c_int32)), ("num_stop_token_ids", c_size_t)]
+                ("num_stop", c_size_t), ("stop_token_ids", POINTER(c_int32)), ("num_stop_token_ids", c_size_t),
+                ("priority", c_int64), ("timeout_ms", c_int64), ("cache_salt", String)]
 
 
 class TokenLogprob(Structure):
     _fields_ = [("token_id", c_int32), ("logprob", c_double)]
 
 
+class RequestMetrics(Structure):
+    _fields_ = [("cached_tokens", c_int64), ("queue_seconds", c_double), ("ttft_seconds", c_double),
+                ("e2e_seconds", c_double)]
+
+
 _ANSWER: list[Any] = [("text", String), ("token_ids", POINTER(c_int32)), ("num_token_ids", c_size_t),
            ("logprobs", POINTER(c_double)), ("top_logprobs", POINTER(TokenLogprob)), ("num_top_logprobs", c_size_t),
-           ("finish_reason", c_int32)]
+           ("finish_reason", c_int32), ("metrics", RequestMetrics)]
 
 
 class Delta(Structure):
@@ -160,6 +167,7 @@ _FALLIBLE: dict[str, list[Any]] = {
     "cancellation_new": [POINTER(c_void_p)],
     "generate": [c_void_p, POINTER(Prompt), c_size_t, POINTER(SamplingParams), OnDelta, c_void_p, c_void_p,
                  POINTER(c_void_p)],
+    "metrics_text": [c_void_p, POINTER(c_void_p)],
     "results_prompt_token_ids": [c_void_p, c_size_t, POINTER(POINTER(c_int32)), POINTER(c_size_t)],
     "results_get": [c_void_p, c_size_t, c_size_t, POINTER(Completion)],
     "score": [c_void_p, POINTER(Prompt), c_int32, c_void_p, POINTER(c_void_p)],

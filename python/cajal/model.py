@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import queue
 import threading
@@ -13,9 +14,9 @@ from typing import Any, Callable, Dict, Iterator, List, Literal, Mapping, Option
 
 from . import _library
 from .params import (CompletionOutput, Delta, EmbeddingOutput, EmbeddingRequestOutput, Logprob, Message, ModelInfo, Prompt,
-                     RankedDocument, RequestOutput, SamplingParams, Score)
+                     RankedDocument, RequestMetrics, RequestOutput, SamplingParams, Score)
 
-_REASONS = (None, "stop", "length", "aborted", "error")
+_REASONS = (None, "stop", "length", "aborted", "error", "timeout")
 # Names that Transformers' generate() has for what SamplingParams calls otherwise.
 _ALIASES = {"max_new_tokens": "max_tokens", "num_return_sequences": "n", "stop_strings": "stop"}
 
@@ -45,9 +46,15 @@ def _logprobs(answer: Any) -> Optional[List[Dict[int, Logprob]]]:
     return result
 
 
+def _metrics(c: Any) -> RequestMetrics:
+    seconds = (c.queue_seconds, c.ttft_seconds, c.e2e_seconds)
+    return RequestMetrics(c.cached_tokens, *(None if math.isnan(s) else s for s in seconds))
+
+
 def _delta(c: Any) -> Delta:
-    return Delta(c.text.text(), c.token_ids[: c.num_token_ids], _logprobs(c), _REASONS[c.finish_reason], c.prompt,
-                 c.sequence)
+    reason = _REASONS[c.finish_reason]
+    return Delta(c.text.text(), c.token_ids[: c.num_token_ids], _logprobs(c), reason, c.prompt, c.sequence,
+                 _metrics(c.metrics) if reason else None)
 
 
 class _Prompts:
@@ -69,13 +76,21 @@ class _Prompts:
 class Model:
     """A model in memory, ready for requests; may be used by many threads at once.
 
-    `model` is a folder as Hugging Face has it, or a name such as Qwen/Qwen3-0.6B that is in its cache. Raises CajalError for whatever is wrong with it.
+    `model` is a folder as Hugging Face has it, or a name such as Qwen/Qwen3-0.6B that is in its cache. Requests of all
+    threads run side by side: each joins at the next step, and leaves when it is over. `enable_prefix_caching` keeps what
+    prompts have in common from being computed again; `assistant_model`, a smaller model with the same vocabulary, or
+    `prompt_lookup_num_tokens` guess tokens, which changes no answer; `trace_file` tells ui.perfetto.dev what happened when.
+    Raises CajalError for whatever is wrong with it.
     """
 
     def __init__(self, model: Union[str, "os.PathLike[str]"] = "", *, device: str = "auto", dtype: str = "auto",
                  load_format: str = "auto", hf_overrides: Union[Mapping[str, Any], str, None] = None,
                  threads: int = 0, max_model_len: Optional[int] = None, max_num_seqs: int = 16,
-                 max_num_batched_tokens: int = 512, kv_cache_memory_bytes: int = 0) -> None:
+                 max_num_batched_tokens: int = 512, kv_cache_memory_bytes: int = 0,
+                 enable_prefix_caching: bool = True,
+                 assistant_model: Union[str, "os.PathLike[str]", None] = None, num_assistant_tokens: int = 5,
+                 prompt_lookup_num_tokens: int = 0,
+                 trace_file: Union[str, "os.PathLike[str]", None] = None) -> None:
         self._engine = c_void_p()
         self._idle = threading.Condition()
         self._running: List[c_void_p] = []  # the cancellations of calls that are under way
@@ -83,11 +98,14 @@ class Model:
         _library.call("engine_config_init", config, sizeof(config))
         overrides = hf_overrides if isinstance(hf_overrides, str) else json.dumps(dict(hf_overrides or {}))
         for name, text in {"model": os.fspath(model), "device": device, "dtype": str(dtype).replace("torch.", ""),
-                           "load_format": load_format, "hf_overrides": overrides}.items():
+                           "load_format": load_format, "hf_overrides": overrides,
+                           "assistant_model": os.fspath(assistant_model or ""),
+                           "trace_file": os.fspath(trace_file or "")}.items():
             setattr(config, name, _library.string(text))
         config.threads, config.max_model_len = threads, max_model_len or 0
         config.max_num_seqs, config.max_num_batched_tokens = max_num_seqs, max_num_batched_tokens
-        config.kv_cache_memory_bytes = kv_cache_memory_bytes
+        config.kv_cache_memory_bytes, config.enable_prefix_caching = kv_cache_memory_bytes, bool(enable_prefix_caching)
+        config.num_assistant_tokens, config.prompt_lookup_num_tokens = num_assistant_tokens, prompt_lookup_num_tokens
         _library.call("engine_open", config, byref(self._engine))
 
     @classmethod
@@ -134,6 +152,13 @@ class Model:
             for name in ("bos_token_id", "pad_token_id"):
                 values[name] = None if values[name] < 0 else values[name]
             return ModelInfo(**values)
+
+    def metrics_text(self) -> str:
+        """What the engine counts, in Prometheus' text format (text/plain; version=0.0.4), under vLLM's names."""
+        with self._call() as (engine, _):
+            text = c_void_p()
+            _library.call("metrics_text", engine, byref(text))
+            return _taken_text(text)
 
     def tokenize(self, text: str) -> List[int]:
         """The token ids of a text."""
@@ -186,7 +211,7 @@ class Model:
     def generate(self, prompts: Sequence[Prompt], params: Optional[SamplingParams] = None,
                  **changes: Any) -> List[RequestOutput]: ...
     def generate(self, prompts: Any, params: Optional[SamplingParams] = None, **changes: Any) -> Any:
-        """The answers to one prompt, or to each of several, which run side by side.
+        """The answers to one prompt, or to each of several, which run side by side, and beside those of other threads.
 
         `changes` are members of SamplingParams; `max_new_tokens`, `num_return_sequences`, `stop_strings` and `do_sample`
         are understood too.
@@ -402,6 +427,6 @@ def _output(results: c_void_p, index: int, prompt: Prompt) -> RequestOutput:
         c = _library.new(_library.Completion)
         _library.call("results_get", results, index, i, c)
         outputs.append(CompletionOutput(i, c.text.text(), c.token_ids[: c.num_token_ids], _logprobs(c),
-                                        _REASONS[c.finish_reason] or ""))
+                                        _REASONS[c.finish_reason] or "", _metrics(c.metrics)))
     return RequestOutput(prompt if isinstance(prompt, str) else None, ids[: size.value], outputs,
                          _library.get("results_seed")(results))

@@ -38,13 +38,18 @@ class SamplingParams:
     stop_token_ids: Optional[Sequence[int]] = None  #: end an answer, beside those that the model names
     ignore_eos: bool = False  #: the tokens that the model names do not end an answer
     logprobs: Optional[int] = None  #: report each token's log-probability and those of the k likeliest
+    priority: int = 0  #: who waits: the lower, the sooner; among equals who came first
+    timeout_ms: Optional[int] = None  #: from the call on; what is not over by then ends as "timeout" with what it has
+    cache_salt: Optional[str] = None  #: prompts share computed prefixes only with those of the same salt
 
     def _to_c(self) -> Any:
         """The struct, and what it points to as its attribute."""
         c = _library.SamplingParams()
         _library.call("sampling_params_init", c, sizeof(c))
-        for name in ("max_tokens", "top_k", "logprobs"):
+        for name in ("max_tokens", "top_k", "logprobs", "priority", "timeout_ms"):
             if (value := getattr(self, name)) is not None:
+                if not -(2**63) < int(value) < 2**63:
+                    raise _library.InvalidArgument(f"{name} is {value}, expected a number of 64 bits")
                 setattr(c, name, int(value))
         for name in ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"):
             if (value := getattr(self, name)) is not None:
@@ -56,6 +61,7 @@ class SamplingParams:
             if not 0 <= self.seed < 2**64:
                 raise _library.InvalidArgument(f"seed is {self.seed}, expected 0 to 2**64 - 1")
             c.seed, c.has_seed = self.seed, 1
+        c.cache_salt = _library.string(self.cache_salt or "")
         stop = [self.stop] if isinstance(self.stop, str) else list(self.stop or [])
         ids = list(self.stop_token_ids or [])
         c.kept = ((_library.String * len(stop))(*map(_library.string, stop)), _library.int_array(ids))
@@ -73,6 +79,16 @@ class Logprob:
 
 
 @dataclasses.dataclass
+class RequestMetrics:
+    """What an answer cost. Seconds are from the call on; None where it did not come that far."""
+
+    cached_tokens: int = 0  #: of the prompt, that were found in the prefix cache
+    queue_seconds: Optional[float] = None  #: until it first ran, or ended without that
+    ttft_seconds: Optional[float] = None  #: until its first token
+    e2e_seconds: Optional[float] = None  #: until its end
+
+
+@dataclasses.dataclass
 class Delta:
     """What became certain since the last delta of the same answer."""
 
@@ -82,17 +98,24 @@ class Delta:
     finish_reason: Optional[str]  #: of the last one
     prompt: int = 0  #: its index among the prompts
     index: int = 0  #: which of its n answers
+    #: of the last one
+    metrics: Optional[RequestMetrics] = dataclasses.field(default=None, compare=False)
 
 
 @dataclasses.dataclass
 class CompletionOutput:
-    """One answer. `finish_reason`: "stop", "length", "aborted" or "error" (the model's numbers were not finite)."""
+    """One answer.
+
+    `finish_reason`: "stop", "length", "aborted", "error" (the model's numbers were not finite) or "timeout". What it cost
+    does not count when answers are compared.
+    """
 
     index: int
     text: str
     token_ids: List[int]
     logprobs: Optional[List[Dict[int, Logprob]]]
     finish_reason: str
+    metrics: RequestMetrics = dataclasses.field(default_factory=RequestMetrics, compare=False)
 
     @property
     def cumulative_logprob(self) -> Optional[float]:
@@ -117,7 +140,12 @@ class RequestOutput:
 
     @property
     def finished(self) -> bool:
-        return all(output.finish_reason != "aborted" for output in self.outputs)
+        return all(output.finish_reason not in ("aborted", "timeout") for output in self.outputs)
+
+    @property
+    def num_cached_tokens(self) -> int:
+        """How many of the prompt the first answer found in the prefix cache."""
+        return self.outputs[0].metrics.cached_tokens
 
 
 @dataclasses.dataclass

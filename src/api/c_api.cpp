@@ -70,6 +70,9 @@ cajal_engine_config default_config() {
   c.max_num_batched_tokens = defaults.max_num_batched_tokens;
   c.kv_cache_memory_bytes = defaults.kv_cache_memory_bytes;
   c.max_num_waiting = defaults.max_num_waiting;
+  c.num_assistant_tokens = defaults.num_assistant_tokens;
+  c.prompt_lookup_num_tokens = defaults.prompt_lookup_num_tokens;
+  c.enable_prefix_caching = defaults.enable_prefix_caching;
   return c;
 }
 
@@ -78,7 +81,7 @@ cajal_sampling_params default_params() {
   cajal_sampling_params p{};
   p.struct_size = sizeof p;
   p.n = 1;
-  p.max_tokens = p.top_k = p.logprobs = CAJAL_UNSET_INTEGER;
+  p.max_tokens = p.top_k = p.logprobs = p.timeout_ms = CAJAL_UNSET_INTEGER;
   p.temperature = p.top_p = p.min_p = p.repetition_penalty = kUnset;
   return p;
 }
@@ -108,7 +111,20 @@ api::SamplingParams params_of(const cajal_sampling_params* given) {
   for (const cajal_string& stop : list_of(p.stop, p.num_stop, "params->stop"))
     params.stop.push_back(text_of(stop, "params->stop"));
   params.stop_token_ids = list_of(p.stop_token_ids, p.num_stop_token_ids, "params->stop_token_ids");
+  if (!std::in_range<std::int32_t>(p.priority))
+    refuse("priority is " + std::to_string(p.priority) + ", expected a number of 32 bits");
+  params.priority = static_cast<std::int32_t>(p.priority);
+  params.timeout_ms = integer_if_set(p.timeout_ms);
+  params.cache_salt = text_of(p.cache_salt, "params->cache_salt");
   return params;
+}
+
+cajal_request_metrics metrics_of(const api::RequestMetrics& m) {
+  constexpr double kAbsent = std::numeric_limits<double>::quiet_NaN();
+  return {.cached_tokens = m.cached_tokens,
+          .queue_seconds = m.queue_seconds.value_or(kAbsent),
+          .ttft_seconds = m.ttft_seconds.value_or(kAbsent),
+          .e2e_seconds = m.e2e_seconds.value_or(kAbsent)};
 }
 
 api::OnDelta callback(cajal_on_delta on_delta, void* user_data) {
@@ -126,6 +142,7 @@ api::OnDelta callback(cajal_on_delta on_delta, void* user_data) {
     delta.top_logprobs = logprobs.top_or_null();
     delta.num_top_logprobs = logprobs.num_top;
     delta.finish_reason = static_cast<cajal_finish_reason>(d.finish_reason);
+    delta.metrics = metrics_of(d.metrics);
     on_delta(user_data, &delta);
   };
 }
@@ -171,6 +188,11 @@ cajal_code cajal_engine_open(const cajal_engine_config* config, cajal_engine** e
     settings.max_num_batched_tokens = c.max_num_batched_tokens;
     settings.kv_cache_memory_bytes = c.kv_cache_memory_bytes;
     settings.max_num_waiting = c.max_num_waiting;
+    settings.assistant_model = text_of(c.assistant_model, "config->assistant_model");
+    settings.num_assistant_tokens = c.num_assistant_tokens;
+    settings.prompt_lookup_num_tokens = c.prompt_lookup_num_tokens;
+    settings.trace_file = text_of(c.trace_file, "config->trace_file");
+    settings.enable_prefix_caching = c.enable_prefix_caching != 0;
     return std::make_unique<cajal_engine>(settings);
   });
 }
@@ -305,6 +327,7 @@ cajal_code cajal_results_get(const cajal_results* results, size_t prompt, size_t
     out.top_logprobs = logprobs.top_or_null();
     out.num_top_logprobs = logprobs.num_top;
     out.finish_reason = static_cast<cajal_finish_reason>(from.finish_reason);
+    out.metrics = metrics_of(from.metrics);
     put(completion, out, "completion");
   });
 }
@@ -324,6 +347,10 @@ cajal_code cajal_submit(cajal_engine* engine, const cajal_prompt* prompt, const 
 }
 void cajal_abort(cajal_engine* engine, uint64_t request_id) {
   if (engine) engine->engine.abort(request_id);
+}
+
+cajal_code cajal_metrics_text(const cajal_engine* engine, cajal_text** text, cajal_error** error) {
+  return make(error, text, "text", [&] { return std::make_unique<cajal_text>(engine_of(engine).metrics_text()); });
 }
 
 cajal_code cajal_score(cajal_engine* engine, const cajal_prompt* prompt, int32_t num_top_logprobs,

@@ -1,107 +1,29 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <ctime>
-#include <map>
 #include <utility>
 
+#include "api/engine_setup.h"
 #include "api/errors.h"
 #include "api/pooling.h"
 #include "api/public.h"
 #include "api/requests.h"
 #include "api/worker.h"
-#include "base/checked.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "engine/counter_rng.h"
-#include "engine/demo_model.h"
-#include "engine/llm_engine.h"
-#include "engine/hub_cache.h"
 #include "engine/inspect.h"
+#include "engine/llm_engine.h"
 #include "engine/model.h"
+#include "engine/observability/step_trace.h"
 #include "engine/scorer.h"
+#include "engine/speculation/assistant_drafter.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace cajal {
 namespace {
-
-std::optional<DType> wanted_dtype(const std::string& word) {
-  if (word == "auto") return std::nullopt;
-  if (word == "bfloat16") return DType::bf16;
-  if (word == "float32" || word == "float") return DType::f32;
-  fail(word == "float16" || word == "half" ? ErrorCode::unsupported : ErrorCode::invalid_argument, "dtype is '", word,
-       "', expected auto, bfloat16 or float32");
-}
-
-LoadFormat wanted_load_format(const std::string& word) {
-  if (word == "auto") return LoadFormat::automatic;
-  if (word == "dummy") return LoadFormat::dummy;
-  fail(ErrorCode::invalid_argument, "load_format is '", word, "', expected auto or dummy");
-}
-
-template <class Value>
-void check_range(const char* name, Value value, Value least, Value most) {
-  if (value < least || value > most)
-    fail(ErrorCode::invalid_argument, name, " is ", value, ", expected ", least, " to ", most);
-}
-
-void check(const api::EngineConfig& config) {
-  constexpr std::int64_t kMost = std::int64_t{1} << 30;
-  check_range("threads", config.threads, 0, 1 << 16);
-  check_range<std::int64_t>("max_model_len", config.max_model_len, 0, kMost);
-  check_range<std::int64_t>("max_num_seqs", config.max_num_seqs, 1, 1 << 16);
-  check_range<std::int64_t>("max_num_batched_tokens", config.max_num_batched_tokens, 1, 1 << 20);
-  check_range<std::int64_t>("max_num_waiting", config.max_num_waiting, 1, kMost);
-}
-
-std::string model_folder(const std::string& model) {
-  std::map<std::string, std::string> environment;
-  for (const char* name :
-       {"CAJAL_DEMO_MODEL", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"})
-    if (const char* value = std::getenv(name)) environment[name] = value;
-  if (!model.empty()) return find_model(model, environment);
-  std::string demo = find_demo_model(environment);
-  if (demo.empty())
-    fail(ErrorCode::not_found, "model is empty, and the demo model is not there",
-         remedy("name a folder that holds a model as Hugging Face has it, or one in its cache such as "
-                "Qwen/Qwen3-0.6B"));
-  return demo;
-}
-
-std::int64_t kv_bytes_per_token(const Model& model) {
-  const Qwen3Config& c = model.config();
-  return std::int64_t{2} * c.num_hidden_layers * c.num_key_value_heads * c.head_dim *
-         static_cast<std::int64_t>(size_of(model.dtype()));
-}
-
-std::int64_t choose_max_model_len(const api::EngineConfig& config, const Model& model) {
-  const std::int64_t tokens_per_step = std::max(config.max_num_batched_tokens, config.max_num_seqs);
-  if (config.max_model_len == 0) return fit_max_model_len(model, 1, tokens_per_step);
-  if (const std::int64_t most = default_max_model_len(model.config()); config.max_model_len > most)
-    log_warning("max_model_len is ", config.max_model_len, ", and the configuration is made for ", most,
-                " tokens: what comes after them may make no sense");
-  return config.max_model_len;
-}
-
-LLMEngineOptions engine_options(const api::EngineConfig& config, const Model& model) {
-  LLMEngineOptions options;
-  options.max_num_seqs = config.max_num_seqs;
-  options.prefill_chunk_size = config.max_num_batched_tokens;
-  options.max_model_len = choose_max_model_len(config, model);
-  const std::int64_t one = ceil_div(options.max_model_len, kKvBlockSize);
-  const auto block_bytes = static_cast<std::uint64_t>(kv_bytes_per_token(model) * kKvBlockSize);
-  const std::uint64_t allowed =
-      config.kv_cache_memory_bytes ? config.kv_cache_memory_bytes : model.backend().free_bytes() / 2;
-  const auto fitting = static_cast<std::int64_t>(std::min<std::uint64_t>(allowed / block_bytes, 1u << 30)) - 1;
-  if (config.kv_cache_memory_bytes && fitting < one)
-    fail(ErrorCode::invalid_argument, "kv_cache_memory_bytes is ", allowed, ", and one sequence of ",
-         options.max_model_len, " tokens needs ", block_bytes * static_cast<std::uint64_t>(one + 1),
-         remedy("raise it, or lower max_model_len"));
-  options.max_num_kv_blocks = std::clamp(fitting, one, one * config.max_num_seqs);
-  return options;
-}
 
 // 32 bits, so that a seed is short to copy.
 std::uint64_t draw_short_seed() { return draw_seed() & 0xffffffffu; }
@@ -136,6 +58,7 @@ const char* to_string(FinishReason reason) {
     case FinishReason::length: return "length";
     case FinishReason::aborted: return "aborted";
     case FinishReason::error: return "error";
+    case FinishReason::timeout: return "timeout";
   }
   return "unknown";
 }
@@ -161,7 +84,7 @@ class CAJAL_LOCAL Engine::Impl {
         chat_template_(ChatTemplate::is_present(folder_) ? std::optional(ChatTemplate::from_folder(folder_))
                                                          : std::nullopt),
         model_(model_options(config, folder_), *backend_),
-        options_(engine_options(config, model_)),
+        options_(setup()),
         worker_([this](EngineObserver& observer) {
           return model_.has_lm_head() ? std::make_unique<LLMEngine>(model_, tokenizer(), options_, observer) : nullptr;
         }) {
@@ -196,16 +119,11 @@ class CAJAL_LOCAL Engine::Impl {
                       std::optional<Cancellation> cancellation);
   Admission submit(const Prompt& prompt, const SamplingParams& params, OnDelta on_delta);
   void abort(RequestId id) noexcept { worker_.abort(id); }
+  std::string metrics_text() const { return worker_.metrics_text(); }
 
  private:
-  static ModelOptions model_options(const EngineConfig& config, const std::string& folder) {
-    ModelOptions options;
-    options.folder = folder;
-    options.dtype = wanted_dtype(config.dtype);
-    options.load_format = wanted_load_format(config.load_format);
-    if (!config.hf_overrides.empty()) options.config_overrides = parse_json(config.hf_overrides, "hf_overrides");
-    return options;
-  }
+  void load_assistant();
+  LLMEngineOptions setup();
   void fill_info();
   RequestContext context() const { return {model_, tokenizer(), options_.max_model_len}; }
   PoolingContext pooling_context() const {
@@ -228,10 +146,29 @@ class CAJAL_LOCAL Engine::Impl {
   std::optional<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> chat_template_;
   cajal::Model model_;
+  std::optional<cajal::Model> assistant_;
+  std::optional<StepTrace> trace_;
   LLMEngineOptions options_;
   ModelInfo info_;
   Worker worker_;  // last: it uses the others
 };
+
+void Engine::Impl::load_assistant() {
+  with_context("assistant_model", [&] {
+    const std::string folder = model_folder(config_.assistant_model);
+    if (tokenizer_ && Tokenizer::is_present(folder)) check_same_tokens(*tokenizer_, Tokenizer::from_folder(folder));
+    assistant_.emplace(assistant_options(config_, folder, model_), *backend_);
+  });
+}
+
+// Opens what the engine uses beside the model.
+LLMEngineOptions Engine::Impl::setup() {
+  if (!config_.assistant_model.empty()) load_assistant();
+  if (!config_.trace_file.empty()) with_context("trace_file", [&] { trace_.emplace(config_.trace_file); });
+  LLMEngineOptions options = engine_options(config_, model_, assistant_ ? &*assistant_ : nullptr);
+  options.trace = trace_ ? &*trace_ : nullptr;
+  return options;
+}
 
 void Engine::Impl::fill_info() {
   const Qwen3Config& c = model_.config();
@@ -269,13 +206,12 @@ std::shared_ptr<Job> Engine::Impl::new_job(std::span<const Prompt> prompts, cons
   need_lm_head();
   auto job = std::make_shared<Job>();
   for (std::size_t i = 0; i < prompts.size(); ++i) {
-    const auto request = [&] {
-      return make_request(context(), prompt_token_ids(context(), prompts[i]), params, seed);
-    };
+    const auto request = [&] { return make_request(context(), prompt_token_ids(context(), prompts[i]), params, seed); };
     job->requests.push_back(prompts.size() == 1 ? request() : with_context(detail::join("prompts[", i, "]"), request));
   }
   job->per_prompt = static_cast<std::size_t>(std::max(params.n, 1));
   job->wants_logprobs = params.logprobs.has_value();
+  if (params.timeout_ms) job->timeout = timeout_of(*params.timeout_ms);
   return job;
 }
 
@@ -314,7 +250,7 @@ Engine::Admission Engine::Impl::submit(const Prompt& prompt, const SamplingParam
     const std::shared_ptr<Job> job = new_job(std::span(&prompt, 1), params, admission.seed);
     job->on_delta = std::move(on_delta);
     admission.prompt_tokens = static_cast<std::int64_t>(job->requests[0].sequence.prompt.size());
-    admission.id = worker_.add_named(job, static_cast<std::size_t>(config_.max_num_waiting));
+    admission.id = worker_.add_named(job, config_.max_num_waiting);
     if (admission.id == 0)
       fail(cajal::ErrorCode::unavailable, "the queue is full: ", config_.max_num_waiting, " requests wait",
            remedy("try again later, or raise max_num_waiting"));
@@ -463,5 +399,9 @@ Engine::Admission Engine::submit(const Prompt& prompt, const SamplingParams& par
 }
 
 void Engine::abort(RequestId id) noexcept { impl_->abort(id); }
+
+std::string Engine::metrics_text() const {
+  return guarded([&] { return impl_->metrics_text(); });
+}
 
 }  // namespace cajal::v1

@@ -23,6 +23,7 @@ void check(const api::SamplingParams& params, const RequestContext& context) {
   if (params.max_tokens) check_at_least<std::int64_t>("max_tokens", *params.max_tokens, 1);
   if (params.top_k) check_at_least<std::int64_t>("top_k", *params.top_k, -1);
   if (params.logprobs) check_at_least("logprobs", *params.logprobs, 0);
+  if (params.timeout_ms) check_at_least<std::int64_t>("timeout_ms", *params.timeout_ms, 0);
   for (std::size_t i = 0; i < params.stop.size(); ++i)
     if (params.stop[i].empty())
       fail(ErrorCode::invalid_argument, "stop[", i, "] is empty, expected the text to stop at");
@@ -50,6 +51,11 @@ std::vector<std::int32_t> ending_tokens(const Model& model) {
   return own.empty() ? model.config().eos_token_id : own;
 }
 
+std::chrono::nanoseconds timeout_of(std::int64_t timeout_ms) {
+  constexpr std::int64_t kMost = 1'000'000'000'000;  // 31 years
+  return std::chrono::milliseconds(std::min(timeout_ms, kMost));
+}
+
 std::vector<std::int32_t> prompt_token_ids(const RequestContext& context, const api::Prompt& prompt) {
   if (!prompt.is_text()) return prompt.token_ids();
   // Where there is no tokenizer, loading one says which file is missing.
@@ -68,6 +74,8 @@ EngineRequest make_request(const RequestContext& context, std::vector<std::int32
   const GenerationConfig& defaults = context.model.generation_config();
   EngineRequest result;
   result.n = static_cast<std::uint32_t>(params.n);
+  result.priority = params.priority;
+  result.cache_salt = params.cache_salt;
   SequenceRequest& request = result.sequence;
   request.prompt = std::move(prompt);
   request.sampling = resolve_sampling(wishes_of(params), defaults);

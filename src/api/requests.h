@@ -1,5 +1,6 @@
 #pragma once
 // From public parameters to the requests that the engine runs.
+#include <chrono>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -23,6 +24,9 @@ std::vector<std::int32_t> prompt_token_ids(const RequestContext& context, const 
 // One prompt with its n sequences. Throws Error for parameters that make no sense and for prompts that leave no room.
 EngineRequest make_request(const RequestContext& context, std::vector<std::int32_t> prompt,
                            const api::SamplingParams& params, std::uint64_t seed);
+
+// How long that is; ages are cut to some decades, so that sums do not overflow.
+std::chrono::nanoseconds timeout_of(std::int64_t timeout_ms);
 
 std::vector<std::int32_t> ending_tokens(const Model& model);
 

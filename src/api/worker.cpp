@@ -14,7 +14,7 @@ api::FinishReason public_reason(FinishReason reason) {
     case FinishReason::stop: return api::FinishReason::stop;
     case FinishReason::length: return api::FinishReason::length;
     case FinishReason::interrupted: return api::FinishReason::aborted;
-    case FinishReason::deadline_exceeded: return api::FinishReason::aborted;
+    case FinishReason::deadline_exceeded: return api::FinishReason::timeout;
     case FinishReason::numerical_error:
     case FinishReason::error: return api::FinishReason::error;
   }
@@ -27,11 +27,18 @@ api::LogprobsOfToken public_logprobs(const GeneratedToken& token) {
   return result;
 }
 
+// Of a sequence of a job: what waited in front of the engine has waited, too.
+api::RequestMetrics metrics_of(RequestTimings times, const Job& job) {
+  times.arrived = job.arrived;
+  return {times.num_cached_tokens, times.queue_seconds(), times.ttft_seconds(), times.e2e_seconds()};
+}
+
 void append(api::Completion& completion, const api::Delta& delta) {
   completion.text += delta.text;
   completion.token_ids.insert(completion.token_ids.end(), delta.token_ids.begin(), delta.token_ids.end());
   completion.logprobs.insert(completion.logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
   completion.finish_reason = delta.finish_reason;
+  completion.metrics = delta.metrics;
 }
 
 void finish(Job& job) {
@@ -41,32 +48,11 @@ void finish(Job& job) {
     job.over.set_value();
 }
 
-void give(Job& job, std::size_t sequence, api::Delta delta) {
-  delta.prompt = sequence / job.per_prompt;
-  delta.sequence = sequence % job.per_prompt;
-  append(job.completions[sequence], delta);
-  if (job.on_delta && !job.callback_failure) {
-    try {
-      job.on_delta(delta);
-    } catch (...) {
-      job.callback_failure = std::current_exception();
-      job.stopped = true;
-    }
-  }
-  if (delta.finish_reason != api::FinishReason::none && --job.unfinished == 0) finish(job);
-}
-
-// Ends what is not over yet of a job.
-void end(Job& job, api::FinishReason reason) {
-  if (job.task) return finish(job);
-  for (std::size_t i = 0; i < job.completions.size(); ++i)
-    if (job.completions[i].finish_reason == api::FinishReason::none) give(job, i, {.finish_reason = reason});
-}
-
 }  // namespace
 
 Worker::Worker(MakeEngine make_engine) : make_engine_(std::move(make_engine)), engine_(make_engine_(*this)) {
-  if (engine_) max_num_seqs_ = engine_->runner().limits().max_num_seqs;
+  // Twice as many as run at a time, so that seats that become free are taken at once.
+  if (engine_) max_ahead_ = 2 * static_cast<std::size_t>(engine_->runner().limits().max_num_seqs);
   thread_ = std::thread([this] { loop(); });
 }
 
@@ -82,6 +68,9 @@ Worker::~Worker() {
 void Worker::push(const std::shared_ptr<Job>& job) {
   job->unfinished = job->requests.size() * job->per_prompt;
   job->completions.resize(job->unfinished);
+  job->arrived = SteadyClock().now();
+  if (job->timeout)
+    for (EngineRequest& request : job->requests) request.deadline = job->arrived + *job->timeout;
   queue_.push_back(job);
   changed_.notify_all();
 }
@@ -93,9 +82,11 @@ std::future<void> Worker::add(std::shared_ptr<Job> job) {
   return over;
 }
 
-std::uint64_t Worker::add_named(std::shared_ptr<Job> job, std::size_t max_waiting) {
+std::uint64_t Worker::add_named(std::shared_ptr<Job> job, std::int64_t max_waiting) {
   const std::lock_guard lock(mutex_);
-  if (queue_.size() >= max_waiting) return 0;
+  if (num_waiting_ >= max_waiting) return 0;
+  job->waits = true;
+  ++num_waiting_;
   std::erase_if(named_, [](const auto& entry) { return entry.second.expired(); });
   named_.emplace(++last_id_, job);
   push(job);
@@ -108,6 +99,41 @@ void Worker::abort(std::uint64_t id) noexcept {
     if (const auto job = found->second.lock()) job->stopped = true;
 }
 
+std::string Worker::metrics_text() const {
+  const std::lock_guard lock(metrics_mutex_);
+  return engine_ ? engine_->metrics().prometheus_text() : last_metrics_;
+}
+
+void Worker::waits_no_longer(Job& job) {
+  if (!job.waits) return;
+  job.waits = false;
+  --num_waiting_;
+}
+
+void Worker::give(Job& job, std::size_t sequence, api::Delta delta) {
+  const bool last = delta.finish_reason != api::FinishReason::none;
+  if (last) waits_no_longer(job);  // whoever hears of it may take the place
+  delta.prompt = sequence / job.per_prompt;
+  delta.sequence = sequence % job.per_prompt;
+  append(job.completions[sequence], delta);
+  if (job.on_delta && !job.callback_failure) {
+    try {
+      job.on_delta(delta);
+    } catch (...) {
+      job.callback_failure = std::current_exception();
+      job.stopped = true;
+    }
+  }
+  if (last && --job.unfinished == 0) finish(job);
+}
+
+// Of a sequence that the engine does not have.
+void Worker::end(Job& job, std::size_t sequence, api::FinishReason reason) {
+  RequestTimings times;
+  times.finished = SteadyClock().now();
+  give(job, sequence, {.finish_reason = reason, .metrics = metrics_of(times, job)});
+}
+
 void Worker::sweep_queue() {
   std::vector<std::shared_ptr<Job>> unwanted;
   {
@@ -117,7 +143,10 @@ void Worker::sweep_queue() {
     std::erase_if(queue_, [&](const auto& job) { return std::count(unwanted.begin(), unwanted.end(), job) > 0; });
   }
   // Outside of the lock: callbacks may submit and abort.
-  for (const auto& job : unwanted) end(*job, api::FinishReason::aborted);
+  for (const auto& job : unwanted) {
+    if (job->task) finish(*job);
+    for (std::size_t i = 0; i < job->completions.size(); ++i) end(*job, i, api::FinishReason::aborted);
+  }
 }
 
 void Worker::drop_unwanted() {
@@ -128,40 +157,43 @@ void Worker::drop_unwanted() {
   for (const RequestId id : unwanted) engine_->core().abort(id);
 }
 
-// Gives the engine as much as may run now; the rest waits here, where it can be counted and dropped.
+// Gives the engine all that waits, but not everything at once of a job of very many prompts: those of others come in between.
 void Worker::start_jobs() {
-  while (true) {
-    std::shared_ptr<Job> job;
-    {
-      const std::lock_guard lock(mutex_);
-      if (queue_.empty() || queue_.front()->task) return;
-      job = queue_.front();
-    }
-    const bool all = start(job);
-    if (!all) return;
+  std::vector<std::shared_ptr<Job>> jobs;
+  {
     const std::lock_guard lock(mutex_);
-    queue_.pop_front();
+    for (const auto& job : queue_)
+      if (!job->task) jobs.push_back(job);
   }
+  // Outside of the lock: callbacks may submit and abort.
+  std::erase_if(jobs, [&](const auto& job) { return !start(job); });
+  if (jobs.empty()) return;
+  const std::lock_guard lock(mutex_);
+  std::erase_if(queue_, [&](const auto& job) { return std::count(jobs.begin(), jobs.end(), job) > 0; });
 }
 
 // False if some of its prompts have to wait.
 bool Worker::start(const std::shared_ptr<Job>& job) {
-  EngineCore& core = engine_->core();
-  for (; job->num_started < job->requests.size(); ++job->num_started) {
+  while (job->num_started < job->requests.size()) {
     const bool wanted = !closing_ && job->wanted();
-    if (wanted && core.num_waiting() + core.num_running() >= max_num_seqs_) return false;
-    const std::size_t first = job->num_started * job->per_prompt;
+    if (wanted && job->num_started - job->num_over >= max_ahead_) return false;
+    EngineRequest request = job->requests[job->num_started];
+    const std::size_t first = job->num_started++ * job->per_prompt;
     const auto end_here = [&](api::FinishReason reason) {
-      for (std::size_t i = first; i < first + job->per_prompt; ++i) give(*job, i, {.finish_reason = reason});
+      ++job->num_over;
+      for (std::size_t i = first; i < first + job->per_prompt; ++i) end(*job, i, reason);
     };
     if (!wanted) {
       end_here(api::FinishReason::aborted);
       continue;
     }
-    EngineRequest request = job->requests[job->num_started];
+    if (request.deadline && *request.deadline <= SteadyClock().now()) {
+      end_here(api::FinishReason::timeout);
+      continue;
+    }
     request.id = ++last_request_;
     owners_[request.id] = {job, first};
-    if (const auto refusal = core.add(std::move(request))) {
+    if (const auto refusal = engine_->core().add(std::move(request))) {
       owners_.erase(last_request_);
       job->engine_failure = std::make_exception_ptr(Error(refusal->code, refusal->message, refusal->remedy));
       end_here(api::FinishReason::error);
@@ -170,11 +202,13 @@ bool Worker::start(const std::shared_ptr<Job>& job) {
   return true;
 }
 
+// The first one, wherever it stands: prompts do not wait for tasks.
 std::shared_ptr<Job> Worker::take_task() {
   const std::lock_guard lock(mutex_);
-  if (queue_.empty() || !queue_.front()->task) return nullptr;
-  auto job = std::move(queue_.front());
-  queue_.pop_front();
+  const auto first = std::find_if(queue_.begin(), queue_.end(), [](const auto& job) { return job->task != nullptr; });
+  if (first == queue_.end()) return nullptr;
+  auto job = std::move(*first);
+  queue_.erase(first);
   return job;
 }
 
@@ -223,8 +257,20 @@ void Worker::loop() {
 void Worker::replace_ended_engine() {
   if (engine_->core().failure().empty() || engine_->core().hangs()) return;
   log_warning("the engine has ended and begins anew: ", engine_->core().failure());
-  engine_.reset();
-  engine_ = make_engine_(*this);
+  std::unique_ptr<LLMEngine> ended;
+  {
+    const std::lock_guard lock(metrics_mutex_);
+    last_metrics_ = engine_->metrics().prometheus_text();
+    ended = std::move(engine_);
+  }
+  ended.reset();  // before the new one, so that there is memory for that
+  auto fresh = make_engine_(*this);
+  const std::lock_guard lock(metrics_mutex_);
+  engine_ = std::move(fresh);
+}
+
+void Worker::on_admitted(const Sequence& sequence) noexcept {
+  waits_no_longer(*owners_.at(sequence.owner.request.id).job);
 }
 
 void Worker::on_update(const SequenceUpdate& update) noexcept {
@@ -238,13 +284,17 @@ void Worker::on_update(const SequenceUpdate& update) noexcept {
   }
   if (update.finish_reason) {
     delta.finish_reason = public_reason(*update.finish_reason);
+    delta.metrics = metrics_of(*update.times, job);
     if (*update.finish_reason == FinishReason::error)
       job.engine_failure = std::make_exception_ptr(Error(ErrorCode::unavailable, std::string(update.error)));
     const std::size_t sequences = owner.first + job.per_prompt;
     std::size_t over = 0;
     for (std::size_t i = owner.first; i < sequences; ++i)
       over += job.completions[i].finish_reason != api::FinishReason::none;
-    if (over + 1 == job.per_prompt) owners_.erase(update.request);
+    if (over + 1 == job.per_prompt) {
+      owners_.erase(update.request);
+      ++job.num_over;
+    }
   }
   give(job, owner.first + update.sequence, std::move(delta));
 }

@@ -1,6 +1,8 @@
 #pragma once
-// The engine's own thread: takes what callers ask for, in order, and runs it side by side.
+// The engine's own thread. Prompts go to the engine as they come, which runs them side by side, step by step; whatever else
+// needs the model is a task, of which one runs at a time, between steps.
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -10,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -27,13 +30,17 @@ struct Job {
   std::size_t per_prompt = 1;
   bool wants_logprobs = false;
   api::OnDelta on_delta;
+  std::optional<std::chrono::nanoseconds> timeout;  // from `arrived` on
   // … or anything else that needs the model.
   std::function<void()> task;
 
   std::optional<api::Cancellation> cancellation;
   std::atomic<bool> stopped = false;  // as if cancelled
 
-  std::size_t num_started = 0;               // of the requests, that the engine has
+  Clock::Time arrived{};
+  bool waits = false;                        // for the first step of any of its sequences, and is counted
+  std::size_t num_started = 0;               // of the requests, that the engine was given
+  std::size_t num_over = 0;                  // of them
   std::vector<api::Completion> completions;  // by sequence, those of one prompt after those of another
   std::size_t unfinished = 0;
   std::exception_ptr callback_failure, engine_failure;
@@ -53,12 +60,14 @@ class Worker final : private EngineObserver {
   Worker& operator=(const Worker&) = delete;
 
   std::future<void> add(std::shared_ptr<Job> job);
-  // As add(), for a job that abort() can name; 0 if `max_waiting` jobs wait already.
-  std::uint64_t add_named(std::shared_ptr<Job> job, std::size_t max_waiting);
+  // As add(), for a job that abort() can name; 0 if `max_waiting` of them wait already.
+  std::uint64_t add_named(std::shared_ptr<Job> job, std::int64_t max_waiting);
   void abort(std::uint64_t id) noexcept;
 
   bool closing() const { return closing_; }
   bool is_current_thread() const { return std::this_thread::get_id() == thread_.get_id(); }
+
+  std::string metrics_text() const;  // any thread, at any time
 
   // For a task that takes long, from time to time: lets everybody else come on by a step.
   void step_others();
@@ -69,8 +78,12 @@ class Worker final : private EngineObserver {
     std::size_t first = 0;  // of the request's sequences, among the job's
   };
   void on_update(const SequenceUpdate& update) noexcept override;
+  void on_admitted(const Sequence& sequence) noexcept override;
 
   void push(const std::shared_ptr<Job>& job);
+  void give(Job& job, std::size_t sequence, api::Delta delta);
+  void end(Job& job, std::size_t sequence, api::FinishReason reason);
+  void waits_no_longer(Job& job);
   void loop();
   void sweep_queue();  // ends waiting jobs that nobody wants any more
   void drop_unwanted();
@@ -84,8 +97,12 @@ class Worker final : private EngineObserver {
   std::unique_ptr<LLMEngine> engine_;  // the thread's alone, as are the next three
   std::unordered_map<RequestId, Owner> owners_;
   RequestId last_request_ = 0;
-  std::int64_t max_num_seqs_ = 1;
+  std::size_t max_ahead_ = 1;  // requests of one job that the engine has at a time
   std::atomic<bool> closing_ = false;
+  std::atomic<std::int64_t> num_waiting_ = 0;  // named jobs
+
+  mutable std::mutex metrics_mutex_;  // of engine_ for who asks for metrics, and of …
+  std::string last_metrics_;          // those of the engine that has ended, until there is a new one
 
   std::mutex mutex_;  // of all that follows
   std::condition_variable changed_;

@@ -320,6 +320,7 @@ TEST(LibraryEngineAlone, RefusesWhenItsQueueIsFull) {
   const TextModel model;
   EngineConfig config = model.config();
   config.max_num_waiting = 1;
+  config.max_num_seqs = 1;
   Engine engine(config);
   Listener running, waiting;
   engine.submit("Once", endless(), running.callback());

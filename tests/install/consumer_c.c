@@ -14,7 +14,7 @@ static int report(cajal_error* error) {
 static void count(void* user_data, const cajal_delta* delta) { *(size_t*)user_data += delta->num_token_ids; }
 
 int main(int argc, char** argv) {
-  static const char* const reasons[] = {"none", "stop", "length", "aborted", "error"};
+  static const char* const reasons[] = {"none", "stop", "length", "aborted", "error", "timeout"};
   const int32_t ids[] = {1, 2, 3};
   cajal_error* error = NULL;
   cajal_engine_config config;

@@ -1,0 +1,34 @@
+#pragma once
+// From public settings to the models and the engine that they describe.
+#include <cstdint>
+#include <string>
+
+#include "api/public.h"
+#include "base/error.h"
+#include "engine/llm_engine.h"
+#include "engine/model.h"
+
+namespace cajal {
+
+template <class Value>
+void check_range(const char* name, Value value, Value least, Value most) {
+  if (value < least || value > most)
+    fail(ErrorCode::invalid_argument, name, " is ", value, ", expected ", least, " to ", most);
+}
+
+// Throws Error for numbers out of range and for settings that contradict each other.
+void check(const api::EngineConfig& config);
+
+// Where a model lies: a folder, a name in Hugging Face's cache, or, of an empty name, the demo model.
+std::string model_folder(const std::string& model);
+
+ModelOptions model_options(const api::EngineConfig& config, const std::string& folder);
+// Those of the model that guesses for `target`: it computes as that does, with a configuration of its own.
+ModelOptions assistant_options(const api::EngineConfig& config, const std::string& folder, const Model& target);
+
+// The engine's, but for its trace. `assistant` may be null.
+LLMEngineOptions engine_options(const api::EngineConfig& config, const Model& model, const Model* assistant);
+
+std::int64_t kv_bytes_per_token(const Model& model);
+
+}  // namespace cajal
