@@ -13,12 +13,16 @@ Answer::Answer(const SequenceRequest& request, std::uint32_t sequence_index, con
 }
 
 GeneratedToken Answer::choose(std::span<const float> logits, std::int64_t position, std::vector<float>& scratch) {
-  scratch.assign(logits.begin(), logits.end());
-  processor_.apply(scratch);
   const SamplingParams& sampling = request_.sampling;
-  const std::int32_t id =
-      sampling.greedy() ? argmax(scratch)
-                        : sample_gumbel(scratch, sampling.seed, sequence_index_, static_cast<std::uint64_t>(position));
+  std::span<const float> processed = logits;
+  if (!processor_.changes_nothing()) {
+    scratch.assign(logits.begin(), logits.end());
+    processor_.apply(scratch);
+    processed = scratch;
+  }
+  const std::int32_t id = sampling.greedy() ? argmax(processed)
+                                            : sample_gumbel(processed, sampling.seed, sequence_index_,
+                                                            static_cast<std::uint64_t>(position));
   processor_.accept(id);
   GeneratedToken token{.chosen = {id, 0.0}, .top = {}};
   if (request_.num_logprobs < 0) return token;

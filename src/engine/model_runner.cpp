@@ -87,6 +87,28 @@ class InputFiller {
 
 }  // namespace
 
+namespace {
+
+// Piece by piece, of a size that the compiler makes vector instructions of.
+void widen_bf16(const std::byte* row, std::span<float> into) {
+  constexpr std::size_t kPiece = 16;
+  std::uint16_t bits[kPiece];
+  float* to = into.data();
+  for (std::size_t left = into.size(); left > 0;) {
+    const std::size_t count = std::min(left, kPiece);
+    if (count == kPiece) {
+      std::memcpy(bits, row, sizeof bits);
+      for (std::size_t i = 0; i < kPiece; ++i) to[i] = bf16_to_float(bits[i]);
+    } else {
+      std::memcpy(bits, row, count * sizeof *bits);
+      for (std::size_t i = 0; i < count; ++i) to[i] = bf16_to_float(bits[i]);
+    }
+    row += count * sizeof *bits, to += count, left -= count;
+  }
+}
+
+}  // namespace
+
 void ModelRunner::copy_blocks(std::span<const BlockCopy> copies) {
   for (const BlockCopy& copy : copies)
     for (auto& [name, state] : states_) {
@@ -155,11 +177,7 @@ void ModelRunner::read_row(std::size_t output, std::int64_t i, std::span<float> 
     return;
   }
   CAJAL_CHECK(model_.dtype() == DType::bf16);
-  for (std::size_t v = 0; v < into.size(); ++v) {
-    std::uint16_t bits;
-    std::memcpy(&bits, row + v * sizeof bits, sizeof bits);
-    into[v] = bf16_to_float(bits);
-  }
+  widen_bf16(row, into);
 }
 
 }  // namespace cajal

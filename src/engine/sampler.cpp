@@ -1,6 +1,7 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -12,6 +13,8 @@ namespace cajal {
 namespace {
 
 constexpr float kRemoved = -std::numeric_limits<float>::infinity();
+// Inner loops of so many rounds become vector instructions also where the compiler is not told to try hard.
+constexpr std::ptrdiff_t kLanes = 16;
 
 void check_range(const char* name, float value, bool ok, const char* range) {
   if (!ok) fail(ErrorCode::invalid_argument, name, " is ", value, ", expected ", range);
@@ -45,9 +48,16 @@ double log_sum_exp(std::span<const float> logits) {
 
 bool all_finite(std::span<const float> logits) {
   constexpr std::uint32_t kExponent = 0x7f800000u;  // all ones in infinities and NaNs only
-  bool finite = true;
-  for (const float logit : logits) finite &= (std::bit_cast<std::uint32_t>(logit) & kExponent) != kExponent;
-  return finite;
+  const auto special = [](float logit) {
+    return std::uint32_t{(std::bit_cast<std::uint32_t>(logit) & kExponent) == kExponent};
+  };
+  const float* at = logits.data();
+  const float* const end = at + logits.size();
+  std::array<std::uint32_t, kLanes> found{};
+  for (; end - at >= kLanes; at += kLanes)
+    for (std::size_t lane = 0; lane < kLanes; ++lane) found[lane] |= special(at[lane]);
+  for (; at != end; ++at) found[0] |= special(*at);
+  return std::all_of(found.begin(), found.end(), [](std::uint32_t bits) { return bits == 0; });
 }
 
 std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, double lse, std::int64_t count) {
@@ -60,13 +70,36 @@ std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, double lse
   return all;
 }
 
+// std::max_element in two passes that vectors do: the largest value, and where it is first.
 std::int32_t argmax(std::span<const float> logits) {
-  return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  const float* at = logits.data();
+  const float* const end = at + logits.size();
+  std::array<float, kLanes> largest;
+  largest.fill(kRemoved);
+  for (; end - at >= kLanes; at += kLanes)
+    for (std::size_t lane = 0; lane < kLanes; ++lane)
+      largest[lane] = largest[lane] < at[lane] ? at[lane] : largest[lane];
+  for (; at != end; ++at) largest[0] = std::max(largest[0], *at);
+  const float value = *std::max_element(largest.begin(), largest.end());
+  at = logits.data();
+  if (at != end && std::isnan(*at)) return 0;  // nothing is larger than that
+  const auto has_value = [value](const float* lanes) {
+    std::uint32_t found = 0;
+    for (std::size_t lane = 0; lane < kLanes; ++lane) found |= std::uint32_t{lanes[lane] == value};
+    return found != 0;
+  };
+  while (end - at >= kLanes && !has_value(at)) at += kLanes;
+  return static_cast<std::int32_t>(std::find(at, end, value) - logits.data());
 }
 
 LogitsProcessor::LogitsProcessor(const SamplingParams& params, std::span<const std::int32_t> prompt) : params_(params) {
   check_sampling_params(params);
   if (params_.repetition_penalty != 1) seen_.insert(prompt.begin(), prompt.end());
+}
+
+bool LogitsProcessor::changes_nothing() const {
+  return params_.greedy() && params_.repetition_penalty == 1 && params_.presence_penalty == 0 &&
+         params_.frequency_penalty == 0;
 }
 
 void LogitsProcessor::accept(std::int32_t token) {

@@ -43,6 +43,7 @@ class LogitsProcessor {
  public:
   LogitsProcessor(const SamplingParams& params, std::span<const std::int32_t> prompt);
   void accept(std::int32_t token);  // a token of the output
+  bool changes_nothing() const;     // apply() leaves all logits as they are, now and later
   void apply_penalties(std::span<float> logits) const;
   void apply(std::span<float> logits);  // all of it; without temperature and what follows if greedy
 

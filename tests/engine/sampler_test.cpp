@@ -178,5 +178,31 @@ TEST(SamplingParams, RefusesWhatMakesNoSense) {
     EXPECT_THROW(check_sampling_params(bad), Error);
 }
 
+// Their loops go by lanes with a rest, and may miss no place and no order.
+TEST(Sampler, ArgmaxAndAllFiniteAreWhatTheStandardLibrarySays) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNan = std::numeric_limits<float>::quiet_NaN();
+  std::mt19937 rng(1);
+  for (std::size_t size = 1; size < 70; ++size) {
+    for (int kind = 0; kind < 40; ++kind) {
+      std::vector<float> logits(size);
+      for (float& logit : logits) logit = static_cast<float>(static_cast<int>(rng() % 9) - 4) * (kind % 2 ? 1.f : -0.f);
+      const float special[] = {kInfinity, -kInfinity, kNan, 7.f};
+      for (int i = 0; i < kind % 5; ++i) logits[rng() % size] = special[rng() % 4];
+      if (kind == 39) std::fill(logits.begin(), logits.end(), -kInfinity);
+      EXPECT_EQ(argmax(logits), std::max_element(logits.begin(), logits.end()) - logits.begin());
+      EXPECT_EQ(all_finite(logits),
+                std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }));
+    }
+    for (std::size_t at = 0; at < size; ++at) {
+      std::vector<float> logits(size, -1.0f);
+      logits[at] = kNan;
+      EXPECT_FALSE(all_finite(logits));
+      logits[at] = 2.0f;
+      EXPECT_TRUE(all_finite(logits));
+      EXPECT_EQ(argmax(logits), static_cast<std::int32_t>(at));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace cajal
