@@ -193,14 +193,6 @@ typedef struct cajal_token_logprob {
   double logprob; /* natural logarithm, of the model's own distribution */
 } cajal_token_logprob;
 
-/* What an answer cost. Seconds are from the call on; NaN where it did not come that far. */
-typedef struct cajal_request_metrics {
-  int64_t cached_tokens; /* of the prompt, that were found in the prefix cache */
-  double queue_seconds;  /* until it first ran, or ended without that */
-  double ttft_seconds;   /* until its first token */
-  double e2e_seconds;    /* until its end */
-} cajal_request_metrics;
-
 /* What became certain since the last delta of the same sequence. Lives until the callback returns. */
 typedef struct cajal_delta {
   size_t struct_size; /* as the library has it: members beyond it are not there */
@@ -212,8 +204,11 @@ typedef struct cajal_delta {
   const double* logprobs;                  /* [num_token_ids], or NULL if they were not asked for */
   const cajal_token_logprob* top_logprobs; /* [num_token_ids, num_top_logprobs], the likeliest first */
   size_t num_top_logprobs;
-  cajal_finish_reason finish_reason; /* of the last delta of a sequence */
-  cajal_request_metrics metrics;     /* likewise */
+  cajal_finish_reason finish_reason; /* of the last delta of a sequence, as are the following */
+  int64_t cached_tokens;             /* of the prompt, that were found in the prefix cache */
+  double queue_seconds;              /* from the call until it first ran, or ended without that */
+  double ttft_seconds;               /* until its first token; NaN: there was none */
+  double e2e_seconds;                /* until its end */
 } cajal_delta;
 
 /* Called on the engine's own thread, while a step of the model runs: it should return before that does, and must not call
@@ -246,7 +241,10 @@ typedef struct cajal_completion {
   const cajal_token_logprob* top_logprobs; /* [num_token_ids, num_top_logprobs] */
   size_t num_top_logprobs;
   cajal_finish_reason finish_reason;
-  cajal_request_metrics metrics;
+  int64_t cached_tokens; /* of the prompt, that were found in the prefix cache */
+  double queue_seconds;  /* from the call until it first ran, or ended without that */
+  double ttft_seconds;   /* until its first token; NaN: there was none */
+  double e2e_seconds;    /* until its end */
 } cajal_completion;
 
 CAJAL_API size_t cajal_results_num_prompts(const cajal_results* results);   /* of NULL: 0 */

@@ -105,14 +105,10 @@ class TokenLogprob(Structure):
     _fields_ = [("token_id", c_int32), ("logprob", c_double)]
 
 
-class RequestMetrics(Structure):
-    _fields_ = [("cached_tokens", c_int64), ("queue_seconds", c_double), ("ttft_seconds", c_double),
-                ("e2e_seconds", c_double)]
-
-
 _ANSWER: list[Any] = [("text", String), ("token_ids", POINTER(c_int32)), ("num_token_ids", c_size_t),
            ("logprobs", POINTER(c_double)), ("top_logprobs", POINTER(TokenLogprob)), ("num_top_logprobs", c_size_t),
-           ("finish_reason", c_int32), ("metrics", RequestMetrics)]
+           ("finish_reason", c_int32), ("cached_tokens", c_int64), ("queue_seconds", c_double),
+           ("ttft_seconds", c_double), ("e2e_seconds", c_double)]
 
 
 class Delta(Structure):

@@ -54,7 +54,7 @@ def _metrics(c: Any) -> RequestMetrics:
 def _delta(c: Any) -> Delta:
     reason = _REASONS[c.finish_reason]
     return Delta(c.text.text(), c.token_ids[: c.num_token_ids], _logprobs(c), reason, c.prompt, c.sequence,
-                 _metrics(c.metrics) if reason else None)
+                 _metrics(c) if reason else None)
 
 
 class _Prompts:
@@ -427,6 +427,6 @@ def _output(results: c_void_p, index: int, prompt: Prompt) -> RequestOutput:
         c = _library.new(_library.Completion)
         _library.call("results_get", results, index, i, c)
         outputs.append(CompletionOutput(i, c.text.text(), c.token_ids[: c.num_token_ids], _logprobs(c),
-                                        _REASONS[c.finish_reason] or "", _metrics(c.metrics)))
+                                        _REASONS[c.finish_reason] or "", _metrics(c)))
     return RequestOutput(prompt if isinstance(prompt, str) else None, ids[: size.value], outputs,
                          _library.get("results_seed")(results))

@@ -1,5 +1,6 @@
 import _thread
 import gc
+import json
 import threading
 import time
 
@@ -209,3 +210,62 @@ def test_log_levels():
     cajal.set_log_level("warning")
     with pytest.raises(ValueError, match="loud"):
         cajal.set_log_level("loud")
+
+
+def test_tells_what_an_answer_cost(model):
+    prompt = list(range(500, 700))
+    first = model.generate(prompt, max_tokens=2, ignore_eos=True, cache_salt="tenant")
+    m = first.outputs[0].metrics
+    assert m.cached_tokens == first.num_cached_tokens == 0
+    assert 0 <= m.queue_seconds < m.ttft_seconds < m.e2e_seconds
+    again = model.generate(prompt, max_tokens=2, ignore_eos=True, cache_salt="tenant")
+    assert again.num_cached_tokens == 192
+    assert again.outputs == first.outputs
+    assert model.generate(prompt, max_tokens=2, ignore_eos=True, cache_salt="another").num_cached_tokens == 0
+    pieces = list(model.stream(prompt, max_tokens=3, ignore_eos=True, cache_salt="tenant"))
+    assert [p.metrics is None for p in pieces] == [True] * (len(pieces) - 1) + [False]
+    assert pieces[-1].metrics.cached_tokens == 192
+
+
+def test_a_timeout_ends_a_request_with_what_it_has(model):
+    output = model.generate("Once", ENDLESS, timeout_ms=0)
+    assert output.outputs[0].finish_reason == "timeout"
+    assert not output.finished
+    assert output.outputs[0].metrics.ttft_seconds is None
+    with pytest.raises(ValueError, match="timeout_ms is -1"):
+        model.generate("Once", timeout_ms=-1)
+
+
+def test_a_request_joins_those_that_run(model):
+    running = model.stream("Once", ENDLESS, priority=5)
+    next(running)
+    assert len(model.generate("upon", max_tokens=3, ignore_eos=True).outputs[0].token_ids) == 3
+    assert next(running).finish_reason is None
+    running.close()
+
+
+def test_counts(model):
+    def value(name):
+        lines = [line for line in model.metrics_text().splitlines() if line.startswith(name + "{")]
+        assert len(lines) == 1
+        return float(lines[0].rsplit(" ", 1)[1])
+
+    before = value("vllm:generation_tokens_total")
+    model.generate("Once", max_tokens=5, ignore_eos=True)
+    assert value("vllm:generation_tokens_total") == before + 5
+
+
+def test_guesses_change_no_answer(golden_folder, tmp_path):
+    prompts, params = [[1, 2, 3, 1, 2, 3, 1], [7] * 9], SamplingParams(max_tokens=12, ignore_eos=True)
+    settings = {"threads": 1, "max_model_len": 128}
+    with Model(golden_folder, enable_prefix_caching=False, **settings) as plain:
+        expected = [o.outputs for o in plain.generate(prompts, params)]
+        assert 'enable_prefix_caching="False"' in plain.metrics_text()
+        assert "spec_decode" not in plain.metrics_text()
+    for guessing in ({"prompt_lookup_num_tokens": 3}, {"assistant_model": golden_folder, "num_assistant_tokens": 2}):
+        with Model(golden_folder, trace_file=tmp_path / "trace.json", **guessing, **settings) as model:
+            assert [o.outputs for o in model.generate(prompts, params)] == expected
+            assert "vllm:spec_decode_num_drafts_total" in model.metrics_text()
+        assert json.loads((tmp_path / "trace.json").read_text())
+    with pytest.raises(ValueError, match="assistant_model.*prompt_lookup_num_tokens"):
+        Model(golden_folder, assistant_model=golden_folder, prompt_lookup_num_tokens=3)

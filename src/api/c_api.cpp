@@ -119,12 +119,14 @@ api::SamplingParams params_of(const cajal_sampling_params* given) {
   return params;
 }
 
-cajal_request_metrics metrics_of(const api::RequestMetrics& m) {
+// What an answer cost, into a cajal_delta or a cajal_completion.
+template <class Struct>
+void put_metrics(Struct& into, const api::RequestMetrics& m) {
   constexpr double kAbsent = std::numeric_limits<double>::quiet_NaN();
-  return {.cached_tokens = m.cached_tokens,
-          .queue_seconds = m.queue_seconds.value_or(kAbsent),
-          .ttft_seconds = m.ttft_seconds.value_or(kAbsent),
-          .e2e_seconds = m.e2e_seconds.value_or(kAbsent)};
+  into.cached_tokens = m.cached_tokens;
+  into.queue_seconds = m.queue_seconds.value_or(kAbsent);
+  into.ttft_seconds = m.ttft_seconds.value_or(kAbsent);
+  into.e2e_seconds = m.e2e_seconds.value_or(kAbsent);
 }
 
 api::OnDelta callback(cajal_on_delta on_delta, void* user_data) {
@@ -142,7 +144,7 @@ api::OnDelta callback(cajal_on_delta on_delta, void* user_data) {
     delta.top_logprobs = logprobs.top_or_null();
     delta.num_top_logprobs = logprobs.num_top;
     delta.finish_reason = static_cast<cajal_finish_reason>(d.finish_reason);
-    delta.metrics = metrics_of(d.metrics);
+    put_metrics(delta, d.metrics);
     on_delta(user_data, &delta);
   };
 }
@@ -327,7 +329,7 @@ cajal_code cajal_results_get(const cajal_results* results, size_t prompt, size_t
     out.top_logprobs = logprobs.top_or_null();
     out.num_top_logprobs = logprobs.num_top;
     out.finish_reason = static_cast<cajal_finish_reason>(from.finish_reason);
-    out.metrics = metrics_of(from.metrics);
+    put_metrics(out, from.metrics);
     put(completion, out, "completion");
   });
 }

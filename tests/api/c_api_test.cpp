@@ -85,6 +85,7 @@ TEST_F(CApi, CodesAreThoseOfCpp) {
   EXPECT_EQ(static_cast<int>(ErrorCode::cancelled), CAJAL_CANCELLED);
   EXPECT_EQ(static_cast<int>(FinishReason::stop), CAJAL_FINISH_STOP);
   EXPECT_EQ(static_cast<int>(FinishReason::error), CAJAL_FINISH_ERROR);
+  EXPECT_EQ(static_cast<int>(FinishReason::timeout), CAJAL_FINISH_TIMEOUT);
 }
 
 TEST_F(CApi, InfoIsThatOfCpp) {
@@ -236,6 +237,89 @@ TEST_F(CApi, CancelsFromACallback) {
   cajal_score_result* score = nullptr;
   failure([&](auto e) { return cajal_score(engine_, &prompt, 0, cancellation, &score, e); }, CAJAL_CANCELLED);
   cajal_cancellation_free(cancellation);
+}
+
+TEST_F(CApi, TellsWhatAnAnswerCost) {
+  const std::vector<std::int32_t> ids(130, 17);
+  const cajal_prompt prompt{{}, ids.data(), ids.size()};
+  cajal_sampling_params params;
+  cajal_sampling_params_init(&params, sizeof params, nullptr);
+  EXPECT_EQ(params.timeout_ms, CAJAL_UNSET_INTEGER);
+  EXPECT_EQ(params.priority, 0);
+  params.max_tokens = 2;
+  params.ignore_eos = 1;
+  params.priority = -1;
+  const auto run = [&] {
+    cajal_results* results = nullptr;
+    cajal_completion c;
+    c.struct_size = sizeof c;
+    succeed(
+        [&](auto e) { return cajal_generate(engine_, &prompt, 1, &params, nullptr, nullptr, nullptr, &results, e); });
+    succeed([&](auto e) { return cajal_results_get(results, 0, 0, &c, e); });
+    cajal_results_free(results);
+    return c;  // of which its numbers live on
+  };
+  const std::string salt = "tenant";
+  params.cache_salt = to_c(salt);
+  const cajal_completion first = run();
+  EXPECT_EQ(first.cached_tokens, 0);
+  EXPECT_GE(first.queue_seconds, 0);
+  EXPECT_GT(first.ttft_seconds, first.queue_seconds);
+  EXPECT_GT(first.e2e_seconds, first.ttft_seconds);
+  EXPECT_EQ(run().cached_tokens, 128);
+  params.cache_salt = {};
+  EXPECT_EQ(run().cached_tokens, 0);
+  params.timeout_ms = 0;
+  const cajal_completion none = run();
+  EXPECT_EQ(none.finish_reason, CAJAL_FINISH_TIMEOUT);
+  EXPECT_TRUE(std::isnan(none.ttft_seconds));
+  EXPECT_EQ(none.queue_seconds, none.e2e_seconds);
+  params.priority = std::int64_t{1} << 40;
+  cajal_results* results = nullptr;
+  EXPECT_THAT(failure([&](auto e) {
+                return cajal_generate(engine_, &prompt, 1, &params, nullptr, nullptr, nullptr, &results, e);
+              }),
+              HasSubstr("priority is 1099511627776"));
+}
+
+TEST_F(CApi, AProgramOfAnOlderHeaderIsToldNothingOfCosts) {
+  const cajal_prompt prompt{to_c("x"), nullptr, 0};
+  cajal_results* results = nullptr;
+  succeed([&](auto e) { return cajal_generate(engine_, &prompt, 1, nullptr, nullptr, nullptr, nullptr, &results, e); });
+  cajal_completion completion;
+  std::memset(&completion, 0x7f, sizeof completion);
+  completion.struct_size = offsetof(cajal_completion, cached_tokens);
+  succeed([&](auto e) { return cajal_results_get(results, 0, 0, &completion, e); });
+  EXPECT_GT(completion.num_token_ids, 0u);
+  EXPECT_EQ(completion.cached_tokens, 0x7f7f7f7f7f7f7f7f);
+  cajal_results_free(results);
+}
+
+TEST_F(CApi, GivesMetricsAndGuessesAsItIsTold) {
+  const std::string model = golden_folder();
+  cajal_engine_config config;
+  cajal_engine_config_init(&config, sizeof config, nullptr);
+  EXPECT_EQ(config.enable_prefix_caching, 1);
+  EXPECT_EQ(config.num_assistant_tokens, 5);
+  config.model = to_c(model);
+  config.threads = 1;
+  config.assistant_model = to_c(model);
+  config.num_assistant_tokens = 2;
+  config.enable_prefix_caching = 0;
+  cajal_engine* engine = nullptr;
+  succeed([&](auto e) { return cajal_engine_open(&config, &engine, e); });
+  cajal_text* text = nullptr;
+  succeed([&](auto e) { return cajal_metrics_text(engine, &text, e); });
+  const std::string metrics = to_text(cajal_text_view(text));
+  EXPECT_THAT(metrics, HasSubstr("vllm:spec_decode_num_accepted_tokens_per_pos_total{engine=\"0\",model_name=\"" +
+                                 model + "\",position=\"1\"} 0"));
+  EXPECT_THAT(metrics, HasSubstr("enable_prefix_caching=\"False\""));
+  cajal_text_free(text);
+  cajal_engine_close(engine);
+  failure([&](auto e) { return cajal_metrics_text(nullptr, &text, e); });
+  config.prompt_lookup_num_tokens = 3;
+  EXPECT_THAT(failure([&](auto e) { return cajal_engine_open(&config, &engine, e); }),
+              HasSubstr("prompt_lookup_num_tokens"));
 }
 
 TEST_F(CApi, SubmitsAndAborts) {

@@ -322,9 +322,14 @@ TEST(LibraryEngineAlone, RefusesWhenItsQueueIsFull) {
   config.max_num_waiting = 1;
   config.max_num_seqs = 1;
   Engine engine(config);
-  Listener running, waiting;
+  Listener running, dropped, waiting;
   engine.submit("Once", endless(), running.callback());
   running.wait([](const Completion& c) { return !c.token_ids.empty(); });
+  // Who leaves the queue makes room in it.
+  const auto second = engine.submit("upon", endless(), dropped.callback());
+  EXPECT_TRUE(second);
+  engine.abort(second.id);
+  dropped.wait_until_over();
   EXPECT_TRUE(engine.submit("upon", endless(), waiting.callback()));
   const auto third = engine.submit("a", endless(), {});
   ASSERT_TRUE(third.refusal);
