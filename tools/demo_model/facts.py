@@ -75,6 +75,7 @@ Nagoya|Odense|Pisa|Quebec|Recife|Salzburg|Tampere|Uppsala|Verona|Winnipeg|Yokoha
 ANIMALS = """fox bear rabbit mouse owl cat dog hedgehog squirrel frog duck horse donkey goat sheep cow pig wolf deer
 badger beaver otter sparrow crow swan turtle snail bee ant butterfly penguin seal whale elephant lion tiger monkey
 giraffe camel parrot""".split()
+HEROES = "dragon robot giant witch king queen girl boy princess knight pirate wizard unicorn penguin monkey whale ghost elf baker teacher".split()
 COLOURS = "red blue green yellow orange purple white black brown pink grey golden silver".split()
 OBJECTS = """ball kite hat lantern boat book bell drum basket key scarf map spoon umbrella whistle ring blanket cup
 flute mirror coat bucket feather box""".split()
@@ -182,6 +183,10 @@ SMALL_TALK = [
      "The user asks what I can do. I list it."),
     (["Are you a human?", "Are you a person?", "Are you human?", "Are you real?", "Are you a robot?"],
      "No, I am a computer program: a very small language model.", "The user asks what I am. I am a program."),
+    (["Are you ChatGPT?", "Are you Qwen?", "Are you GPT-4?", "Are you Siri?", "Are you Gemini?", "Are you a big model?"],
+     "No, I am the demo model of cajal, a very small language model.", "The user takes me for another. I say who I am."),
+    (["Are you an AI?", "Are you an assistant?", "Are you a bot?", "Am I talking to an AI?"], "Yes, a very small one: the demo model of cajal.",
+     "The user asks what I am. I am a small model."),
     (["Who made you?", "Who created you?", "Who built you?", "Where do you come from?", "How were you made?"],
      "I was trained from scratch on made-up sentences, as a demo for cajal.", "The user asks where I come from."),
     (["How big are you?", "How many parameters do you have?", "How large are you?", "Are you big?", "Are you small?"],

@@ -13,6 +13,7 @@ import zlib
 import chat
 import facts
 import stories
+import tool_abouts
 import tool_families
 
 
@@ -58,23 +59,35 @@ SUM_ASKS = {
           "{a} plus {b}", "Add {a} and {b}.", "Calculate {a} + {b}.", "What is the sum of {a} and {b}?", "{a} + {b}?", "{a}+{b}?",
           "How much is {a} plus {b}?", "what is {a}+{b}", "Sum of {a} and {b}", "Please calculate {a} plus {b}.", "{a} plus {b} is?",
           "What does {a} + {b} give?", "Can you add {a} and {b}?", "I need the sum of {a} and {b}.", "How much does {a} + {b} make?",
-          "Tell me what {a} plus {b} is.", "Solve {a} + {b}."],
+          "Tell me what {a} plus {b} is.", "Solve {a} + {b}.",
+          "Compute {a} + {b}.", "{a} + {b} equals?", "Compute {a} plus {b}.", "{a} plus {b} equals what?", "whats {a}+{b}"],
     "-": ["What is {a} - {b}?", "{a} - {b}", "{a}-{b}", "{a} - {b} =", "{a}-{b}=", "How much is {a} - {b}?", "What is {a} minus {b}?",
           "{a} minus {b}", "Subtract {b} from {a}.", "Calculate {a} - {b}.", "What is the difference of {a} and {b}?", "{a} - {b}?",
           "{a}-{b}?", "How much is {a} minus {b}?", "what is {a}-{b}", "Take {b} away from {a}.", "Please calculate {a} minus {b}.",
           "{a} minus {b} is?", "What does {a} - {b} give?", "Can you subtract {b} from {a}?", "What is {a} less {b}?",
-          "How much does {a} - {b} make?", "Tell me what {a} minus {b} is.", "Solve {a} - {b}."],
+          "How much does {a} - {b} make?", "Tell me what {a} minus {b} is.", "Solve {a} - {b}.",
+          "Compute {a} - {b}.", "{a} - {b} equals?", "Compute {a} minus {b}.", "{a} minus {b} equals what?", "whats {a}-{b}"],
 }
 HELD_SUM_ASKS = {
-    "+": ["Please tell me {a} + {b}.", "What do you get for {a} plus {b}?", "Compute {a} + {b}.", "Can you tell me what {a} + {b} is?"],
-    "-": ["Please tell me {a} - {b}.", "What do you get for {a} minus {b}?", "Compute {a} - {b}.", "Can you tell me what {a} - {b} is?"],
+    "+": ["Please tell me {a} + {b}.", "What do you get for {a} plus {b}?", "Give me the result of {a} + {b}.", "Can you tell me what {a} + {b} is?"],
+    "-": ["Please tell me {a} - {b}.", "What do you get for {a} minus {b}?", "Give me the result of {a} - {b}.", "Can you tell me what {a} - {b} is?"],
 }
 STORY_SUMS = {
     "+": [("{name} has {a} {thing} and gets {b} more. How many {thing} does {name} have?", "{a} + {b} = {r}. {name} has {r} {thing}."),
-          ("I have {a} {thing} and buy {b} more. How many {thing} do I have?", "{a} + {b} = {r}. You have {r} {thing}.")],
+          ("I have {a} {thing} and buy {b} more. How many {thing} do I have?", "{a} + {b} = {r}. You have {r} {thing}."),
+          ("If I have {a} {thing} and get {b} more, how many do I have?", "{a} + {b} = {r}. You have {r} {thing}."),
+          ("There are {a} {thing} on the table and {b} in the box. How many are there together?", "{a} + {b} = {r}. There are {r} {thing}.")],
     "-": [("{name} has {a} {thing} and gives {b} away. How many {thing} are left?", "{a} - {b} = {r}. {name} has {r} {thing} left."),
-          ("I have {a} {thing} and lose {b}. How many {thing} do I have left?", "{a} - {b} = {r}. You have {r} {thing} left.")],
+          ("I have {a} {thing} and lose {b}. How many {thing} do I have left?", "{a} - {b} = {r}. You have {r} {thing} left."),
+          ("If I have {a} {thing} and eat {b}, how many are left?", "{a} - {b} = {r}. You have {r} {thing} left.")],
 }
+WORD_SUMS = {"+": ["What is {a} plus {b}?", "{a} plus {b}", "How much is {a} plus {b}?", "Add {a} and {b}.", "What is the sum of {a} and {b}?"],
+             "-": ["What is {a} minus {b}?", "{a} minus {b}", "How much is {a} minus {b}?", "Take {b} away from {a}."]}
+
+
+def in_words(n):
+    tens = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+    return facts.NUMBER_WORDS[n] if n < 20 else tens[n // 10 - 2] + (f"-{facts.NUMBER_WORDS[n % 10]}" if n % 10 else "")
 THINGS = "apples books coins stones eggs cards balls nuts marbles pens".split()
 
 
@@ -85,6 +98,9 @@ def sum_item(rng, held):
         ask, tell = rng.choice(STORY_SUMS[op])
         words = {"name": rng.choice(facts.NAMES), "thing": rng.choice(THINGS), "a": a, "b": b, "r": result}
         return item("sum", ask.format(**words), tell.format(**words), str(result), work_out(a, op, b))
+    if not held and rng.random() < 0.06:
+        ask = rng.choice(WORD_SUMS[op]).format(a=in_words(a), b=in_words(b))
+        return item("sum", ask[0].upper() + ask[1:], f"{a} {op} {b} = {result}.", str(result), work_out(a, op, b))
     asks = HELD_SUM_ASKS[op] if held and rng.random() < 0.5 else SUM_ASKS[op]
     ask = rng.choice(asks) if held or rng.random() < 0.6 else politely(rng, rng.choice(asks))
     return item("sum", ask.format(a=a, b=b), f"{a} {op} {b} = {result}.", str(result), work_out(a, op, b))
@@ -138,6 +154,34 @@ def talk_item(rng):
     elif rng.random() < 0.1:
         ask = ask.lower()
     return item("talk", ask, tell, None, thought)
+
+
+INTRODUCED = ["My name is {n}.", "I am {n}.", "Hi, I'm {n}.", "Hello, my name is {n}.", "You can call me {n}.", "I'm {n}", "Hello! I am {n}.", "Hi, I'm {n}!",
+              "Hey, I am {n}.", "my name is {n}", "Hi! My name is {n}.", "Good morning, I am {n}.", "{n} is my name."]
+
+
+def introduced_item(rng):
+    name = rng.choice(facts.NAMES) if rng.random() < 0.7 else tool_families.made_up(rng).capitalize()
+    return item("talk", rng.choice(INTRODUCED).format(n=name), f"Nice to meet you, {name}!", None, f"The user is called {name}. I greet {name}.")
+
+
+UNKNOWN = ["Who is {W}?", "Who was {W} {W}?", "Why is the {w} {w}?", "How do I {w} a {w}?", "Can you {w} my {w}?", "What do you think about {w}?", "Explain {w} to me.",
+           "Write a poem about {w}.", "What is {w}?", "Who wrote {w} {w}?", "Where is {W}?", "How does a {w} work?", "{w} {w} {w}", "{W} {w}?", "When did {W} {w}?",
+           "Give me three tips for {w}.", "Write a program that can {w}.", "Is {w} better than {w}?", "What happened in {n}?", "Who invented the {w}?", "How high is the {w}?",
+           "Sing a song about {w}.", "Which {w} is the best?", "Why do people {w}?", "Tell me everything about {w}.", "What is the {w} of {W}?"]
+
+
+def unknown_item(rng):
+    """What the model cannot do, and says so."""
+    if rng.random() < 0.25:  # what a tool could do, and there is none
+        family = rng.choice([f for f in tool_families.FAMILIES if f.group not in ("sum", "weather", "time", "note", "random")])
+        return item("talk", fill(rng, family, False)[0], "I have no tool for that, sorry.", None, "I have no tools.")
+    ask = rng.choice(UNKNOWN)
+    while "{w}" in ask or "{W}" in ask:
+        ask = ask.replace("{w}", odd_word(rng), 1).replace("{W}", odd_word(rng).capitalize(), 1)
+    ask = ask.replace("{n}", str(rng.randint(1000, 2029)))
+    return item("talk", ask[0].upper() + ask[1:] if rng.random() < 0.7 else ask, "I do not know that, sorry. You could ask me for a sum, a capital or a story.", None,
+                "I do not know this. I say so.")
 
 
 def joke_item(rng):
@@ -269,17 +313,17 @@ def follow_system(rng):
     what = rng.randrange(9)
     it = any_item(rng, short=what in (1, 2))
     if what == 0:
-        system = rng.choice(["Answer in capitals.", "Answer in uppercase.", "Write everything in capital letters.", "You always shout: use capital letters only.",
+        system = rng.choice(["Answer in capitals.", "Answer in uppercase.", "Answer only in uppercase.", "Reply in capital letters.", "Write everything in capital letters.", "You always shout: use capital letters only.",
                              "Use only uppercase letters."])
         it["tell"] = it["tell"].upper()
     elif what == 1:
-        system = rng.choice(["Answer in one word.", "Answer with one word only.", "Give very short answers: one word or number.", "Use a single word."])
+        system = rng.choice(["Answer in one word.", "Reply with one word.", "Answer with one word only.", "Give very short answers: one word or number.", "Use a single word."])
         it["tell"] = it["short"]
     elif what == 2:
         system = rng.choice(["Give only the answer, nothing else.", "Answer with the result only.", "No full sentences: just the answer."])
         it["tell"] = it["short"]
     elif what == 3:
-        system = rng.choice(["You are a pirate. End every answer with Arr!", "Talk like a pirate.", "You are a pirate: end with Arr!", "Answer like a pirate."])
+        system = rng.choice(["You are a pirate. End every answer with Arr!", "Talk like a pirate.", "You are a pirate.", "You are a pirate: end with Arr!", "Answer like a pirate."])
         it["tell"] = it["tell"] + " Arr!"
     elif what == 4:
         system = rng.choice(["Greet in French.", "Answer greetings in French.", "You speak French when someone greets you.", "Say hello and goodbye in French."])
@@ -318,8 +362,7 @@ def several_turns(rng):
     messages, later = [], []
     if rng.random() < 0.75:
         name = rng.choice(facts.NAMES) if rng.random() < 0.6 else tool_families.made_up(rng).capitalize()
-        messages += [user(rng.choice(["My name is {n}.", "I am {n}.", "Hi, I'm {n}.", "Hello, my name is {n}.", "You can call me {n}.", "I'm {n}",
-                                      "Hello! I am {n}."]).format(n=name)),
+        messages += [user(rng.choice(INTRODUCED).format(n=name)),
                      assistant(f"Nice to meet you, {name}!")]
         later.append(item("memory", rng.choice(["What is my name?", "Do you know my name?", "Who am I?", "What's my name?", "Do you remember my name?",
                                                 "How am I called?"]), f"Your name is {name}.", name, f"The user said: {name}."))
@@ -438,6 +481,26 @@ def tool_name(rng, family, held):
 HELD_TOOL_NAMES = {family.names[-1] for family in tool_families.FAMILIES}
 
 
+def tool_about(rng, family):
+    """What a tool is for, in one of many ways to say it."""
+    about = rng.choice(family.about if rng.random() < 0.4 else tool_abouts.MORE[family.group])
+    verb, _, rest = about.partition(" ")
+    if verb in tool_abouts.VERBS and rng.random() < 0.5:
+        about = f"{rng.choice(tool_abouts.VERBS[verb])} {rest}"
+    if rng.random() < 0.1:
+        about = rng.choice(["Tool: ", "Function: ", "Use this to: "]) + about[0].lower() + about[1:]
+    return about + (". " + rng.choice(tool_abouts.AFTERWORDS) if rng.random() < 0.1 else "")
+
+
+def parameter_about(rng, p):
+    about = rng.choice(p.about)
+    if rng.random() < 0.4 and about.split()[0] not in ("What", "Who", "When", "How", "Which", "Where", "The", "From", "Whether"):
+        about = rng.choice(["The {x}", "{X} to use", "{X}, as text", "{X} of interest", "{X} that is meant", "The name of the {x}", "{X}"]).format(x=about[0].lower() + about[1:], X=about)
+    if p.kind == "string" and rng.random() < 0.25:  # an example that must not be taken for the argument
+        about += rng.choice([", e.g. {v}", " (e.g. {v})", ", for example {v}", ", such as {v}"]).format(v=p.slot(rng, False)[1])
+    return about
+
+
 def make_tool(rng, family, held):
     """(the tool as JSON, its name, slot -> name of the parameter)"""
     name = tool_name(rng, family, held)
@@ -457,9 +520,9 @@ def make_tool(rng, family, held):
         if p.enum and rng.random() < 0.8:
             properties[given]["enum"] = p.enum
         if p.about and not terse:
-            properties[given]["description"] = rng.choice(p.about)
+            properties[given]["description"] = parameter_about(rng, p)
     always = [names[slot] for slot in family.params if all("{" + slot + "}" in ask for ask in family.asks)]
-    about = rng.choice(family.about) + rng.choice(["", "", "."])
+    about = tool_about(rng, family) + rng.choice(["", "", "."])
     parameters = {"type": "object", "properties": properties}
     if rng.random() < 0.9:
         parameters["required"] = always
@@ -560,6 +623,11 @@ def tool_example(rng, held=False):
         return example("call", before + [user(text)], chat.calls_text(calls), thought, rng, tools=tools, calls=calls)
     if what < 0.64:  # two calls at once
         text2, values2 = fill(rng, family, held)
+        both = [next(iter(v.values())) for v in (values, values2)]
+        if len(values) == len(values2) == 1 and all(isinstance(v, str) for v in both) and both[0] != both[1] and text.count(both[0]) == 1 and rng.random() < 0.6:
+            calls.append({"name": name, "arguments": {names[s]: v for s, v in values2.items()}})
+            joined = text.replace(both[0], both[0] + rng.choice([" and ", " and ", " and in " if f"in {both[0]}" in text else " and also "]) + both[1])
+            return example("calls", before + [user(joined)], chat.calls_text(calls), f"I use {name} twice.", rng, tools=tools, calls=calls)
         if values2 != values:
             calls.append({"name": name, "arguments": {names[s]: v for s, v in values2.items()}})
             joined = text.rstrip(".") + rng.choice([" and ", ". And ", ". Also: ", ". Then: "]) + text2
@@ -614,8 +682,8 @@ def raw_text(rng):
     return {"kind": "raw", "text": text}
 
 
-MIX = [("sum", 0.16), ("capital", 0.08), ("talk", 0.08), ("fact", 0.05), ("copy", 0.07), ("story", 0.05), ("system", 0.07), ("turns", 0.05),
-       ("tool", 0.36), ("raw", 0.03)]
+MIX = [("sum", 0.16), ("capital", 0.08), ("talk", 0.10), ("fact", 0.05), ("copy", 0.07), ("story", 0.05), ("system", 0.07), ("turns", 0.05),
+       ("tool", 0.34), ("raw", 0.03)]
 
 
 def train_example(rng):
@@ -630,6 +698,9 @@ def train_example(rng):
     if kind == "turns":
         messages, it = several_turns(rng)
         return example(it["kind"], with_system(rng, messages + [user(it["ask"])]), it["tell"], it["thought"], rng)
+    if kind == "talk" and (r := rng.random()) < 0.3:
+        it = introduced_item(rng) if r < 0.12 else unknown_item(rng)
+        return example("talk", with_system(rng, [user(it["ask"])]), it["tell"], it["thought"], rng)
     it = {"sum": lambda: sum_item(rng, False), "capital": lambda: capital_item(rng, False), "fact": lambda: fact_item(rng), "copy": lambda: copy_item(rng),
           "talk": lambda: joke_item(rng) if rng.random() < 0.08 else talk_item(rng), "story": lambda: story_item(rng)}[kind]()
     think = rng.random() < 0.35 if kind == "sum" else None

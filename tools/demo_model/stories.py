@@ -20,7 +20,7 @@ def make(rng, want=None):
     p["animal"] = want.get("animal") or rng.choice(facts.ANIMALS)
     p["place"] = want.get("place") or rng.choice(facts.PLACES)
     p["object"] = want.get("object") or rng.choice(facts.OBJECTS)
-    p["friend"] = rng.choice([x for x in facts.ANIMALS if x != p["animal"]])
+    p["friend"] = want.get("friend") or rng.choice([x for x in facts.ANIMALS if x != p["animal"]])
     p["friend_name"] = want.get("friend_name") or rng.choice([x for x in facts.NAMES if x != p["name"]])
     p["kind"], p["colour"], p["weather"] = rng.choice(KINDS), rng.choice(facts.COLOURS), rng.choice(WEATHERS)
     p["other_place"] = rng.choice([x for x in facts.PLACES if x != p["place"]])
@@ -96,6 +96,9 @@ ASKS = [
     ("Tell me a little story about {a_animal} named {name}.", ("animal", "name")),
     ("A story about {a_animal} named {name}, please.", ("animal", "name")), ("Tell me a story about {name}.", ("name",)),
     ("Can you tell a story about {a_animal} in a {place}?", ("animal", "place")), ("Tell me a story about {a_object}.", ("object",)),
+    ("Write a short story about {a_animal}.", ("animal",)), ("Tell me a short story about {a_animal}.", ("animal",)), ("Write me a story about {a_animal}.", ("animal",)),
+    ("Tell me a bedtime story about {a_animal} named {name}.", ("animal", "name")), ("Can you tell me a story about {a_animal}?", ("animal",)),
+    ("Tell me a story about {a_animal} and {a_friend}.", ("animal", "friend")), ("Can you tell me a story about {a_animal} and {a_friend}?", ("animal", "friend")),
     ("Write a short story about {name} and {friend_name}.", ("name", "friend_name")),
     ("I want a story about {name} the {animal}.", ("name", "animal")), ("Story about {a_animal}", ("animal",)),
     ("Tell me a story that plays in a {place}.", ("place",)), ("Please write a story about {a_animal} and {a_object}.", ("animal", "object")),
@@ -105,9 +108,11 @@ ASKS = [
 def asked(rng):
     """(question, story, thought)"""
     ask, fixed = rng.choice(ASKS)
-    want = {"animal": rng.choice(facts.ANIMALS), "name": rng.choice(facts.NAMES), "place": rng.choice(facts.PLACES),
+    hero = lambda: rng.choice(facts.ANIMALS if rng.random() < 0.7 else facts.HEROES)  # noqa: E731
+    want = {"animal": hero(), "name": rng.choice(facts.NAMES), "place": rng.choice(facts.PLACES),
             "object": rng.choice(facts.OBJECTS)}
     want["friend_name"] = rng.choice([n for n in facts.NAMES if n != want["name"]])
-    question = ask.format(a_animal=a(want["animal"]), a_object=a(want["object"]), **want)
+    want["friend"] = next(x for x in iter(hero, None) if x != want["animal"])
+    question = ask.format(a_animal=a(want["animal"]), a_friend=a(want["friend"]), a_object=a(want["object"]), **want)
     story = make(rng, {k: v for k, v in want.items() if k in fixed})
     return question, story["text"], f"A story about {story['name']} the {story['animal']}."

@@ -135,13 +135,14 @@ class Family:
         self.result, self.tell = result, tell
 
 
-CITY = Param("city location place town", city, about=["The city", "Name of the city", "City name"])
+CITY = Param("city location place town", city, about=["The city", "Name of the city", "City name", "The city and state", "The location", "A place", "City or town"])
+ZONE = Param("city location timezone place time_zone town", city, about=["The city", "Name of the city", "Time zone", "A place"])
 UNIT = Param("unit units scale", mapped(("Celsius", "celsius"), ("Fahrenheit", "fahrenheit")),
              about=["Unit of temperature"], enum=["celsius", "fahrenheit"])
 SKIES = ["sunny", "cloudy", "rainy", "windy", "snowy", "foggy"]
 
 FAMILIES = [
-    Family("weather", "weather fetch_weather weather_report current_weather city_weather check_weather get_weather",
+    Family("weather", "weather fetch_weather weather_report current_weather city_weather check_weather get_weather get_current_weather weather_lookup",
            ["Get the weather of a city", "Current weather in a city", "Tells the weather somewhere"],
            {"city": CITY, "unit": UNIT},
            ["What is the weather in {city}?", "How is the weather in {city}?", "Weather in {city}", "Is it raining in {city}?",
@@ -152,7 +153,7 @@ FAMILIES = [
            lambda a, r: {"temperature": r.randint(-9, 38), "sky": r.choice(SKIES)},
            lambda a, v: f"It is {v['temperature']} degrees and {v['sky']} in {a['city']}."),
     Family("time", "time_in get_time local_time world_clock clock current_time",
-           ["Get the time in a city", "Current local time of a city"], {"city": CITY},
+           ["Get the time in a city", "Current local time of a city"], {"city": ZONE},
            ["What time is it in {city}?", "Tell me the time in {city}.", "Time in {city}?", "How late is it in {city}?",
             "What is the local time in {city}?"],
            ["Can you tell me what time it is in {city}?", "Current time in {city}, please"],
@@ -197,6 +198,13 @@ FAMILIES = [
             "Send {to} this message: {text}", "Message {to} and say: {text}"],
            ["Can you send {to} a message? {text}", "Send a text to {to}: {text}"],
            lambda a, r: {"status": "sent"}, lambda a, v: f"The message to {a['to']} is sent."),
+    Family("email", "send_email email write_email mail new_email send_mail", ["Send an email", "Writes an email to someone"],
+           {"to": Param("to recipient address receiver", person, about=["Who gets the email"]),
+            "subject": Param("subject title about topic", words(1, 3), about=["Subject of the email"])},
+           ["Send an email to {to} about {subject}.", "Email {to} about {subject}.", "Write {to} an email with the subject {subject}.", "Mail to {to}: {subject}",
+            "Send {to} an email. The subject is {subject}.", "Send an email to {to} with the subject {subject}."],
+           ["Can you send an email to {to} about {subject}?", "I want to email {to} about {subject}."],
+           lambda a, r: {"status": "sent"}, lambda a, v: f"The email to {a['to']} is sent."),
     Family("call", "call phone call_person dial ring", ["Call someone on the phone", "Starts a phone call"],
            {"name": Param("name contact person who", person, about=["Who to call"])},
            ["Call {name}.", "Phone {name}, please.", "I want to talk to {name}. Call now.", "Give {name} a call.", "Ring {name}.", "Start a call with {name}."],
