@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "backends/cpu/cpu_backend.h"
+#include "backends/device_rates.h"
 #ifdef CAJAL_CUDA
 #include "backends/cuda/cuda_backend.h"
 #endif
@@ -26,6 +27,9 @@ std::optional<int> cuda_index(std::string_view device) {
 #ifdef CAJAL_CUDA
 
 bool built_with_cuda() { return true; }
+DeviceRates measure_device_rates(Backend& backend) {
+  return backend.name() == "cuda" ? cuda::measure_rates(backend) : DeviceRates{};
+}
 std::string why_no_cuda() { return cuda::why_unusable(0); }
 
 std::unique_ptr<Backend> make_backend(std::string_view device, const BackendOptions& options) {
@@ -39,6 +43,7 @@ std::unique_ptr<Backend> make_backend(std::string_view device, const BackendOpti
 #else
 
 bool built_with_cuda() { return false; }
+DeviceRates measure_device_rates(Backend&) { return {}; }
 std::string why_no_cuda() { return "this build has no CUDA backend"; }
 
 std::unique_ptr<Backend> make_backend(std::string_view device, const BackendOptions& options) {

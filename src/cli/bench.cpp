@@ -131,6 +131,7 @@ void run_bench(CommandContext& context) {
   cajal::BenchOptions options;
   options.repeats = o.bench.repeats.value_or(options.repeats);
   options.profile = o.bench.profile;
+  if (session.backend->name() == "cuda") options.chunk_size = 8192;  // a GPU wants more rows than fit a CPU's caches
   options.on_progress = show_progress;
   const BenchReport report = cajal::run_bench(*session.model, cases, options);
   if (isatty(STDERR_FILENO)) std::cerr << "\033[K" << std::flush;

@@ -8,6 +8,7 @@
 
 #include "backends/cpu/isa.h"
 #include "backends/cpu/probe.h"
+#include "backends/device_rates.h"
 #include "base/checked.h"
 #include "engine/model_runner.h"
 #include "engine/sampler.h"
@@ -19,12 +20,15 @@ namespace {
 // Keeps what the probes read, which takes longer to make than to read.
 class CeilingProbe {
  public:
-  explicit CeilingProbe(Backend& backend) : pool_(backend.host_threads()) {
+  explicit CeilingProbe(Backend& backend) : backend_(backend), pool_(backend.host_threads()) {
     if (backend.name() == "cpu") memory_.emplace();
   }
 
   Ceilings measure() {
-    if (!memory_) return {};
+    if (!memory_) {
+      const DeviceRates rates = measure_device_rates(backend_);
+      return {rates.read_bytes_per_s, rates.f32_flops_per_s, rates.bf16_flops_per_s, 0};
+    }
     return {best_of([&] { return memory_->rate(pool_, isa_); }), multiply_rate(cpu::Multiply::f32),
             multiply_rate(cpu::Multiply::bf16), multiply_rate(cpu::Multiply::int8)};
   }
@@ -41,6 +45,7 @@ class CeilingProbe {
     return best_of([&] { return cpu::multiply_rate(pool_, type, isa_); });
   }
 
+  Backend& backend_;
   ThreadPool& pool_;
   std::uint32_t isa_ = cpu::detect_isa();
   std::optional<cpu::ReadProbe> memory_;

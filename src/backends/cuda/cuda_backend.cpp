@@ -6,6 +6,7 @@
 #include "backends/cuda/executable.h"
 #include "backends/cuda/kernels/linear.h"
 #include "backends/cuda/program.h"
+#include "backends/cuda/rates.h"
 #include "compiler/passes.h"
 
 namespace cajal::cuda {
@@ -61,6 +62,8 @@ class CudaBackend final : public Backend {
     return make_executable(inline_regions(prepared, has_region_kernel), stream_, sm_);
   }
 
+  DeviceRates measure_rates() const { return cuda::measure_rates(stream_, free_bytes(), sm_); }
+
  private:
   Stream stream_;
   int sm_;
@@ -92,6 +95,12 @@ std::unique_ptr<Backend> make_cuda_backend(int index, const BackendOptions& opti
   if (const std::string why = why_unusable(index); !why.empty())
     fail(ErrorCode::unavailable, "device 'cuda:", index, "': ", why, remedy("use --device cpu"));
   return std::make_unique<CudaBackend>(index, options);
+}
+
+DeviceRates measure_rates(Backend& backend) {
+  const auto* ours = dynamic_cast<const CudaBackend*>(&backend);
+  CAJAL_CHECK(ours, "a backend of another kind");
+  return ours->measure_rates();
 }
 
 }  // namespace cajal::cuda

@@ -2,6 +2,7 @@
 #include "backends/cuda/kernels/attention.h"
 #include "backends/cuda/kernels/device.cuh"
 #include "backends/cuda/kernels/elementwise.h"
+#include "backends/cuda/kernels/launch.cuh"
 
 namespace cajal::cuda {
 namespace {
@@ -14,6 +15,7 @@ __device__ float warp_max(float v) {
 
 template <class T>
 __global__ void __launch_bounds__(32) attention_any_kernel(AttentionArgs a) {
+  follow_previous();
   const int lane = threadIdx.x, head = static_cast<int>(blockIdx.x) % a.num_heads, dim = a.head_dim;
   const std::int64_t row = blockIdx.x / a.num_heads;
   if (row >= a.rows.count()) return;
@@ -60,7 +62,7 @@ __global__ void __launch_bounds__(32) attention_any_kernel(AttentionArgs a) {
 
 void attention_any(const AttentionArgs& a, cudaStream_t stream) {
   const unsigned blocks = static_cast<unsigned>(a.rows.most) * static_cast<unsigned>(a.num_heads);
-  with_element(a.element, [&](auto t) { attention_any_kernel<decltype(t)><<<blocks, 32, 0, stream>>>(a); });
+  with_element(a.element, [&](auto t) { launch_kernel(attention_any_kernel<decltype(t)>, blocks, 32, 0, stream, a); });
 }
 
 }  // namespace cajal::cuda

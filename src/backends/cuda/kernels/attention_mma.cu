@@ -1,6 +1,7 @@
 // attention_mma: two kernels that share the rows of a step. Groups of consecutive rows that mostly belong to one sequence (a
 // piece of a prompt) go through tiles; the others (decoding) go row by row, split into pieces of the cache.
 #include "backends/cuda/kernels/attention_block.cuh"
+#include "backends/cuda/kernels/launch.cuh"
 
 namespace cajal::cuda {
 namespace {
@@ -66,6 +67,7 @@ struct Number {
 // Block (x: piece or 0, y: kv head and part of its heads, z: row). Each warp takes one block of a piece.
 template <int D, bool kSplit>
 __global__ void __launch_bounds__(kThreads) attention_rows_kernel(AttentionArgs a) {
+  follow_previous();
   extern __shared__ __align__(128) unsigned char shared[];
   const int row = static_cast<int>(blockIdx.z), warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   if (row >= a.rows.count() || through_tiles(a, row / kGroup * kGroup)) return;
@@ -137,6 +139,7 @@ __global__ void __launch_bounds__(kThreads) attention_rows_kernel(AttentionArgs 
 // The pieces of a row and head, in ascending order.
 template <int D>
 __global__ void __launch_bounds__(D) attention_combine_kernel(AttentionArgs a) {
+  follow_previous();
   const int row = static_cast<int>(blockIdx.x) / a.num_heads, head = static_cast<int>(blockIdx.x) % a.num_heads;
   if (row >= a.rows.count() || through_tiles(a, row / kGroup * kGroup)) return;
   const Span span = visible(a, row);
@@ -294,6 +297,7 @@ class Tile {
 
 template <int D>
 __global__ void __launch_bounds__(kThreads, 2) attention_tiles_kernel(const __grid_constant__ AttentionArgs a) {
+  follow_previous();
   extern __shared__ __align__(128) unsigned char shared[];
   Tile<D> tile(a, shared);
   if (tile.empty()) return;
@@ -313,17 +317,17 @@ void launch(const AttentionArgs& a, cudaStream_t stream) {
   if (rows < kUnsplitRows) {
     const auto pieces = static_cast<unsigned>((a.max_blocks_per_seq + kBlocksPerPiece - 1) / kBlocksPerPiece);
     cudaFuncSetAttribute(attention_rows_kernel<D, true>, cudaFuncAttributeMaxDynamicSharedMemorySize, kRowBytes);
-    attention_rows_kernel<D, true><<<dim3(pieces, y, z), kThreads, kRowBytes, stream>>>(a);
-    attention_combine_kernel<D><<<static_cast<unsigned>(rows * a.num_heads), D, 0, stream>>>(a);
+    launch_kernel(attention_rows_kernel<D, true>, dim3(pieces, y, z), kThreads, kRowBytes, stream, a);
+    launch_kernel(attention_combine_kernel<D>, static_cast<unsigned>(rows * a.num_heads), D, 0, stream, a);
   } else {
     cudaFuncSetAttribute(attention_rows_kernel<D, false>, cudaFuncAttributeMaxDynamicSharedMemorySize, kRowBytes);
-    attention_rows_kernel<D, false><<<dim3(1, y, z), kThreads, kRowBytes, stream>>>(a);
+    launch_kernel(attention_rows_kernel<D, false>, dim3(1, y, z), kThreads, kRowBytes, stream, a);
   }
   if (rows <= kGroup) return;
   const int per_tile = kTileRows / group;
   const dim3 tiles(static_cast<unsigned>((rows + per_tile - 1) / per_tile), static_cast<unsigned>(a.num_kv_heads));
   cudaFuncSetAttribute(attention_tiles_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, TileState<D>::kBytes);
-  attention_tiles_kernel<D><<<tiles, kThreads, TileState<D>::kBytes, stream>>>(a);
+  launch_kernel(attention_tiles_kernel<D>, tiles, kThreads, TileState<D>::kBytes, stream, a);
 }
 
 }  // namespace

@@ -1,14 +1,17 @@
 #include "backends/cuda/kernels/elementwise.h"
 
 #include "backends/cuda/kernels/device.cuh"
+#include "backends/cuda/kernels/launch.cuh"
 
 namespace cajal::cuda {
 namespace {
 
 constexpr int kThreads = 128;
+constexpr int kKept = 4;  // groups of a row that a thread of rms_norm keeps: rows of up to 4096 are read once
 
 template <class T>
 __global__ void embedding_kernel(EmbeddingArgs a) {
+  follow_previous();
   const auto row = static_cast<std::int64_t>(blockIdx.x);
   if (row >= a.rows.count()) return;
   const std::int64_t id = a.ids[row], tile = a.tile.rows, group = a.tile.group;
@@ -21,6 +24,7 @@ __global__ void embedding_kernel(EmbeddingArgs a) {
 
 template <class T>
 __global__ void gather_rows_kernel(GatherRowsArgs a) {
+  follow_previous();
   const auto row = static_cast<std::int64_t>(blockIdx.x);
   if (row >= a.rows.count()) return;
   const T* from = static_cast<const T*>(a.x) + a.indices[row] * a.columns;
@@ -31,46 +35,68 @@ __global__ void gather_rows_kernel(GatherRowsArgs a) {
 // A block a row; kSumLanes threads.
 template <class T>
 __global__ void __launch_bounds__(kSumLanes) rms_norm_kernel(RmsNormArgs a) {
+  follow_previous();
   const auto row = static_cast<std::int64_t>(blockIdx.x);
   if (row >= a.rows.count()) return;
-  __shared__ float sums[4];
+  __shared__ float sums[kSumLanes / 32];
   const int lane = threadIdx.x, columns = a.columns, groups = (columns + 7) / 8;
   const T* x = static_cast<const T*>(a.x) + row * columns;
   const T* b = a.b ? static_cast<const T*>(a.b) + row * columns : nullptr;
   T* total = static_cast<T*>(a.sum) + row * columns;
-  float sum = 0;
-  for (int g = lane; g < groups; g += kSumLanes) {
-    const int n = columns - g * 8;
-    float v[8];
-    load8(x + g * 8, n, v);
-    if (b) {
-      float w[8];
-      load8(b + g * 8, n, w);
+  // The first groups stay in registers, all of them on their way before the first is needed.
+  float kept[kKept][8];
 #pragma unroll
-      for (int i = 0; i < 8; ++i) v[i] = rounded<T>(v[i] + w[i]);
-      store8(total + g * 8, n, v);
-    }
+  for (int j = 0; j < kKept; ++j) {
+    const int g = lane + j * kSumLanes;
+    load8(x + (g < groups ? g : 0) * 8, g < groups ? columns - g * 8 : 0, kept[j]);
+  }
+  const auto add_b = [&](int g, float(&v)[8]) {
+    float w[8];
+    load8(b + g * 8, columns - g * 8, w);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) v[i] = rounded<T>(v[i] + w[i]);
+    store8(total + g * 8, columns - g * 8, v);
+  };
+  float sum = 0;
+#pragma unroll
+  for (int j = 0; j < kKept; ++j) {
+    const int g = lane + j * kSumLanes;
+    if (b && g < groups) add_b(g, kept[j]);
+    if (g < groups) sum = add_squares(kept[j], sum);
+  }
+  for (int g = lane + kKept * kSumLanes; g < groups; g += kSumLanes) {
+    float v[8];
+    load8(x + g * 8, columns - g * 8, v);
+    if (b) add_b(g, v);
     sum = add_squares(v, sum);
   }
   sum = warp_sum(sum);
   if (lane % 32 == 0) sums[lane / 32] = sum;
   __syncthreads();
   const float factor = norm_factor((sums[0] + sums[1]) + (sums[2] + sums[3]), columns, a.epsilon);
-  const T* source = b ? total : x;  // what this thread itself wrote
-  for (int g = lane; g < groups; g += kSumLanes) {
+  const auto write = [&](int g, float(&v)[8]) {
     const int n = columns - g * 8;
-    float v[8], w[8];
-    load8(source + g * 8, n, v);
+    float w[8];
     load8(static_cast<const T*>(a.weight) + g * 8, n, w);
 #pragma unroll
     for (int i = 0; i < 8; ++i) v[i] = normed<T>(v[i], factor, w[i]);
     store8(static_cast<T*>(a.y) + row * columns + g * 8, n, v);
+  };
+#pragma unroll
+  for (int j = 0; j < kKept; ++j)
+    if (lane + j * kSumLanes < groups) write(lane + j * kSumLanes, kept[j]);
+  const T* source = b ? total : x;  // what this thread itself wrote
+  for (int g = lane + kKept * kSumLanes; g < groups; g += kSumLanes) {
+    float v[8];
+    load8(source + g * 8, columns - g * 8, v);
+    write(g, v);
   }
 }
 
 // Cosine and sine of the f32 angle in double, rounded twice: within an ulp of any good f32 library, and the same everywhere.
 template <class T>
 __global__ void rotary_table_kernel(RotaryTableArgs a) {
+  follow_previous();
   const auto row = static_cast<std::int64_t>(blockIdx.x);
   if (row >= a.rows.count()) return;
   const int half = a.columns / 2;
@@ -87,6 +113,7 @@ __global__ void rotary_table_kernel(RotaryTableArgs a) {
 
 template <class T>
 __global__ void rope_kernel(RopeArgs a) {
+  follow_previous();
   const std::int64_t row = blockIdx.x / a.num_heads;
   if (row >= a.rows.count()) return;
   const int half = a.columns / 2;
@@ -102,6 +129,7 @@ __global__ void rope_kernel(RopeArgs a) {
 
 template <class T>
 __global__ void silu_mul_kernel(SiluMulArgs a) {
+  follow_previous();
   const std::int64_t groups = (a.columns + 7) / 8, at = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
   const std::int64_t row = at / groups, k = at % groups * 8;
   if (row >= a.rows.count()) return;
@@ -116,6 +144,7 @@ __global__ void silu_mul_kernel(SiluMulArgs a) {
 
 template <class T>
 __global__ void add_kernel(AddArgs a) {
+  follow_previous();
   const std::int64_t at = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
   if (at >= a.rows.count() * a.columns) return;
   static_cast<T*>(a.y)[at] = store<T>(load(static_cast<const T*>(a.a)[at]) + load(static_cast<const T*>(a.b)[at]));
@@ -123,6 +152,7 @@ __global__ void add_kernel(AddArgs a) {
 
 template <class T>
 __global__ void slice_kernel(SliceArgs a) {
+  follow_previous();
   const std::int64_t at = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
   if (at >= a.rows.count() * a.columns) return;
   const std::int64_t row = at / a.columns, k = at % a.columns;
@@ -136,6 +166,7 @@ __device__ std::int64_t cache_at(std::int64_t slot, int head, int kv_heads, int 
 
 template <class T>
 __global__ void kv_write_kernel(KvWriteArgs a) {
+  follow_previous();
   const std::int64_t row = blockIdx.x / a.num_kv_heads;
   if (row >= a.rows.count()) return;
   const int head = static_cast<int>(blockIdx.x % a.num_kv_heads);
@@ -147,6 +178,7 @@ __global__ void kv_write_kernel(KvWriteArgs a) {
 // A warp a head of q, k or v.
 template <class T>
 __global__ void __launch_bounds__(32) qk_norm_rope_kv_write_kernel(QkNormRopeKvWriteArgs a) {
+  follow_previous();
   const int heads = a.num_heads + 2 * a.num_kv_heads, head = static_cast<int>(blockIdx.x) % heads, lane = threadIdx.x;
   const std::int64_t row = blockIdx.x / heads;
   if (row >= a.rows.count()) return;
@@ -188,40 +220,45 @@ unsigned blocks_for(std::int64_t elements) { return static_cast<unsigned>((eleme
 }  // namespace
 
 void embedding(const EmbeddingArgs& a, cudaStream_t stream) {
-  with_element(a.element, [&](auto t) { embedding_kernel<decltype(t)><<<a.rows.most, kThreads, 0, stream>>>(a); });
+  with_element(a.element,
+               [&](auto t) { launch_kernel(embedding_kernel<decltype(t)>, a.rows.most, kThreads, 0, stream, a); });
 }
 void gather_rows(const GatherRowsArgs& a, cudaStream_t stream) {
-  with_element(a.element, [&](auto t) { gather_rows_kernel<decltype(t)><<<a.rows.most, kThreads, 0, stream>>>(a); });
+  with_element(a.element,
+               [&](auto t) { launch_kernel(gather_rows_kernel<decltype(t)>, a.rows.most, kThreads, 0, stream, a); });
 }
 void rms_norm(const RmsNormArgs& a, cudaStream_t stream) {
-  with_element(a.element, [&](auto t) { rms_norm_kernel<decltype(t)><<<a.rows.most, kSumLanes, 0, stream>>>(a); });
+  with_element(a.element,
+               [&](auto t) { launch_kernel(rms_norm_kernel<decltype(t)>, a.rows.most, kSumLanes, 0, stream, a); });
 }
 void rotary_table(const RotaryTableArgs& a, cudaStream_t stream) {
-  with_element(a.element, [&](auto t) { rotary_table_kernel<decltype(t)><<<a.rows.most, 64, 0, stream>>>(a); });
+  with_element(a.element,
+               [&](auto t) { launch_kernel(rotary_table_kernel<decltype(t)>, a.rows.most, 64, 0, stream, a); });
 }
 void rope(const RopeArgs& a, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>(a.rows.most) * static_cast<unsigned>(a.num_heads);
-  with_element(a.element, [&](auto t) { rope_kernel<decltype(t)><<<blocks, 64, 0, stream>>>(a); });
+  with_element(a.element, [&](auto t) { launch_kernel(rope_kernel<decltype(t)>, blocks, 64, 0, stream, a); });
 }
 void silu_mul(const SiluMulArgs& a, cudaStream_t stream) {
   const unsigned blocks = blocks_for(a.rows.most * ((a.columns + 7) / 8));
-  with_element(a.element, [&](auto t) { silu_mul_kernel<decltype(t)><<<blocks, kThreads, 0, stream>>>(a); });
+  with_element(a.element, [&](auto t) { launch_kernel(silu_mul_kernel<decltype(t)>, blocks, kThreads, 0, stream, a); });
 }
 void add(const AddArgs& a, cudaStream_t stream) {
   const unsigned blocks = blocks_for(a.rows.most * a.columns);
-  with_element(a.element, [&](auto t) { add_kernel<decltype(t)><<<blocks, kThreads, 0, stream>>>(a); });
+  with_element(a.element, [&](auto t) { launch_kernel(add_kernel<decltype(t)>, blocks, kThreads, 0, stream, a); });
 }
 void slice(const SliceArgs& a, cudaStream_t stream) {
   const unsigned blocks = blocks_for(a.rows.most * a.columns);
-  with_element(a.element, [&](auto t) { slice_kernel<decltype(t)><<<blocks, kThreads, 0, stream>>>(a); });
+  with_element(a.element, [&](auto t) { launch_kernel(slice_kernel<decltype(t)>, blocks, kThreads, 0, stream, a); });
 }
 void kv_write(const KvWriteArgs& a, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>(a.rows.most) * static_cast<unsigned>(a.num_kv_heads);
-  with_element(a.element, [&](auto t) { kv_write_kernel<decltype(t)><<<blocks, 64, 0, stream>>>(a); });
+  with_element(a.element, [&](auto t) { launch_kernel(kv_write_kernel<decltype(t)>, blocks, 64, 0, stream, a); });
 }
 void qk_norm_rope_kv_write(const QkNormRopeKvWriteArgs& a, cudaStream_t stream) {
   const unsigned blocks = static_cast<unsigned>(a.rows.most) * static_cast<unsigned>(a.num_heads + 2 * a.num_kv_heads);
-  with_element(a.element, [&](auto t) { qk_norm_rope_kv_write_kernel<decltype(t)><<<blocks, 32, 0, stream>>>(a); });
+  with_element(a.element,
+               [&](auto t) { launch_kernel(qk_norm_rope_kv_write_kernel<decltype(t)>, blocks, 32, 0, stream, a); });
 }
 
 }  // namespace cajal::cuda

@@ -1,5 +1,6 @@
 // linear_f32: a thread an output of a 16 x 16 tile, in the order that the op itself names. For exactness, not for speed.
 #include "backends/cuda/kernels/device.cuh"
+#include "backends/cuda/kernels/launch.cuh"
 #include "backends/cuda/kernels/linear.h"
 
 namespace cajal::cuda {
@@ -29,6 +30,7 @@ __device__ bool find_block(const LinearArgs& a, Block& block) {
 }
 
 __global__ void __launch_bounds__(kTile* kTile) linear_f32_kernel(LinearArgs a) {
+  follow_previous();
   Block block;
   if (!find_block(a, block)) return;
   __shared__ float x[kTile][kTile + 1], w[kTile][kTile + 1];
@@ -63,7 +65,7 @@ __global__ void __launch_bounds__(kTile* kTile) linear_f32_kernel(LinearArgs a) 
 void linear_f32(const LinearArgs& a, cudaStream_t stream) {
   const int m = a.tiles ? a.most_tiles * (a.tile_rows / kTile) : (a.rows.most + kTile - 1) / kTile;
   const dim3 grid(static_cast<unsigned>(m), static_cast<unsigned>((a.out_features + kTile - 1) / kTile));
-  linear_f32_kernel<<<grid, kTile * kTile, 0, stream>>>(a);
+  launch_kernel(linear_f32_kernel, grid, kTile * kTile, 0, stream, a);
 }
 
 }  // namespace cajal::cuda

@@ -2,6 +2,7 @@
 #include <type_traits>
 
 #include "backends/cuda/kernels/device.cuh"
+#include "backends/cuda/kernels/launch.cuh"
 #include "backends/cuda/kernels/linear.h"
 #include "backends/cuda/kernels/mma.cuh"
 
@@ -124,6 +125,7 @@ __device__ void write(const LinearArgs& a, const Work& w, float (&acc)[Layout<BM
 
 template <int BM, bool kParts, bool kAnyWidth>
 __global__ void __launch_bounds__(kThreads, 1) linear_mma_kernel(LinearArgs a) {
+  follow_previous();
   using L = Layout<BM>;
   extern __shared__ __align__(128) unsigned char shared[];
   Work w{static_cast<const bf16*>(a.x), static_cast<const bf16*>(a.weight)};
@@ -184,7 +186,7 @@ void launch(const LinearArgs& a, cudaStream_t stream) {
   cudaFuncSetAttribute(linear_mma_kernel<BM, kParts, kAnyWidth>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   const unsigned m = a.tiles ? static_cast<unsigned>(a.most_tiles) : static_cast<unsigned>((a.rows.most + BM - 1) / BM);
   const dim3 grid(m, static_cast<unsigned>((a.out_features + kBlockN - 1) / kBlockN));
-  linear_mma_kernel<BM, kParts, kAnyWidth><<<grid, kThreads, kBytes, stream>>>(a);
+  launch_kernel(linear_mma_kernel<BM, kParts, kAnyWidth>, grid, kThreads, kBytes, stream, a);
 }
 
 template <int BM>

@@ -1,6 +1,7 @@
 // linear_stream: for at most 16 rows. A warp takes 8 outputs (and, where the sum has parts, one part of k) at a time and streams
 // their weights through a ring of its own; all activations lie in shared memory.
 #include "backends/cuda/kernels/device.cuh"
+#include "backends/cuda/kernels/launch.cuh"
 #include "backends/cuda/kernels/linear.h"
 #include "backends/cuda/kernels/mma.cuh"
 
@@ -88,8 +89,8 @@ template <bool kHigh>
 __global__ void __launch_bounds__(kThreads, 1) linear_stream_kernel(LinearArgs a, int num_stages, int x_size) {
   extern __shared__ __align__(128) unsigned char dynamic[];
   __shared__ Shared shared;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, rows = a.rows.count();
-  if (rows == 0) return;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  let_next_begin();
   bf16* x = reinterpret_cast<bf16*>(dynamic);
   unsigned char* ring = dynamic + x_size + warp * num_stages * kStageBytes;
   Units units{(a.out_features + 7) / 8, a.sum_parts, a.in_features / a.sum_parts};
@@ -115,6 +116,8 @@ __global__ void __launch_bounds__(kThreads, 1) linear_stream_kernel(LinearArgs a
   if (lane == 0)
     for (int i = 0; i < num_stages; ++i) issue();
 
+  wait_for_previous();  // weights are nobody's result
+  const int rows = a.rows.count();
   const int stride = a.in_features + 8, chunks = a.in_features / 8;
   for (int i = threadIdx.x; i < rows * chunks; i += kThreads)
     *reinterpret_cast<uint4*>(x + i / chunks * stride + i % chunks * 8) = reinterpret_cast<const uint4*>(a.x)[i];
@@ -162,7 +165,7 @@ template <bool kHigh>
 void launch(const LinearArgs& a, cudaStream_t stream) {
   const int bytes = x_bytes(a) + kWarps * stages(a) * kStageBytes;
   cudaFuncSetAttribute(linear_stream_kernel<kHigh>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  linear_stream_kernel<kHigh><<<multiprocessors(), kThreads, bytes, stream>>>(a, stages(a), x_bytes(a));
+  launch_kernel(linear_stream_kernel<kHigh>, multiprocessors(), kThreads, bytes, stream, a, stages(a), x_bytes(a));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "backends/cuda/kernels/moe.h"
 
 #include "backends/cuda/kernels/device.cuh"
+#include "backends/cuda/kernels/launch.cuh"
 
 namespace cajal::cuda {
 namespace {
@@ -11,6 +12,7 @@ constexpr int kPerLane = kMaxExperts / 32;
 // A warp a row; lane l has experts l, l + 32, ... A NaN is no larger than anything, and no expert is chosen twice.
 template <class T>
 __global__ void __launch_bounds__(32) router_kernel(RouterArgs a) {
+  follow_previous();
   const std::int64_t row = blockIdx.x;
   if (row >= a.rows.count()) return;
   const int lane = threadIdx.x;
@@ -55,6 +57,7 @@ __global__ void __launch_bounds__(32) router_kernel(RouterArgs a) {
 // One block of threads counts, adds up and places. The places of one expert's pairs come in any order: no result depends
 // on the place at which a row is multiplied.
 __global__ void __launch_bounds__(kPlanThreads) moe_plan_kernel(MoePlanArgs a) {
+  follow_previous();
   __shared__ std::int32_t count[kMaxExperts], begin[kMaxExperts], tiles[kMaxExperts];
   const int thread = threadIdx.x, pairs = a.rows.count() * a.top_k;
   if (thread < a.num_experts) count[thread] = 0;
@@ -86,6 +89,7 @@ __global__ void __launch_bounds__(kPlanThreads) moe_plan_kernel(MoePlanArgs a) {
 
 template <class T>
 __global__ void moe_combine_kernel(MoeCombineArgs a) {
+  follow_previous();
   const std::int64_t at = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
   if (at >= static_cast<std::int64_t>(a.rows.count()) * a.hidden_size) return;
   const std::int64_t row = at / a.hidden_size, column = at % a.hidden_size;
@@ -100,16 +104,16 @@ __global__ void moe_combine_kernel(MoeCombineArgs a) {
 }  // namespace
 
 void router(const RouterArgs& a, cudaStream_t stream) {
-  with_element(a.element, [&](auto t) { router_kernel<decltype(t)><<<a.rows.most, 32, 0, stream>>>(a); });
+  with_element(a.element, [&](auto t) { launch_kernel(router_kernel<decltype(t)>, a.rows.most, 32, 0, stream, a); });
 }
 void moe_plan(const MoePlanArgs& a, cudaStream_t stream) {
   static_assert(kPlanThreads == kMaxExperts);
-  moe_plan_kernel<<<1, kPlanThreads, 0, stream>>>(a);
+  launch_kernel(moe_plan_kernel, 1, kPlanThreads, 0, stream, a);
 }
 void moe_combine(const MoeCombineArgs& a, cudaStream_t stream) {
   const std::int64_t blocks = (static_cast<std::int64_t>(a.rows.most) * a.hidden_size + kThreads - 1) / kThreads;
   with_element(a.element, [&](auto t) {
-    moe_combine_kernel<decltype(t)><<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(a);
+    launch_kernel(moe_combine_kernel<decltype(t)>, static_cast<unsigned>(blocks), kThreads, 0, stream, a);
   });
 }
 
