@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "backends/backend.h"
 #include "cli/cli_fixture.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
@@ -239,7 +240,9 @@ TEST(Flags, ThatThisVersionLacksAreRefusedByName) {
                            {"--download"}};
   for (const Words& words : missing)
     EXPECT_NE(refusal(words).find("is not in this version"), std::string::npos) << words[0] << ": " << refusal(words);
-  if (!built_with_cuda()) EXPECT_NE(refusal({"--device", "cuda"}).find("is not in this version"), std::string::npos);
+  if (!built_with_cuda()) {
+    EXPECT_NE(refusal({"--device", "cuda"}).find("is not in this version"), std::string::npos);
+  }
   EXPECT_NE(refusal({"--dtype", "float16"}).find("float16 is not there on the CPU"), std::string::npos);
   EXPECT_EQ(refusal({"--quantization", "none", "--kv-cache-dtype", "auto", "-tp", "1", "--download=false"}),
             "(accepted)");

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "backends/backend.h"
 #include "base/utf8.h"
 #include "cli/cli_fixture.h"
 #include "cli/commands.h"
@@ -112,7 +113,9 @@ TEST(Program, FailsWhereResultsCannotBeWritten) {
 TEST(Doctor, SaysWhatTheMachineHas) {
   const Ran plain = cajal({"doctor"});
   EXPECT_EQ(plain.code, 0);
-  if (!why_no_cuda().empty()) EXPECT_THAT(plain.out, HasSubstr(why_no_cuda()));
+  if (!why_no_cuda().empty()) {
+    EXPECT_THAT(plain.out, HasSubstr(why_no_cuda()));
+  }
   const Json json = cajal({"doctor", "--json"}, "", {{"HF_HOME", "/models"}}).json();
   EXPECT_GE(json.find("cpu")->find("cores_available")->as_int(), 1);
   EXPECT_GT(json.find("memory")->find("total_bytes")->as_int(), 0);
