@@ -240,6 +240,8 @@ void Worker::loop() {
     if (engine_) {
       drop_unwanted();
       start_jobs();
+    } else {
+      refuse_jobs();
     }
     if (closing_) break;
     if (const auto task = take_task()) {
@@ -264,9 +266,33 @@ void Worker::replace_ended_engine() {
     ended = std::move(engine_);
   }
   ended.reset();  // before the new one, so that there is memory for that
-  auto fresh = make_engine_(*this);
+  std::unique_ptr<LLMEngine> fresh;
+  try {
+    fresh = make_engine_(*this);
+  } catch (const std::exception& e) {
+    log_warning("the engine could not begin anew: ", e.what());
+    return;
+  }
   const std::lock_guard lock(metrics_mutex_);
   engine_ = std::move(fresh);
+}
+
+// Where there is no engine to run them.
+void Worker::refuse_jobs() {
+  std::vector<std::shared_ptr<Job>> refused;
+  {
+    const std::lock_guard lock(mutex_);
+    for (; !queue_.empty() && !queue_.front()->task; queue_.pop_front()) {
+      waits_no_longer(*queue_.front());
+      refused.push_back(queue_.front());
+    }
+  }
+  for (const auto& job : refused) {
+    job->engine_failure = std::make_exception_ptr(
+        Error(ErrorCode::unavailable, "the engine has ended and could not begin anew", "open the model again"));
+    for (std::size_t i = 0; i < job->completions.size(); ++i)
+      if (job->completions[i].finish_reason == api::FinishReason::none) end(*job, i, api::FinishReason::error);
+  }
 }
 
 void Worker::on_admitted(const Sequence& sequence) noexcept {

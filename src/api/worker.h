@@ -92,6 +92,7 @@ class Worker final : private EngineObserver {
   std::shared_ptr<Job> take_task();
   void run_task(Job& job);
   void replace_ended_engine();
+  void refuse_jobs();
 
   MakeEngine make_engine_;
   std::unique_ptr<LLMEngine> engine_;  // the thread's alone, as are the next three
