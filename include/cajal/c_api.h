@@ -72,7 +72,7 @@ typedef struct cajal_engine cajal_engine;
 typedef struct cajal_engine_config {
   size_t struct_size;
   cajal_string model;               /* a folder as Hugging Face has it, or a name in its cache; empty: the demo model */
-  cajal_string device;              /* "auto" or "cpu" */
+  cajal_string device;              /* "auto", "cpu", "cuda" or "cuda:1" */
   cajal_string dtype;               /* "auto", "bfloat16" or "float32" */
   cajal_string load_format;         /* "auto" or "dummy": random weights in the shapes of config.json */
   cajal_string hf_overrides;        /* a JSON object whose keys replace those of config.json; or empty */

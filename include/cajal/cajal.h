@@ -31,7 +31,7 @@ CAJAL_API void set_log_level(LogLevel level);
 // How a model is opened. Names are vLLM's.
 struct EngineConfig {
   std::string model = {};            // a folder as Hugging Face has it, or a name in its cache; empty: the demo model
-  std::string device = "auto";       // "auto" or "cpu"
+  std::string device = "auto";       // "auto", "cpu", "cuda" or "cuda:1"
   std::string dtype = "auto";        // "auto" (what the weights are stored in), "bfloat16" or "float32"
   std::string load_format = "auto";  // "auto", or "dummy": random weights in the shapes of config.json
   std::string hf_overrides = {};     // a JSON object whose keys replace those of config.json; or empty
