@@ -61,6 +61,7 @@ LLMEngine::LLMEngine(const Model& model, const Tokenizer* tokenizer, const LLMEn
   core.enable_prefix_caching = options.enable_prefix_caching && !keys_depend_on_length(model.config());
   core.reserve_slots = options.reserve_slots;
   core.step_timeout = options.step_timeout;
+  core.on_kv_event = options.on_kv_event;
   runner_ = std::make_unique<ModelRunner>(model, limits);
   executor_ =
       std::make_unique<AsyncExecutor>(*runner_, limits.max_num_seqs * ceil_div(limits.max_model_len, kKvBlockSize));

@@ -1,6 +1,7 @@
 #pragma once
 // The engine with everything it stands on: a model, its runner, the cache's memory, a drafter, time.
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -29,8 +30,9 @@ struct LLMEngineOptions {
   std::int64_t prompt_lookup_num_tokens = 0;  // guessed from the sequence's own tokens; 0: none
   std::int64_t max_assistant_kv_blocks = 0;   // of the assistant's pool; 0: as many as the model's
   std::chrono::nanoseconds step_timeout = std::chrono::minutes(10);
-  std::string model_name;      // in metrics
-  StepTrace* trace = nullptr;  // must outlive the engine; null: none
+  std::string model_name;                                // in metrics
+  StepTrace* trace = nullptr;                            // must outlive the engine; null: none
+  std::function<void(const KVCacheEvent&)> on_kv_event;  // for routers; must not throw and not call the engine
 };
 
 class LLMEngine {
