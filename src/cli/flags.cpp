@@ -88,7 +88,7 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"prompt", "", "TEXT", kPromptCommands | kEmbed, Group::prompt, "The text, used as it is.",
      [](Options& o, const Given& g) { o.prompt.prompt = g.text; }, OneOf::prompt},
     {"prompt-file", "", "FILE", kPromptCommands, Group::prompt,
-     "A file with that text; - is standard input. Of generate one request a line if its name ends in .jsonl.",
+     "A file with that text; - is standard input. Of generate also requests, one a line, as JSON (docs/recipes).",
      [](Options& o, const Given& g) { o.prompt.prompt_file = g.text; }, OneOf::prompt},
     {"token-ids", "", "IDS", kPromptCommands, Group::prompt, "Token ids instead of text: 1,2,3.", set_token_ids,
      OneOf::prompt},

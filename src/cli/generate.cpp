@@ -173,10 +173,27 @@ void check_flags(const Options& o) {
     misuse("--num-assistant-tokens is given without --assistant-model");
 }
 
-void answer_one(CommandContext& context) {
+std::vector<std::int32_t> prompt_of(const PromptLine& line, const SessionBuilder& builder, const ChatFlags& chat) {
+  std::vector<std::int32_t> ids;
+  if (line.token_ids)
+    ids = *line.token_ids;
+  else if (line.prompt)
+    ids = builder.encode(*line.prompt, chat);
+  else
+    ids = builder.encode(line.messages, line.enable_thinking ? line.enable_thinking : chat.enable_thinking);
+  check_token_ids(ids, builder.config().vocab_size, builder.max_model_len());
+  return ids;
+}
+
+// `text`: of the prompt's file, if it is in one.
+void answer_one(CommandContext& context, const std::optional<std::string>& text) {
   const Options& o = context.options;
   SessionBuilder builder(o.common, o.common.model, context.environment);
-  std::vector<std::int32_t> prompt = builder.prompt(o.prompt, o.chat, context.in);
+  PromptLine line;
+  line.prompt = text;
+  std::vector<std::int32_t> prompt =
+      text ? with_context(*o.prompt.prompt_file, [&] { return prompt_of(line, builder, o.chat); })
+           : builder.prompt(o.prompt, o.chat, context.in);
   const Session session = std::move(builder).load();
   const bool has_text = session.tokenizer.has_value();
   const EngineRequest request = make_request(o.generate, session, std::move(prompt));
@@ -283,22 +300,10 @@ class LineWriter {
   std::size_t next_ = 0, num_failed_ = 0;
 };
 
-std::vector<std::int32_t> prompt_of(const PromptLine& line, const SessionBuilder& builder, const ChatFlags& chat) {
-  std::vector<std::int32_t> ids;
-  if (line.token_ids)
-    ids = *line.token_ids;
-  else if (line.prompt)
-    ids = builder.encode(*line.prompt, chat);
-  else
-    ids = builder.encode(line.messages, line.enable_thinking ? line.enable_thinking : chat.enable_thinking);
-  check_token_ids(ids, builder.config().vocab_size, builder.max_model_len());
-  return ids;
-}
-
-void answer_lines(CommandContext& context) {
+void answer_lines(CommandContext& context, std::string_view text) {
   const Options& o = context.options;
   const std::string& path = *o.prompt.prompt_file;
-  std::vector<PromptLine> lines = read_prompt_lines(read_file_or(context.in, path), path, o.generate);
+  std::vector<PromptLine> lines = read_prompt_lines(text, path, o.generate);
   if (lines.empty()) fail(ErrorCode::invalid_argument, path, " has no requests", remedy("write one a line, as JSON"));
   SessionBuilder builder(o.common, o.common.model, context.environment);
   std::vector<std::vector<std::int32_t>> prompts;
@@ -332,9 +337,12 @@ void answer_lines(CommandContext& context) {
 
 void run_generate(CommandContext& context) {
   check_flags(context.options);
-  if (context.options.prompt.prompt_file && has_prompt_lines(*context.options.prompt.prompt_file))
-    return answer_lines(context);
-  answer_one(context);
+  std::optional<std::string> text;
+  if (const auto& path = context.options.prompt.prompt_file) {
+    text = read_file_or(context.in, *path);
+    if (has_prompt_lines(*path, *text)) return answer_lines(context, *text);
+  }
+  answer_one(context, text);
 }
 
 }  // namespace cajal::cli

@@ -137,7 +137,17 @@ void fill(PromptLine& line, const Json& value) {
 
 }  // namespace
 
-bool has_prompt_lines(const std::string& path) { return path.ends_with(".jsonl"); }
+bool has_prompt_lines(const std::string& path, std::string_view text) {
+  if (path.ends_with(".jsonl")) return true;
+  const std::string_view first = text.substr(0, text.find('\n'));
+  if (!first.starts_with('{')) return false;
+  try {
+    const Json line = parse_json(first, "the first line");
+    return line.find("prompt") || line.find("messages") || line.find("token_ids") || line.find("prompt_token_ids");
+  } catch (const Error&) {
+    return false;
+  }
+}
 
 std::vector<PromptLine> read_prompt_lines(std::string_view text, std::string_view what, const GenerateFlags& defaults) {
   std::vector<PromptLine> lines;

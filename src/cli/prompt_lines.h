@@ -27,7 +27,9 @@ struct PromptLine {
   std::optional<Error> error;  // the line makes no sense
 };
 
-bool has_prompt_lines(const std::string& path);  // by its name: it ends in .jsonl
+// Whether a file holds requests and not a prompt: its name ends in .jsonl, or its first line is an object with a prompt in
+// it, as what comes through a pipe may be.
+bool has_prompt_lines(const std::string& path, std::string_view text);
 
 // Each line is a text, which is the prompt, or an object. `what` names the file in errors. Empty lines are skipped.
 std::vector<PromptLine> read_prompt_lines(std::string_view text, std::string_view what, const GenerateFlags& defaults);

@@ -55,6 +55,14 @@ TEST(PromptLines, SayWhatTheCommandLineLeavesOpenAndWin) {
   EXPECT_EQ(line.enable_thinking, false);
 }
 
+TEST(PromptLines, AreKnownByTheirNameOrByTheirFirstLine) {
+  EXPECT_TRUE(has_prompt_lines("a.jsonl", "anything"));
+  EXPECT_TRUE(has_prompt_lines("-", "{\"prompt\":\"a\"}\nrubbish"));
+  EXPECT_TRUE(has_prompt_lines("a.txt", "{\"id\":1,\"messages\":[]}"));
+  for (const char* prompt : {"", "a text", "{", "{\"a\":1}", "[1]", "\"quoted\"", " {\"prompt\":\"a\"}"})
+    EXPECT_FALSE(has_prompt_lines("a.txt", prompt)) << prompt;
+}
+
 TEST(PromptLines, ThatMakeNoSenseSayWhy) {
   const std::pair<const char*, const char*> bad[] = {
       {"nonsense", "line 1"},
@@ -145,6 +153,13 @@ TEST_F(RequestFile, AnswersTheOtherLinesWhenOneIsBad) {
   EXPECT_THAT(answers[2].find("error")->as_string(), HasSubstr("line 3"));
   EXPECT_TRUE(answers[3].find("choices"));
   EXPECT_THAT(ran.err, HasSubstr("2 of its requests failed"));
+}
+
+TEST_F(RequestFile, ComesThroughAPipeToo) {
+  const Ran ran = cajal({"generate", folder_.path(), "--load-format", "dummy", "--prompt-file", "-", "--json"},
+                        "{\"token_ids\":[1],\"max_tokens\":1}\n{\"token_ids\":[2],\"max_tokens\":1}\n");
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(lines_of(ran.out).size(), 2u);
 }
 
 TEST_F(RequestFile, WithoutRequestsIsRefused) {
