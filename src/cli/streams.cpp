@@ -26,11 +26,12 @@ void on_interrupt(int) {
     case Interrupts::answering:
     case Interrupts::stopped: g_interrupts = Interrupts::stopped; return;
     case Interrupts::listening: {
+      // At once, because the next one may come to another thread while this one still writes.
+      g_interrupts = Interrupts::end_the_program;
       const int before = errno;
       for (const std::string_view text : {std::string_view("\n"), kInterruptHint, kDialoguePrompt})
         [[maybe_unused]] const ssize_t put = ::write(STDERR_FILENO, text.data(), text.size());
       errno = before;
-      g_interrupts = Interrupts::end_the_program;
       return;
     }
     case Interrupts::end_the_program:
