@@ -259,6 +259,7 @@ void Chat::explain(FinishReason reason, const SequenceRequest& request, std::siz
 
 // A message that gets no answer is no part of the history.
 void Chat::answer(std::string_view text) {
+  if (editor_) restore_terminal();  // Ctrl-C stops the answer
   Json::Array asked = messages();
   asked.emplace_back(Json::Object{{"role", "user"}, {"content", text}});
   Json question = asked.back();

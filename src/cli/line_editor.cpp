@@ -17,31 +17,22 @@ namespace {
 termios g_before{};
 std::atomic<bool> g_is_raw{false};
 
-// Every key comes at once, none is shown and none is a signal.
-class RawTerminal {
- public:
-  RawTerminal() { enter(); }
-  ~RawTerminal() { restore_terminal(); }
-  RawTerminal(const RawTerminal&) = delete;
-  RawTerminal& operator=(const RawTerminal&) = delete;
+// Every key comes at once, none is shown and none is a signal. What was typed meanwhile is kept.
+void make_raw() {
+  if (g_is_raw || ::tcgetattr(STDIN_FILENO, &g_before) != 0) return;
+  termios raw = g_before;
+  raw.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO | ISIG | IEXTEN);
+  raw.c_iflag &= ~static_cast<tcflag_t>(IXON);
+  raw.c_cc[VMIN] = 1;
+  raw.c_cc[VTIME] = 0;
+  g_is_raw = ::tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) == 0;
+}
 
-  void suspend() {
-    restore_terminal();
-    ::raise(SIGTSTP);
-    enter();
-  }
-
- private:
-  static void enter() {
-    if (::tcgetattr(STDIN_FILENO, &g_before) != 0) return;
-    termios raw = g_before;
-    raw.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO | ISIG | IEXTEN);
-    raw.c_iflag &= ~static_cast<tcflag_t>(IXON);
-    raw.c_cc[VMIN] = 1;
-    raw.c_cc[VTIME] = 0;
-    g_is_raw = ::tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) == 0;  // what was typed meanwhile is kept
-  }
-};
+void suspend() {
+  restore_terminal();
+  ::raise(SIGTSTP);
+  make_raw();
+}
 
 // A terminal that cannot be written to is one that nobody reads.
 void put(std::string_view text) {
@@ -68,6 +59,8 @@ std::string moved(int count, char direction) {
 void restore_terminal() noexcept {
   if (g_is_raw.exchange(false)) ::tcsetattr(STDIN_FILENO, TCSADRAIN, &g_before);
 }
+
+LineEditor::~LineEditor() { restore_terminal(); }
 
 bool LineEditor::is_possible() {
   const char* const kind = std::getenv("TERM");
@@ -127,7 +120,7 @@ void LineEditor::draw() {
 }
 
 LineEditor::Outcome LineEditor::read(std::string_view prompt, std::string& line) {
-  RawTerminal raw;
+  make_raw();
   prompt_ = prompt;
   buffer_.set({});
   shown_ = history_.size();
@@ -139,7 +132,7 @@ LineEditor::Outcome LineEditor::read(std::string_view prompt, std::string& line)
     waiting_.pop_front();
     const bool is_empty = buffer_.text().empty();
     if (key.key == Key::end_of_input && is_empty) return Outcome::end_of_input;
-    if (key.key == Key::suspend) raw.suspend();
+    if (key.key == Key::suspend) suspend();
     if (key.key == Key::enter || key.key == Key::interrupt) {
       if (buffer_.cursor() != buffer_.text().size()) {
         buffer_.press({Key::end, {}});

@@ -9,11 +9,17 @@
 
 namespace cajal::cli {
 
-// Emacs' keys and the arrows. Lines are remembered for as long as the editor lives, and written nowhere. Outside of
-// read() the terminal is as it was.
+// Emacs' keys and the arrows. Lines are remembered for as long as the editor lives, and written nowhere. From the
+// first read() on keys come one by one, also between lines, so that none is taken for something else there, until
+// restore_terminal() or the editor's end.
 class LineEditor {
  public:
   enum class Outcome { line, interrupted, end_of_input };
+
+  LineEditor() = default;
+  ~LineEditor();
+  LineEditor(const LineEditor&) = delete;
+  LineEditor& operator=(const LineEditor&) = delete;
 
   // Whether standard input and error are a terminal that can move its cursor.
   static bool is_possible();
@@ -37,7 +43,7 @@ class LineEditor {
   int row_ = 0;  // of the cursor, below the prompt's
 };
 
-// For a signal handler that ends the program: gives the terminal back as it was.
+// Gives the terminal back as it was, so that Ctrl-C is a signal again; a signal handler may call it.
 void restore_terminal() noexcept;
 
 }  // namespace cajal::cli
