@@ -28,14 +28,16 @@ Value column_parallel_linear(Scope s, Value x, std::int64_t out_features, Linear
   return s.op(ops::Linear{}, std::move(inputs));
 }
 
-int row_parallel_sum_parts(std::int64_t in_features, int tp) {
+int row_parallel_sum_parts(std::int64_t in_features, std::int64_t out_features, int tp) {
   constexpr int kParts = 8;  // as many degrees as give the same bits: 1, 2, 4, 8
+  constexpr std::int64_t kEnoughOutputs = 2048;
+  if (out_features >= kEnoughOutputs) return 1;
   return in_features % (2 * kParts) == 0 && kParts % tp == 0 ? kParts / tp : 1;
 }
 
 Value row_parallel_linear(Scope s, Value x, std::int64_t in_features, std::int64_t out_features, bool bias) {
   const Value w = s.weight({out_features, in_features}, {.dim = 1, .parts = s.tp()});
-  const ops::Linear linear{row_parallel_sum_parts(in_features, s.tp())};
+  const ops::Linear linear{row_parallel_sum_parts(in_features, out_features, s.tp())};
   if (!bias) return all_reduce(s, s.op(linear, {x, w}));
   if (s.tp() > 1)
     fail(ErrorCode::unsupported, s.path(), ": a bias after a sum over ranks is not implemented",

@@ -58,13 +58,15 @@ struct LinearOptions {
 };
 // Rows of the weight are shared out: each rank computes its own output features.
 Value column_parallel_linear(Scope s, Value x, std::int64_t out_features, LinearOptions options = {});
-// Columns of the weight are shared out: each rank holds part of the sum, which all_reduce completes. The sum over
-// in_features is cut into eight parts that are added as a balanced tree, so that the degree changes no bit.
+// Columns of the weight are shared out: each rank holds part of the sum, which all_reduce completes.
 Value row_parallel_linear(Scope s, Value x, std::int64_t in_features, std::int64_t out_features, bool bias = false);
 Value replicated_linear(Scope s, Value x, std::int64_t out_features);
 
-// ops::Linear's sum_parts for a rank's share of a row-parallel weight with `in_features` columns in all.
-int row_parallel_sum_parts(std::int64_t in_features, int tp);
+// ops::Linear's sum_parts for a rank's share of a row-parallel weight [out_features, in_features]. Below 2048 outputs eight
+// parts, added as a balanced tree, let the multiprocessors of a GPU share a sum for one row, and no degree that divides
+// eight changes a bit. From there on the outputs alone are work enough, and waiting sums would cost long prompts half of
+// the matrix units' speed: one part.
+int row_parallel_sum_parts(std::int64_t in_features, std::int64_t out_features, int tp);
 
 inline Value reshape(Scope s, Value x, Shape shape) { return s.op(ops::Reshape{shape}, {x}); }
 inline Value add(Scope s, Value a, Value b) { return s.op(ops::Add{}, {a, b}); }

@@ -88,7 +88,7 @@ Value sparse_moe_block(Scope s, const Qwen3Config& c, Value x) {
                                        {.dim = 0, .parts = s.tp()}, "gate_up_proj");
   const Value down =
       expert_weights(s, c, {"down_proj"}, {c.hidden_size, inner}, {.dim = 1, .parts = s.tp()}, "down_proj");
-  const ops::MoeExperts experts{row_parallel_sum_parts(inner, s.tp())};
+  const ops::MoeExperts experts{row_parallel_sum_parts(inner, c.hidden_size, s.tp())};
   return all_reduce(s, (s / "experts").op(experts, {x, chosen[0], chosen[1], gate_up, down}));
 }
 

@@ -203,9 +203,12 @@ TEST(Sharding, CutsRowParallelSumsAlikeOnEveryDegree) {
     }
     EXPECT_EQ(found, 4);
   }
-  EXPECT_EQ(row_parallel_sum_parts(24, 1), 1);  // no eight even parts
-  EXPECT_EQ(row_parallel_sum_parts(48, 3), 1);
-  EXPECT_EQ(row_parallel_sum_parts(48, 16), 1);
+  EXPECT_EQ(row_parallel_sum_parts(24, 64, 1), 1);  // no eight even parts
+  EXPECT_EQ(row_parallel_sum_parts(48, 64, 3), 1);
+  EXPECT_EQ(row_parallel_sum_parts(48, 64, 16), 1);
+  EXPECT_EQ(row_parallel_sum_parts(4096, 2047, 1), 8);  // few outputs: several share each sum
+  EXPECT_EQ(row_parallel_sum_parts(4096, 2048, 1), 1);
+  EXPECT_EQ(row_parallel_sum_parts(4096, 2048, 2), 1);
 }
 
 TEST(Sharding, RefusesWithTheNumbers) {
