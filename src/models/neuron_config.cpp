@@ -122,11 +122,11 @@ void check_stamps(const ConfigReader& r) {
 
 void check_known(const ConfigReader& r) {
   NeuronConfig any;
-  for (const auto& [key, value] : r.object().as_object()) {
-    bool known = std::find(kOldFields.begin(), kOldFields.end(), key) != kOldFields.end();
-    visit_fields(any, [&](const char* name, const auto&) { known = known || key == name; });
+  for (const auto& member : r.object().as_object()) {
+    bool known = std::find(kOldFields.begin(), kOldFields.end(), member.first) != kOldFields.end();
+    visit_fields(any, [&](const char* name, const auto&) { known = known || member.first == name; });
     if (!known)
-      fail(ErrorCode::data_loss, r.where(), ": '", key, "' is no field of ", kSerializedKey,
+      fail(ErrorCode::data_loss, r.where(), ": '", member.first, "' is no field of ", kSerializedKey,
            remedy("remove it, or export again"));
   }
 }
