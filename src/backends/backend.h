@@ -13,6 +13,7 @@
 #include "base/thread_pool.h"
 #include "compiler/memory_plan.h"
 #include "graph/graph.h"
+#include "tensor/dummy_numbers.h"
 
 namespace cajal {
 
@@ -27,6 +28,24 @@ class Buffer {
   virtual void copy_within(std::size_t from, std::size_t to, std::size_t count) = 0;
   // The memory itself where the host can write to it, else empty: then upload() is the way in.
   virtual std::span<std::byte> host_view() { return {}; }
+};
+
+// Brings weights into memory that the host cannot write to: several threads make rows at once, while those that are made
+// are copied and stored. One parameter after the other.
+class Uploader {
+ public:
+  virtual ~Uploader() = default;
+  virtual void begin(Buffer& to, const TensorType& type) = 0;
+  virtual std::size_t slot_bytes() const = 0;
+  // slot_bytes() of host memory; waits while all of it is filled or being copied. For any thread, as are those below.
+  virtual std::span<std::byte> acquire() = 0;
+  virtual void give_back(std::span<std::byte> slot) = 0;  // unused
+  // Plain rows of the parameter from `first_row` on, counted through all matrices of a stack; takes the slot back.
+  virtual void store(std::int64_t first_row, std::int64_t num_rows, std::span<std::byte> slot) = 0;
+  // Whether the device makes dummy weights of the parameter's type by itself, and makes them.
+  virtual bool makes_dummy_rows() const = 0;
+  virtual void make(std::span<const DummyRows> rows) = 0;
+  virtual void finish() = 0;  // waits until all is there
 };
 
 // Marks a point in an executable's work.
@@ -85,6 +104,7 @@ class Backend {
   virtual std::size_t free_bytes() const = 0;                       // memory that could still be taken
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;  // zero-filled; Error(out_of_memory)
   virtual ThreadPool& host_threads() = 0;  // the host's, for what is done outside of steps: loading, probes
+  virtual std::unique_ptr<Uploader> make_uploader() { return nullptr; }  // none where buffers have a host_view()
   // The graph as this backend wants to run it: fused, with the storage that its kernels read. Weights are loaded and
   // states allocated as the result says.
   virtual Graph prepare(const Graph& graph) const = 0;

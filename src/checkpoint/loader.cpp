@@ -139,7 +139,7 @@ std::size_t scratch_bytes(const WeightLayout& layout, const std::vector<Source>&
 
 }  // namespace
 
-void load_parameter(const Checkpoint& checkpoint, const WeightRequest& request, std::byte* destination,
+void load_parameter(const Checkpoint& checkpoint, const WeightRequest& request, const WeightPlace& destination,
                     Staging& staging) {
   const DType to = request.type.dtype;
   if (!is_weight_dtype(to)) fail(ErrorCode::unsupported, "weights as ", to_string(to), ", expected bf16, f16 or f32");
@@ -165,17 +165,21 @@ void load_parameter(const Checkpoint& checkpoint, const WeightRequest& request, 
 }
 
 std::uint64_t for_each_parameter(const Graph& graph, TensorParallelRank rank, WeightSink& sink,
-                                 const std::function<void(const WeightRequest&, std::byte*)>& fill) {
+                                 const std::function<void(const WeightRequest&, const WeightPlace&)>& fill) {
   std::uint64_t bytes = 0;
   for (const Node& node : graph.nodes()) {
     const auto* parameter = std::get_if<ops::Parameter>(&node.op);
     if (!parameter) continue;
     const TensorType& type = graph.type(node.results.front());
     with_context(node.name, [&] {
-      const std::span<std::byte> destination = sink.destination(node.name, type);
-      CAJAL_CHECK(destination.size() == type.bytes(), node.name, ": ", destination.size(), " bytes for ",
-                  to_string(type));
-      fill({*parameter, type, rank}, destination.data());
+      const WeightRequest request{*parameter, type, rank};
+      if (RowStore* rows = sink.row_store(node.name, type)) {
+        fill(request, WeightPlace(*rows));
+      } else {
+        const std::span<std::byte> memory = sink.destination(node.name, type);
+        CAJAL_CHECK(memory.size() == type.bytes(), node.name, ": ", memory.size(), " bytes for ", to_string(type));
+        fill(request, memory.data());
+      }
       sink.finished(node.name);
     });
     bytes += type.bytes();
@@ -185,7 +189,7 @@ std::uint64_t for_each_parameter(const Graph& graph, TensorParallelRank rank, We
 
 std::uint64_t load_all(const Checkpoint& checkpoint, const Graph& graph, TensorParallelRank rank, WeightSink& sink,
                        Staging& staging) {
-  return for_each_parameter(graph, rank, sink, [&](const WeightRequest& request, std::byte* destination) {
+  return for_each_parameter(graph, rank, sink, [&](const WeightRequest& request, const WeightPlace& destination) {
     load_parameter(checkpoint, request, destination, staging);
   });
 }

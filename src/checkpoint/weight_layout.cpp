@@ -109,51 +109,92 @@ std::string name_of_repeat(const std::string& pattern, std::int64_t index) {
   return name;
 }
 
-void fill_weight(const WeightLayout& layout, const RowProducer& producer, std::byte* destination, Staging& staging) {
-  if (layout.rows == 0 || layout.columns == 0) return;
-  const auto row_bytes = layout.columns * static_cast<std::int64_t>(size_of(layout.matrix.dtype));
-  const std::size_t matrix_bytes = layout.matrix.bytes();
-  CAJAL_CHECK(!std::holds_alternative<Quantized>(layout.matrix.storage), "no loader for ", to_string(layout.matrix));
-  const auto* packed = std::get_if<Packed>(&layout.matrix.storage);
-  const std::int64_t tile = packed ? packed->rows : 1;
-  // Whole tiles, so that no two threads write to one; experts smaller than a chunk are a chunk each.
-  const std::int64_t step = std::max<std::int64_t>(kChunkBytes / row_bytes / tile, 1) * tile;
-  const std::int64_t per_matrix = ceil_div(layout.rows, step);
-  const std::size_t rows_to_pack = packed ? static_cast<std::size_t>(std::min(step, layout.rows) * row_bytes) : 0;
+namespace {
 
-  const auto plain_rows = [&](std::int64_t index, std::int64_t begin, std::int64_t end, std::byte* out,
-                              std::span<std::byte> scratch) {
-    std::int64_t done = begin;
-    for (const WeightSegment& s : layout.segments) {
-      const std::int64_t from = std::max(begin, s.row), to = std::min(end, s.row + s.rows);
-      if (from >= to) continue;
-      producer.produce({index, s, from - s.row, to - from}, out + (from - begin) * row_bytes, scratch);
-      done = to;
-    }
-    std::memset(out + (done - begin) * row_bytes, 0, static_cast<std::size_t>((end - done) * row_bytes));
-  };
-
+// Runs body(first, last) over pieces of [0, n) on all threads; the first of its exceptions is thrown in the end.
+template <class Body>
+void parallel_for_throwing(ThreadPool& pool, std::int64_t n, const Body& body) {
   std::mutex mutex;
-  std::exception_ptr failure;  // the first; the pool's body must not throw
+  std::exception_ptr failure;  // the pool's body must not throw
   std::atomic<bool> failed{false};
-  staging.pool().parallel_for(layout.count * per_matrix, 1, [&](std::int64_t first_task, std::int64_t last_task) {
-    for (std::int64_t task = first_task; task < last_task && !failed; ++task) try {
-        const std::int64_t index = task / per_matrix, begin = task % per_matrix * step;
-        const std::int64_t rows = std::min(step, layout.rows - begin);
-        std::byte* matrix = destination + static_cast<std::size_t>(index) * matrix_bytes;
-        // One lease for both needs: threads that hold one and wait for another would wait for each other.
-        Staging::Lease lease(staging, producer.scratch_bytes + rows_to_pack);
-        const auto scratch = lease.bytes().first(producer.scratch_bytes);
-        std::byte* const plain =
-            rows_to_pack ? lease.bytes().data() + producer.scratch_bytes : matrix + begin * row_bytes;
-        plain_rows(index, begin, begin + rows, plain, scratch);
-        if (rows_to_pack) pack_rows(layout.matrix, begin, rows, plain, matrix);
+  pool.parallel_for(n, 1, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last && !failed; ++i) try {
+        body(i);
       } catch (...) {
         const std::scoped_lock lock(mutex);
         if (!failed.exchange(true)) failure = std::current_exception();
       }
   });
   if (failure) std::rethrow_exception(failure);
+}
+
+// Makes plain rows [begin, end) of matrix `index`; returns how many of them segments cover. The others are zero.
+std::int64_t make_rows(const WeightLayout& layout, const RowProducer& producer, std::int64_t index, std::int64_t begin,
+                       std::int64_t end, std::byte* out, std::span<std::byte> scratch) {
+  const auto row_bytes = layout.columns * static_cast<std::int64_t>(size_of(layout.matrix.dtype));
+  std::int64_t done = begin;
+  for (const WeightSegment& s : layout.segments) {
+    const std::int64_t from = std::max(begin, s.row), to = std::min(end, s.row + s.rows);
+    if (from >= to) continue;
+    producer.produce({index, s, from - s.row, to - from}, out + (from - begin) * row_bytes, scratch);
+    done = to;
+  }
+  std::memset(out + (done - begin) * row_bytes, 0, static_cast<std::size_t>((end - done) * row_bytes));
+  return done - begin;
+}
+
+void fill_memory(const WeightLayout& layout, const RowProducer& producer, std::byte* destination, Staging& staging) {
+  const auto row_bytes = layout.columns * static_cast<std::int64_t>(size_of(layout.matrix.dtype));
+  const std::size_t matrix_bytes = layout.matrix.bytes();
+  const auto* packed = std::get_if<Packed>(&layout.matrix.storage);
+  const std::int64_t tile = packed ? packed->rows : 1;
+  // Whole tiles, so that no two threads write to one; experts smaller than a chunk are a chunk each.
+  const std::int64_t step = std::max<std::int64_t>(kChunkBytes / row_bytes / tile, 1) * tile;
+  const std::int64_t per_matrix = ceil_div(layout.rows, step);
+  const std::size_t rows_to_pack = packed ? static_cast<std::size_t>(std::min(step, layout.rows) * row_bytes) : 0;
+  parallel_for_throwing(staging.pool(), layout.count * per_matrix, [&](std::int64_t task) {
+    const std::int64_t index = task / per_matrix, begin = task % per_matrix * step;
+    const std::int64_t rows = std::min(step, layout.rows - begin);
+    std::byte* matrix = destination + static_cast<std::size_t>(index) * matrix_bytes;
+    // One lease for both needs: threads that hold one and wait for another would wait for each other.
+    Staging::Lease lease(staging, producer.scratch_bytes + rows_to_pack);
+    const auto scratch = lease.bytes().first(producer.scratch_bytes);
+    std::byte* const plain = rows_to_pack ? lease.bytes().data() + producer.scratch_bytes : matrix + begin * row_bytes;
+    make_rows(layout, producer, index, begin, begin + rows, plain, scratch);
+    if (rows_to_pack) pack_rows(layout.matrix, begin, rows, plain, matrix);
+  });
+}
+
+void fill_store(const WeightLayout& layout, const RowProducer& producer, RowStore& store, Staging& staging) {
+  const auto row_bytes = layout.columns * static_cast<std::int64_t>(size_of(layout.matrix.dtype));
+  const std::int64_t step = static_cast<std::int64_t>(store.max_bytes()) / row_bytes;
+  if (step < 1)
+    fail(ErrorCode::unsupported, "loading needs a buffer of ", row_bytes, " bytes, expected at most ",
+         store.max_bytes(), remedy("rows this long are not expected in a Qwen3 model; is config.json right?"));
+  const std::int64_t per_matrix = ceil_div(layout.rows, step);
+  parallel_for_throwing(staging.pool(), layout.count * per_matrix, [&](std::int64_t task) {
+    const std::int64_t index = task / per_matrix, begin = task % per_matrix * step;
+    const std::int64_t rows = std::min(step, layout.rows - begin);
+    Staging::Lease lease(staging, producer.scratch_bytes);
+    const std::span<std::byte> into = store.acquire();
+    try {
+      const std::int64_t made = make_rows(layout, producer, index, begin, begin + rows, into.data(), lease.bytes());
+      store.store(index * layout.rows + begin, made, into);
+    } catch (...) {
+      store.give_back(into);
+      throw;
+    }
+  });
+}
+
+}  // namespace
+
+void fill_weight(const WeightLayout& layout, const RowProducer& producer, const WeightPlace& destination,
+                 Staging& staging) {
+  if (layout.rows == 0 || layout.columns == 0) return;
+  CAJAL_CHECK(!std::holds_alternative<Quantized>(layout.matrix.storage), "no loader for ", to_string(layout.matrix));
+  if (destination.rows) return fill_store(layout, producer, *destination.rows, staging);
+  fill_memory(layout, producer, destination.memory, staging);
 }
 
 }  // namespace cajal

@@ -9,6 +9,7 @@
 
 #include "checkpoint/staging.h"
 #include "graph/op.h"
+#include "tensor/dummy_numbers.h"
 #include "tensor/tensor.h"
 
 namespace cajal {
@@ -56,8 +57,35 @@ struct RowProducer {
   std::size_t scratch_bytes = 0;
   std::function<void(const RowRange& range, std::byte* out, std::span<std::byte> scratch)> produce;
 };
-// Fills `destination` (type.bytes()) in row ranges, in parallel, storing each as the type says.
-void fill_weight(const WeightLayout& layout, const RowProducer& producer, std::byte* destination, Staging& staging);
+
+// Takes a parameter's rows as they are made, plain in the target dtype, for devices that store them by themselves.
+class RowStore {
+ public:
+  virtual ~RowStore() = default;
+  virtual std::size_t max_bytes() const = 0;  // of one range of rows
+  // Memory for a range of rows; waits while others hold all of it. What is made there is handed to store(), or to
+  // give_back() if it could not be made. Both are called by several threads at once.
+  virtual std::span<std::byte> acquire() = 0;
+  // `num_rows` rows from row `first_row` on, counted through all matrices of a stack.
+  virtual void store(std::int64_t first_row, std::int64_t num_rows, std::span<std::byte> rows) = 0;
+  virtual void give_back(std::span<std::byte> rows) = 0;
+  // Whether it can make dummy weights out of their recipe.
+  virtual bool makes_dummy_rows() const { return false; }
+  virtual void make(std::span<const DummyRows> /*rows*/) {}
+};
+
+// Where a parameter goes: memory of type.bytes(), or who takes its rows.
+struct WeightPlace {
+  std::byte* memory = nullptr;
+  RowStore* rows = nullptr;
+  WeightPlace(std::byte* m) : memory(m) {}  // NOLINT(google-explicit-constructor): memory is a place
+  explicit WeightPlace(RowStore& r) : rows(&r) {}
+};
+
+// Fills a place in row ranges, in parallel, storing each as the type says. Rows that no segment covers become zero in
+// memory; a RowStore does not get those behind the last segment.
+void fill_weight(const WeightLayout& layout, const RowProducer& producer, const WeightPlace& destination,
+                 Staging& staging);
 
 // "model.layers.0.mlp.experts.*.up_proj.weight" for index 7 -> "….experts.7.up_proj.weight"
 std::string name_of_repeat(const std::string& pattern, std::int64_t index);

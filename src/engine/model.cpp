@@ -10,27 +10,49 @@
 namespace cajal {
 namespace {
 
-// Gives every parameter a buffer of its own on the device, and the loader host memory to fill: the buffer itself where the
-// host can write to it, else one that is uploaded when it is full.
+// Rows on their way to a device that stores them by itself.
+class UploadedRows final : public RowStore {
+ public:
+  explicit UploadedRows(Uploader& uploader) : uploader_(uploader) {}
+  std::size_t max_bytes() const override { return uploader_.slot_bytes(); }
+  std::span<std::byte> acquire() override { return uploader_.acquire(); }
+  void store(std::int64_t first_row, std::int64_t num_rows, std::span<std::byte> rows) override {
+    uploader_.store(first_row, num_rows, rows);
+  }
+  void give_back(std::span<std::byte> rows) override { uploader_.give_back(rows); }
+  bool makes_dummy_rows() const override { return uploader_.makes_dummy_rows(); }
+  void make(std::span<const DummyRows> rows) override { uploader_.make(rows); }
+
+ private:
+  Uploader& uploader_;
+};
+
+// Gives every parameter a buffer of its own on the device. The loader fills the buffer itself where the host can write to
+// it, and else hands rows over.
 class DeviceSink final : public WeightSink {
  public:
-  DeviceSink(Backend& backend, std::map<std::string, std::unique_ptr<Buffer>>& into) : backend_(backend), into_(into) {}
+  DeviceSink(Backend& backend, std::map<std::string, std::unique_ptr<Buffer>>& into)
+      : backend_(backend), into_(into), uploader_(backend.make_uploader()) {
+    if (uploader_) rows_.emplace(*uploader_);
+  }
 
   std::span<std::byte> destination(const std::string& name, const TensorType& type) override {
-    Buffer& buffer = *(into_[name] = backend_.allocate(type.bytes()));
-    if (auto view = buffer.host_view(); !view.empty()) return view;
-    staging_.resize(type.bytes());
-    return staging_;
+    return (into_[name] = backend_.allocate(type.bytes()))->host_view();
   }
-  void finished(const std::string& name) override {
-    if (!staging_.empty()) into_[name]->upload(staging_, 0);
-    staging_.clear();
+  RowStore* row_store(const std::string& name, const TensorType& type) override {
+    if (!uploader_) return nullptr;
+    uploader_->begin(*(into_[name] = backend_.allocate(type.bytes())), type);
+    return &*rows_;
+  }
+  void wait() {
+    if (uploader_) uploader_->finish();
   }
 
  private:
   Backend& backend_;
   std::map<std::string, std::unique_ptr<Buffer>>& into_;
-  std::vector<std::byte> staging_;
+  std::unique_ptr<Uploader> uploader_;
+  std::optional<UploadedRows> rows_;
 };
 
 }  // namespace
@@ -123,6 +145,7 @@ void Model::load_weights(const ModelOptions& options, const Checkpoint* checkpoi
   Staging staging(backend_.host_threads());
   weight_bytes_ = checkpoint ? load_all(*checkpoint, graph, {}, sink, staging)
                              : fill_all_dummy(graph, {}, options.dummy_seed, sink, staging);
+  sink.wait();
 }
 
 Buffer& Model::parameter(const std::string& name) const {

@@ -5,10 +5,13 @@
 
 #include <bit>
 #include <cmath>
+#include <mutex>
+#include <set>
 
 #include "checkpoint/convert.h"
 #include "checkpoint/dummy_weights.h"
 #include "checkpoint/test_files.h"
+#include "tensor/pack.h"
 
 namespace cajal {
 namespace {
@@ -325,6 +328,98 @@ TEST_F(Loading, DummyWeightsDoNotDependOnShardingPackingOrThreads) {
       ASSERT_EQ(test::unpacked(packed, stored.data()), expected) << i;
     }
   }
+}
+
+// A device in miniature: takes rows in any order, packs them by itself, and has few slots.
+class Rows final : public RowStore {
+ public:
+  explicit Rows(const TensorType& type, bool makes_dummy = false)
+      : stored(type.bytes()), type_(type), makes_dummy_(makes_dummy) {}
+  std::size_t max_bytes() const override { return 5000; }
+  std::span<std::byte> acquire() override {
+    auto* slot = new std::byte[max_bytes()];
+    const std::scoped_lock lock(mutex_);
+    out_.insert(slot);
+    return {slot, max_bytes()};
+  }
+  void store(std::int64_t first_row, std::int64_t num_rows, std::span<std::byte> rows) override {
+    const std::scoped_lock lock(mutex_);
+    put(first_row, num_rows, rows.data());
+    take(rows);
+  }
+  void give_back(std::span<std::byte> rows) override {
+    const std::scoped_lock lock(mutex_);
+    take(rows);
+  }
+  bool makes_dummy_rows() const override { return makes_dummy_; }
+  // As a kernel does it: element by element, from the recipe alone.
+  void make(std::span<const DummyRows> rows) override {
+    const std::int64_t columns = type_.shape.rank() == 1 ? 1 : type_.shape[-1];
+    const std::int64_t of_matrix = type_.shape.rank() == 1 ? type_.shape[0] : type_.shape[-2];
+    for (const DummyRows& r : rows)
+      for (std::int64_t n = 0; n < r.rows; ++n) {
+        std::vector<std::byte> row(static_cast<std::size_t>(columns) * size_of(type_.dtype));
+        for (std::int64_t k = 0; k < columns; ++k) {
+          const std::int64_t at = (r.source_row + n) * r.source_columns + r.source_column + k;
+          const float value = r.numbers.value(
+              static_cast<std::uint16_t>(r.numbers.hash(static_cast<std::uint64_t>(at / 4)) >> (16 * (at % 4))));
+          convert_elements(DType::f32, reinterpret_cast<const std::byte*>(&value), type_.dtype,
+                           row.data() + static_cast<std::size_t>(k) * size_of(type_.dtype), 1);
+        }
+        put(r.index * of_matrix + r.row + n, 1, row.data());
+      }
+  }
+  std::size_t slots_out() const { return out_.size(); }
+
+  Bytes stored;
+
+ private:
+  // Rows of a vector are its elements.
+  void put(std::int64_t first_row, std::int64_t num_rows, const std::byte* rows) {
+    const TensorType as_matrix{type_.dtype, {type_.shape.elements(), 1}, Plain{}};
+    pack_rows(type_.shape.rank() == 1 ? as_matrix : type_, first_row, num_rows, rows, stored.data());
+  }
+  void take(std::span<std::byte> slot) {
+    ASSERT_EQ(out_.erase(slot.data()), 1u);
+    delete[] slot.data();
+  }
+  TensorType type_;
+  bool makes_dummy_;
+  std::mutex mutex_;
+  std::set<std::byte*> out_;
+};
+
+TEST_F(Loading, GivesRowsToWhoStoresThemByHimself) {
+  for (int i = 0; i < 60; ++i) {
+    const Case c = random_case(random_);
+    write_tensors(folder_.file("model.safetensors"), c.tensors);
+    const Checkpoint checkpoint(folder_.path());
+    const int world = world_of(c.parameter);
+    for (int rank = 0; rank < world; ++rank) {
+      const TensorType plain = rank_type(c.parameter, c.target);
+      Rows rows(plain);
+      load_parameter(checkpoint, {c.parameter, plain, {rank, world}}, WeightPlace(rows), staging_);
+      ASSERT_EQ(rows.stored, expected_share(c.parameter, c.tensors, c.target, {rank, world})) << i;
+      ASSERT_EQ(rows.slots_out(), 0u);
+      Rows made(plain, true);
+      made.make(dummy_rows({c.parameter, plain, {rank, world}}, 7));
+      ASSERT_EQ(made.stored, dummy(c.parameter, plain, {rank, world}, 7)) << i;
+    }
+  }
+}
+
+TEST_F(Loading, GivesSlotsBackWhenAFileShrinksMeanwhile) {
+  const ops::Parameter parameter{{{"w", {4096, 512}, {}}}, 1, ""};
+  write_tensors(folder_.file("model.safetensors"), {{"w", test::random_tensor(DType::f32, {4096, 512}, random_)}});
+  const Checkpoint checkpoint(folder_.path());
+  std::filesystem::resize_file(folder_.file("model.safetensors"), 5'000'000);
+  const TensorType type = rank_type(parameter, DType::bf16);
+  Rows rows(type);
+  EXPECT_THAT(error_of([&] {
+                load_parameter(checkpoint, {parameter, type, {}}, WeightPlace(rows), staging_);
+              }),
+              HasSubstr("the file ends"));
+  EXPECT_EQ(rows.slots_out(), 0u);
 }
 
 TEST_F(Loading, DummyWeightsLookLikeAFreshModels) {

@@ -7,6 +7,7 @@
 #include "backends/cuda/kernels/linear.h"
 #include "backends/cuda/program.h"
 #include "backends/cuda/rates.h"
+#include "backends/cuda/uploader.h"
 #include "compiler/passes.h"
 
 namespace cajal::cuda {
@@ -27,7 +28,7 @@ class CudaBackend final : public Backend {
   CudaBackend(int index, const BackendOptions& options)
       : stream_(index),
         sm_(sm_of(index)),
-        pool_(options.num_threads > 0 ? options.num_threads : static_cast<int>(std::thread::hardware_concurrency())) {
+        pool_(options.num_threads > 0 ? options.num_threads : available_cores()) {
     cudaDeviceProp properties{};
     check(cudaGetDeviceProperties(&properties, index), "asking for the device's properties");
     device_name_ = properties.name;
@@ -47,6 +48,7 @@ class CudaBackend final : public Backend {
     return std::make_unique<DeviceBuffer>(stream_, bytes);
   }
   ThreadPool& host_threads() override { return pool_; }
+  std::unique_ptr<Uploader> make_uploader() override { return cuda::make_uploader(stream_, pool_.size()); }
 
   Graph prepare(const Graph& graph) const override {
     StoragePolicy policy;
