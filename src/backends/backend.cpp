@@ -4,6 +4,7 @@
 
 #include "backends/cpu/cpu_backend.h"
 #include "backends/device_rates.h"
+#include "backends/target.h"
 #ifdef CAJAL_CUDA
 #include "backends/cuda/cuda_backend.h"
 #endif
@@ -33,8 +34,8 @@ DeviceRates measure_device_rates(Backend& backend) {
 std::string why_no_cuda() { return cuda::why_unusable(0); }
 
 std::unique_ptr<Backend> make_backend(std::string_view device, const BackendOptions& options) {
-  if (device == "cpu" || (device == "auto" && !why_no_cuda().empty()))
-    return cpu::make_cpu_backend(options.num_threads);
+  if (device == "auto" && !options.target.empty()) device = device_of_target(options.target);
+  if (device == "cpu" || (device == "auto" && !why_no_cuda().empty())) return cpu::make_cpu_backend(options);
   if (device == "auto") return cuda::make_cuda_backend(0, options);
   if (const auto index = cuda_index(device)) return cuda::make_cuda_backend(*index, options);
   fail(ErrorCode::invalid_argument, "device '", device, "' is unknown", remedy("use cpu, cuda, cuda:N or auto"));
@@ -47,7 +48,8 @@ DeviceRates measure_device_rates(Backend&) { return {}; }
 std::string why_no_cuda() { return "this build has no CUDA backend"; }
 
 std::unique_ptr<Backend> make_backend(std::string_view device, const BackendOptions& options) {
-  if (device == "auto" || device == "cpu") return cpu::make_cpu_backend(options.num_threads);
+  if (device == "auto" && !options.target.empty()) device = device_of_target(options.target);
+  if (device == "auto" || device == "cpu") return cpu::make_cpu_backend(options);
   if (cuda_index(device))
     fail(ErrorCode::unsupported, "device '", device, "': ", why_no_cuda(), remedy("use --device cpu"));
   fail(ErrorCode::invalid_argument, "device '", device, "' is unknown", remedy("use --device cpu"));

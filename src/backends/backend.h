@@ -100,9 +100,13 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string name() const = 0;                             // "cpu"
+  virtual std::string target() const = 0;                           // "cpu-avx512_bf16", see target.h
   virtual std::string description() const = 0;                      // for people: "cpu (avx512_bf16, 2 threads)"
   virtual std::size_t free_bytes() const = 0;                       // memory that could still be taken
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;  // zero-filled; Error(out_of_memory)
+  // Host memory that outlives the buffer, such as a mapped file, as a buffer that is only read; null: the device reads only
+  // what was uploaded to it.
+  virtual std::unique_ptr<Buffer> adopt(std::span<const std::byte> /*memory*/) { return nullptr; }
   virtual ThreadPool& host_threads() = 0;  // the host's, for what is done outside of steps: loading, probes
   virtual std::unique_ptr<Uploader> make_uploader() { return nullptr; }  // none where buffers have a host_view()
   // The graph as this backend wants to run it: fused, with the storage that its kernels read. Weights are loaded and
@@ -113,6 +117,8 @@ class Backend {
 
 struct BackendOptions {
   int num_threads = 0;  // of the host; 0: as many as the cores that this process may use
+  // What the machine is to be taken for, if it can be that: a CPU for one without its newest instructions. Empty: itself.
+  std::string target = {};
 };
 // "cpu", "cuda", "cuda:1", or "auto": cuda if there is a device, else cpu. A backend that this build or this machine lacks is
 // refused by name, with the reason.

@@ -8,8 +8,8 @@
 #include <fstream>
 #include <map>
 
-#include "backends/cpu/kernels/attention.h"
-#include "backends/cpu/kernels/linear.h"
+#include "backends/cpu/cpu_target.h"
+#include "backends/cpu/isa.h"
 #include "backends/cpu/program.h"
 #include "base/checked.h"
 #include "compiler/passes.h"
@@ -59,6 +59,27 @@ class HostBuffer final : public Buffer {
  private:
   std::size_t bytes_, mapped_;
   std::byte *base_ = nullptr, *data_ = nullptr;
+};
+
+// Memory of someone else that is only read.
+class ReadOnlyBuffer final : public Buffer {
+ public:
+  explicit ReadOnlyBuffer(std::span<const std::byte> memory) : memory_(memory) {}
+
+  std::size_t bytes() const override { return memory_.size(); }
+  void upload(std::span<const std::byte>, std::size_t) override { CAJAL_CHECK(false, "written to what is only read"); }
+  void download(std::span<std::byte> to, std::size_t offset) const override {
+    CAJAL_CHECK(offset <= memory_.size() && to.size() <= memory_.size() - offset);
+    std::copy_n(memory_.data() + offset, to.size(), to.begin());
+  }
+  void copy_within(std::size_t, std::size_t, std::size_t) override {
+    CAJAL_CHECK(false, "written to what is only read");
+  }
+  // Kernels take parameters as they take all else, and write to none.
+  std::span<std::byte> host_view() override { return {const_cast<std::byte*>(memory_.data()), memory_.size()}; }
+
+ private:
+  std::span<const std::byte> memory_;
 };
 
 class CpuExecutable final : public Executable {
@@ -175,7 +196,8 @@ class CpuExecutable final : public Executable {
 
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(int num_threads) : isa_(detect_isa()), pool_(num_threads > 0 ? num_threads : available_cores()) {}
+  CpuBackend(std::uint32_t isa, int num_threads)
+      : isa_(isa), target_(make_cpu_target(isa)), pool_(num_threads > 0 ? num_threads : available_cores()) {}
 
   std::string name() const override { return "cpu"; }
   std::string description() const override {
@@ -183,16 +205,13 @@ class CpuBackend final : public Backend {
   }
   std::size_t free_bytes() const override;
   std::unique_ptr<Buffer> allocate(std::size_t bytes) override { return std::make_unique<HostBuffer>(bytes); }
+  std::unique_ptr<Buffer> adopt(std::span<const std::byte> memory) override {
+    return std::make_unique<ReadOnlyBuffer>(memory);
+  }
   ThreadPool& host_threads() override { return pool_; }
 
-  Graph prepare(const Graph& graph) const override {
-    StoragePolicy policy;
-    policy.linear_weight = [this](const TensorType& t) { return linear_weight_storage(t.dtype, isa_); };
-    policy.k_cache = [this](const TensorType& t) { return kv_cache_storage(t.dtype, t.shape[3], isa_).k; };
-    policy.v_cache = [this](const TensorType& t) { return kv_cache_storage(t.dtype, t.shape[3], isa_).v; };
-    constexpr std::string_view kKinds[] = {kAddRmsNorm, kSiluMulHalves, kQkNormRopeKvWrite};
-    return eliminate_dead_code(fuse_regions(assign_storage(fuse_projections(graph), policy), kKinds));
-  }
+  std::string target() const override { return target_->name(); }
+  Graph prepare(const Graph& graph) const override { return target_->prepare(graph); }
 
   std::unique_ptr<Executable> compile(const Graph& prepared) override {
     return std::make_unique<CpuExecutable>(inline_regions(prepared, has_region_kernel), isa_, pool_);
@@ -200,6 +219,7 @@ class CpuBackend final : public Backend {
 
  private:
   std::uint32_t isa_;
+  std::unique_ptr<Target> target_;
   ThreadPool pool_;
 };
 
@@ -219,6 +239,14 @@ std::size_t CpuBackend::free_bytes() const {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cpu_backend(int num_threads) { return std::make_unique<CpuBackend>(num_threads); }
+std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
+  const std::uint32_t here = detect_isa();
+  if (options.target.empty()) return std::make_unique<CpuBackend>(here, options.num_threads);
+  const std::string own = make_cpu_target(here)->name();
+  if (!is_cpu_target(options.target)) fail_other_target(options.target, own);
+  const std::uint32_t isa = isa_of_target(options.target);
+  if ((isa & ~here) != 0) fail_other_target(options.target, own);
+  return std::make_unique<CpuBackend>(isa, options.num_threads);
+}
 
 }  // namespace cajal::cpu

@@ -5,7 +5,6 @@
 
 namespace cajal::cpu {
 
-// num_threads 0: as many as the cores that this process may use.
-std::unique_ptr<Backend> make_cpu_backend(int num_threads);
+std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options);
 
 }  // namespace cajal::cpu

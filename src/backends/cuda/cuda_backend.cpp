@@ -3,8 +3,8 @@
 #include <cuda_runtime_api.h>
 
 #include "backends/cuda/check.h"
+#include "backends/cuda/cuda_target.h"
 #include "backends/cuda/executable.h"
-#include "backends/cuda/kernels/linear.h"
 #include "backends/cuda/program.h"
 #include "backends/cuda/rates.h"
 #include "backends/cuda/uploader.h"
@@ -14,7 +14,6 @@ namespace cajal::cuda {
 namespace {
 
 constexpr int kLeastSm = 80;
-constexpr Packed kWeightStorage{kWeightTile, kWeightTile};
 
 int sm_of(int index) {
   int major = 0, minor = 0;
@@ -28,6 +27,7 @@ class CudaBackend final : public Backend {
   CudaBackend(int index, const BackendOptions& options)
       : stream_(index),
         sm_(sm_of(index)),
+        target_(make_cuda_target(sm_)),
         pool_(options.num_threads > 0 ? options.num_threads : available_cores()) {
     cudaDeviceProp properties{};
     check(cudaGetDeviceProperties(&properties, index), "asking for the device's properties");
@@ -50,16 +50,8 @@ class CudaBackend final : public Backend {
   ThreadPool& host_threads() override { return pool_; }
   std::unique_ptr<Uploader> make_uploader() override { return cuda::make_uploader(stream_, pool_.size()); }
 
-  Graph prepare(const Graph& graph) const override {
-    StoragePolicy policy;
-    policy.linear_weight = [](const TensorType& t) -> Storage {
-      if (t.dtype == DType::bf16) return kWeightStorage;
-      return Plain{};
-    };
-    policy.k_cache = policy.v_cache = [](const TensorType&) -> Storage { return Plain{}; };
-    constexpr std::string_view kKinds[] = {kAddRmsNorm, kSiluMulHalves, kQkNormRopeKvWrite};
-    return eliminate_dead_code(fuse_regions(assign_storage(fuse_projections(graph), policy), kKinds));
-  }
+  std::string target() const override { return target_->name(); }
+  Graph prepare(const Graph& graph) const override { return target_->prepare(graph); }
   std::unique_ptr<Executable> compile(const Graph& prepared) override {
     return make_executable(inline_regions(prepared, has_region_kernel), stream_, sm_);
   }
@@ -69,6 +61,7 @@ class CudaBackend final : public Backend {
  private:
   Stream stream_;
   int sm_;
+  std::unique_ptr<Target> target_;
   std::string device_name_;
   ThreadPool pool_;
 };
@@ -96,7 +89,10 @@ std::string why_unusable(int index) {
 std::unique_ptr<Backend> make_cuda_backend(int index, const BackendOptions& options) {
   if (const std::string why = why_unusable(index); !why.empty())
     fail(ErrorCode::unavailable, "device 'cuda:", index, "': ", why, remedy("use --device cpu"));
-  return std::make_unique<CudaBackend>(index, options);
+  auto backend = std::make_unique<CudaBackend>(index, options);
+  if (!options.target.empty() && options.target != backend->target())
+    fail_other_target(options.target, backend->target());
+  return backend;
 }
 
 DeviceRates measure_rates(Backend& backend) {

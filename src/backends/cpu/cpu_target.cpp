@@ -1,0 +1,68 @@
+#include "backends/cpu/cpu_target.h"
+
+#include <array>
+
+#include "backends/cpu/isa.h"
+#include "backends/cpu/kernels/attention.h"
+#include "backends/cpu/kernels/linear.h"
+#include "backends/cpu/program.h"
+#include "compiler/passes.h"
+
+namespace cajal::cpu {
+namespace {
+
+struct NamedIsa {
+  std::string_view name;
+  std::uint32_t isa;
+};
+constexpr std::array<NamedIsa, 4> kTargets = {{{"cpu-baseline", kBaseline},
+                                               {"cpu-avx2", kAvx2},
+                                               {"cpu-avx512", kAvx2 | kAvx512},
+                                               {"cpu-avx512_bf16", kAvx2 | kAvx512 | kAvx512Bf16}}};
+
+class CpuTarget final : public Target {
+ public:
+  explicit CpuTarget(std::uint32_t isa) : isa_(isa) {}
+
+  std::string name() const override { return "cpu-" + isa_name(isa_); }
+
+  Graph prepare(const Graph& graph) const override {
+    StoragePolicy policy;
+    policy.linear_weight = [this](const TensorType& t) { return linear_weight_storage(t.dtype, isa_); };
+    policy.k_cache = [this](const TensorType& t) { return kv_cache_storage(t.dtype, t.shape[3], isa_).k; };
+    policy.v_cache = [this](const TensorType& t) { return kv_cache_storage(t.dtype, t.shape[3], isa_).v; };
+    constexpr std::string_view kKinds[] = {kAddRmsNorm, kSiluMulHalves, kQkNormRopeKvWrite};
+    return eliminate_dead_code(fuse_regions(assign_storage(fuse_projections(graph), policy), kKinds));
+  }
+
+  TargetPlan plan(const Graph& prepared, int num_threads) const override {
+    TargetPlan made{inline_regions(prepared, has_region_kernel), {}, {}};
+    Selection selection = select_kernels(made.graph, isa_, num_threads);
+    made.kernel_names = std::move(selection.kernel_names);
+    made.memory = plan_memory(made.graph, sequential_schedule(made.graph), selection.scratch_bytes);
+    return made;
+  }
+
+ private:
+  std::uint32_t isa_;
+};
+
+}  // namespace
+
+bool is_cpu_target(std::string_view name) {
+  if (name == "cpu") return true;
+  for (const NamedIsa& target : kTargets)
+    if (target.name == name) return true;
+  return false;
+}
+
+std::uint32_t isa_of_target(std::string_view name) {
+  for (const NamedIsa& target : kTargets)
+    if (target.name == name) return target.isa;
+  CAJAL_CHECK(name == "cpu", name);
+  return detect_isa();
+}
+
+std::unique_ptr<Target> make_cpu_target(std::uint32_t isa) { return std::make_unique<CpuTarget>(isa); }
+
+}  // namespace cajal::cpu
