@@ -79,7 +79,7 @@ TEST(Target, RunsACpuAsOneWithoutItsNewestInstructions) {
 TEST(Target, OfAGpuNeedsNoGpu) {
   if (!built_with_cuda()) GTEST_SKIP() << "this build has no CUDA backend";
   const auto target = make_target("sm_90");
-  const TargetPlan plan = target->plan(target->prepare(graph_of_shape("Qwen3-8B", {64, 64, 64, 64})), 1);
+  const TargetPlan plan = target->plan(target->prepare(graph_of_shape("Qwen3-8B", {128, 64, 64, 64})), 1);
   EXPECT_EQ(find_overlap(plan.graph, sequential_schedule(plan.graph), plan.memory), "");
   EXPECT_THAT(plan.kernel_names, testing::Contains("linear_wgmma"));
 }
