@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "compiler/check_regions.h"
 #include "compiler/memory_plan.h"
 #include "compiler/passes.h"
 
@@ -37,6 +38,7 @@ void check_passes(const Graph& graph) {
   check_text(stored);
   const Graph prepared = eliminate_dead_code(fuse_regions(stored, kKinds));
   check_text(prepared);
+  check_regions(prepared, "prepared");  // what the passes make is what their kinds promise
   check_plan(prepared);
   check_text(inline_regions(prepared, [](std::string_view) { return false; }));
 }
@@ -64,10 +66,24 @@ std::optional<Graph> parse(std::string_view text) {
 
 }  // namespace
 
+namespace {
+
+// A file's own regions may say anything.
+void check_regions_of_file(const Graph& graph) {
+  try {
+    check_regions(graph, "input");
+  } catch (const cajal::Error& e) {
+    CAJAL_CHECK(!e.message().empty());
+  }
+}
+
+}  // namespace
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto graph = parse({reinterpret_cast<const char*>(data), size});
   if (!graph) return 0;
   check_text(*graph);
+  check_regions_of_file(*graph);
   only_errors_of_size([&] { check_plan(*graph); });
   only_errors_of_size([&] { check_passes(*graph); });
   return 0;
