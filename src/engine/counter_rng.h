@@ -4,6 +4,8 @@
 #include <array>
 #include <cstdint>
 
+#include "tensor/sampling_math.h"
+
 namespace cajal {
 
 // Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
@@ -12,23 +14,18 @@ std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, st
 // The stream of one draw: token `position` of sequence `sequence` of a request with `seed`.
 class CounterRng {
  public:
-  CounterRng(std::uint64_t seed, std::uint32_t sequence, std::uint64_t position)
-      : key_{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)},
-        sequence_(sequence),
-        position_(position) {}
+  CounterRng(std::uint64_t seed, std::uint32_t sequence, std::uint64_t position) : key_{seed, position, sequence} {}
 
-  std::uint32_t bits(std::uint32_t index);                                                            // 32 random bits
-  double uniform(std::uint32_t index) { return (static_cast<double>(bits(index)) + 0.5) * 0x1p-32; }  // in (0, 1)
+  std::uint32_t bits(std::uint32_t index);                                 // 32 random bits
+  double uniform(std::uint32_t index) { return uniform_of(bits(index)); }  // in (0, 1)
   // A sample of the standard Gumbel distribution: the largest of log p_i + gumbel(i) falls on i with probability p_i.
-  double gumbel(std::uint32_t index);
+  double gumbel(std::uint32_t index) { return gumbel_of(bits(index)); }
   static constexpr double kMaxGumbel = 22.9;  // above every value that gumbel() can return
 
  private:
-  std::array<std::uint32_t, 2> key_;
-  std::uint32_t sequence_;
-  std::uint64_t position_;
+  DrawKey key_;
   std::uint32_t cached_block_ = ~std::uint32_t{0};
-  std::array<std::uint32_t, 4> cached_{};
+  PhiloxBlock cached_{};
 };
 
 // A seed for a request that brings none, from the system's entropy.

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "engine/counter_rng.h"
+#include "tensor/sampling_math.h"
 
 namespace cajal {
 namespace {
@@ -18,6 +19,14 @@ constexpr std::ptrdiff_t kLanes = 16;
 
 void check_range(const char* name, float value, bool ok, const char* range) {
   if (!ok) fail(ErrorCode::invalid_argument, name, " is ", value, ", expected ", range);
+}
+
+// Of tokens beside one of `largest`; integers, so that whoever adds them gets the same.
+std::uint64_t sum_of_weights(std::span<const float> logits, float largest) {
+  CAJAL_CHECK(std::ssize(logits) <= kMostWeights, "a vocabulary of ", logits.size());
+  std::uint64_t sum = 0;
+  for (const float logit : logits) sum += exp_weight(static_cast<double>(logit) - static_cast<double>(largest));
+  return sum;
 }
 
 bool more_likely(const TokenLogprob& a, const TokenLogprob& b) {
@@ -41,9 +50,14 @@ void check_sampling_params(const SamplingParams& p) {
 double log_sum_exp(std::span<const float> logits) {
   const float largest = *std::max_element(logits.begin(), logits.end());
   if (!std::isfinite(largest)) return largest;
-  double sum = 0;
-  for (const float logit : logits) sum += static_cast<double>(std::exp(logit - largest));
-  return static_cast<double>(largest) + std::log(sum);
+  bool all_numbers = true;
+  for (const float logit : logits) all_numbers &= !std::isnan(logit);
+  if (!all_numbers) return std::numeric_limits<double>::quiet_NaN();
+  return log_sum_exp(largest, sum_of_weights(logits, largest));
+}
+
+double log_sum_exp(float largest, std::uint64_t sum_of_weights) {
+  return static_cast<double>(largest) + std::log(std::ldexp(static_cast<double>(sum_of_weights), -kWeightBits));
 }
 
 bool all_finite(std::span<const float> logits) {
@@ -141,19 +155,20 @@ void LogitsProcessor::keep_top_k(std::span<float> logits) {
 // Hugging Face sorts ascending and removes while the sum so far is at most 1 - p. Seen from the top: a token stays if the
 // more likely ones do not already make up p; the most likely always stays.
 void LogitsProcessor::keep_top_p(std::span<float> logits) {
-  const double lse = log_sum_exp(logits);
+  const float largest = *std::max_element(logits.begin(), logits.end());
+  const std::uint64_t total = sum_of_weights(logits, largest);
   heap_.clear();
   for (std::size_t i = 0; i < logits.size(); ++i)
     if (logits[i] > kRemoved) heap_.push_back({static_cast<std::int32_t>(i), static_cast<double>(logits[i])});
   const auto less_likely = [](const TokenLogprob& a, const TokenLogprob& b) { return more_likely(b, a); };
   std::make_heap(heap_.begin(), heap_.end(), less_likely);
   const double p = static_cast<double>(params_.top_p);
-  double sum = 0;
+  std::uint64_t sum = 0;
   auto end = heap_.end();
-  while (end != heap_.begin() && (end == heap_.end() || sum < p)) {
+  while (end != heap_.begin() && (end == heap_.end() || top_p_keeps(sum, p, total))) {
     std::pop_heap(heap_.begin(), end, less_likely);
     --end;
-    sum += std::exp(end->logprob - lse);
+    sum += exp_weight(end->logprob - static_cast<double>(largest));
   }
   for (auto it = heap_.begin(); it != end; ++it) logits[static_cast<std::size_t>(it->token_id)] = kRemoved;
 }

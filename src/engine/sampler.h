@@ -29,9 +29,11 @@ struct TokenLogprob {
   bool operator==(const TokenLogprob&) const = default;
 };
 
-// log(sum(exp(logits))): what turns logits of the model's own distribution into log-probabilities. Sums in double, in
-// ascending order of the ids, so generate and score get the same bits.
+// log(sum(exp(logits))): what turns logits of the model's own distribution into log-probabilities. The sum is of integers
+// (tensor/sampling_math.h), so that it has the same bits wherever and in whatever order it is made.
 double log_sum_exp(std::span<const float> logits);
+// The same from what a device has summed up: exp_weight(logit - largest) of all tokens.
+double log_sum_exp(float largest, std::uint64_t sum_of_weights);
 bool all_finite(std::span<const float> logits);
 // The `count` most likely tokens, most likely first, the lower id first among equals.
 std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, double log_sum_exp, std::int64_t count);

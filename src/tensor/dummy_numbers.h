@@ -3,11 +3,7 @@
 // own include this too, so all of them make the same.
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define CAJAL_HOST_DEVICE __host__ __device__
-#else
-#define CAJAL_HOST_DEVICE
-#endif
+#include "tensor/host_device.h"
 
 namespace cajal {
 
