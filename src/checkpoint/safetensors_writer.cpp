@@ -24,10 +24,10 @@ namespace {
       remedy(code == ENOSPC ? "make room on that disk, or write to another" : "choose a place that can be written to"));
 }
 
-// The length and the JSON, padded with spaces so that the data begins at a multiple of 8 bytes, as Hugging Face's writer
-// does: readers that map the file then find aligned elements.
+// The length and the JSON, padded with spaces so that the data begins at a multiple of `alignment`: readers that map the
+// file then find aligned elements. Hugging Face's writer does so with 8 bytes.
 std::string header_of(std::span<const SafetensorsEntry> tensors, const SafetensorsMetadata& metadata,
-                      std::uint64_t& data_bytes) {
+                      std::uint64_t alignment, std::uint64_t& data_bytes) {
   Json::Object root;
   if (!metadata.empty()) {
     Json::Object texts;
@@ -56,7 +56,7 @@ std::string header_of(std::span<const SafetensorsEntry> tensors, const Safetenso
     data_bytes = end;
   }
   std::string json = root.empty() ? "{}" : to_json(Json(std::move(root)));
-  json.resize(round_up<std::size_t>(json.size(), 8), ' ');
+  json.resize(round_up<std::size_t>(json.size() + 8, alignment) - 8, ' ');
   if (json.size() > kMaxSafetensorsHeaderBytes)
     fail(ErrorCode::invalid_argument, "a safetensors header of ", json.size(), " bytes, expected at most ",
          kMaxSafetensorsHeaderBytes);
@@ -68,9 +68,9 @@ std::string header_of(std::span<const SafetensorsEntry> tensors, const Safetenso
 }  // namespace
 
 SafetensorsWriter::SafetensorsWriter(std::string path, std::span<const SafetensorsEntry> tensors,
-                                     const SafetensorsMetadata& metadata)
+                                     const SafetensorsMetadata& metadata, std::uint64_t data_alignment)
     : path_(std::move(path)), temporary_(path_ + ".partial") {
-  const std::string header = header_of(tensors, metadata, data_bytes_);
+  const std::string header = header_of(tensors, metadata, data_alignment, data_bytes_);
   fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd_ < 0) fail_errno(temporary_);
   try {

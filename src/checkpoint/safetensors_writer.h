@@ -19,13 +19,14 @@ struct SafetensorsEntry {
 };
 using SafetensorsMetadata = std::vector<std::pair<std::string, std::string>>;
 
+// The data area begins at a multiple of `data_alignment` bytes, itself one of 8.
 // The file appears under its name when finish() has returned; until then it is <path>.partial, and a writer that is
 // destroyed before removes that. Errors: Error(invalid_argument) for names or shapes that the format does not allow,
 // Error(unavailable) for what the system says, naming the path.
 class SafetensorsWriter {
  public:
   SafetensorsWriter(std::string path, std::span<const SafetensorsEntry> tensors,
-                    const SafetensorsMetadata& metadata = {});
+                    const SafetensorsMetadata& metadata = {}, std::uint64_t data_alignment = 8);
   ~SafetensorsWriter();
   SafetensorsWriter(const SafetensorsWriter&) = delete;
   SafetensorsWriter& operator=(const SafetensorsWriter&) = delete;

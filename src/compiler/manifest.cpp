@@ -57,7 +57,7 @@ class Reader {
   }
   // A file in the folder: no way out of it.
   std::string file(const char* key) const {
-    const std::string name = text(key);
+    std::string name = text(key);
     const bool plain = std::all_of(name.begin(), name.end(), [](char c) {
       return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
              c == '-' || c == '/';
