@@ -29,6 +29,21 @@ struct Options {
   double seconds = 0.05;
 };
 
+Packed tile_of(const Storage& storage) {
+  const auto* packed = std::get_if<Packed>(&storage);
+  return packed ? *packed : Packed{};
+}
+Quantized quantized_of(const Storage& storage) {
+  const auto* quantized = std::get_if<Quantized>(&storage);
+  return quantized ? *quantized : Quantized{};
+}
+
+// ":int4/32" for groups of 32 in 4 bits.
+std::string format_name(const Storage& storage) {
+  const auto* q = std::get_if<Quantized>(&storage);
+  return q ? detail::join(":int", q->bits, "/", q->group_size) : "";
+}
+
 // What one line of the report needs to know of a run.
 struct Work {
   double bytes, operations;
@@ -37,7 +52,7 @@ struct Work {
 class Bench {
  public:
   explicit Bench(const Options& options) : options_(options), pool_(options.threads) {
-    // Bit patterns of bf16 numbers around 1, which as f32 are ordinary numbers too.
+    // Bit patterns of bf16 numbers around 1, which as f32 are ordinary numbers too, and as f16 scales.
     std::mt19937 random(1);
     auto* words = reinterpret_cast<std::uint16_t*>(weights_);
     for (std::size_t i = 0; i < kWeights / 2; ++i)
@@ -62,9 +77,12 @@ class Bench {
                  .out_features = s.out_features,
                  .sum_parts = s.sum_parts,
                  .dtype = s.dtype,
-                 .packed = std::get<Packed>(s.storage)};
+                 .packed = tile_of(s.storage),
+                 .quantized = quantized_of(s.storage),
+                 .scratch = scratch_};
     const Work work{weight_bytes, 2.0 * static_cast<double>(s.rows * s.in_features * s.out_features)};
-    report(kernel.name, kernel.isa, s.dtype, what, s.rows, work, [&] {
+    const std::string name = kernel.name + format_name(s.storage);
+    report(name.c_str(), kernel.isa, s.dtype, what, s.rows, work, [&] {
       a.weight = next_weights(static_cast<std::size_t>(weight_bytes));
       kernel.run(a, pool_);
     });
@@ -147,15 +165,18 @@ class Bench {
       run();
       best = std::min(best, std::chrono::duration<double>(Clock::now() - begin).count());
     }
-    const bool wide = needs & (kAvx512 | kAvx512Bf16), dot = dtype == DType::bf16 && (needs & kAvx512Bf16);
+    const bool int8 = needs & kAvx512Vnni, wide = needs & (kAvx512 | kAvx512Bf16);
+    const bool dot = dtype == DType::bf16 && (needs & kAvx512Bf16);
     const double bandwidth = work.bytes / best, rate = work.operations / best;
     std::printf("%-31s %-14s rows %4d %9.1f us %7.1f GB/s %4.0f %% of read %8.1f GFLOP/s %4.0f %% of %s\n", kernel,
                 what, static_cast<int>(rows), best * 1e6, bandwidth * 1e-9, 100 * bandwidth / read_, rate * 1e-9,
                 100 * rate /
-                    (dot    ? bf16_
+                    (int8   ? int8_
+                     : dot  ? bf16_
                      : wide ? f32_
                             : f32_avx2_),
-                dot    ? "bf16"
+                int8   ? "int8"
+                : dot  ? "bf16"
                 : wide ? "f32"
                        : "f32 of avx2");
     std::fflush(stdout);
@@ -184,16 +205,29 @@ constexpr Case kQwen3_0_6B[] = {{"qkv", 4096, 1024, 1},
                                 {"down", 1024, 3072, 8},
                                 {"lm_head", 151936, 1024, 1}};
 
+struct Format {
+  DType dtype;
+  Storage storage;
+};
+std::vector<Format> formats() {
+  std::vector<Format> all;
+  for (const DType dtype : {DType::bf16, DType::f32})
+    all.push_back({dtype, linear_weight_storage(dtype, detect_isa())});
+  for (const int bits : {8, 4})
+    for (const int group : {32, 128})
+      all.push_back({DType::bf16, quantized_weight_storage({.bits = bits, .group_size = group})});
+  return all;
+}
+
 void run_linear(Bench& bench, const Options& options) {
   for (const LinearKernel& kernel : linear_kernels()) {
     const bool wanted = std::strstr(kernel.name, options.kernel.c_str()) && !std::strstr(kernel.name, "ref");
     if (!wanted || (kernel.isa & ~detect_isa())) continue;
     for (const std::int64_t rows : options.rows)
       for (const Case& c : kQwen3_0_6B)
-        for (const DType dtype : {DType::bf16, DType::f32}) {
+        for (const Format& f : formats()) {
           if (c.out_features > 100000 && rows > 8) continue;  // logits of a few rows only
-          const LinearShape s{
-              dtype, linear_weight_storage(dtype, detect_isa()), rows, c.in_features, c.out_features, c.sum_parts};
+          const LinearShape s{f.dtype, f.storage, rows, c.in_features, c.out_features, c.sum_parts};
           if (kernel.accepts(s)) bench.linear_line(kernel, s, c.name);
         }
   }

@@ -146,12 +146,13 @@ std::int64_t make_rows(const WeightLayout& layout, const RowProducer& producer, 
 void fill_memory(const WeightLayout& layout, const RowProducer& producer, std::byte* destination, Staging& staging) {
   const auto row_bytes = layout.columns * static_cast<std::int64_t>(size_of(layout.matrix.dtype));
   const std::size_t matrix_bytes = layout.matrix.bytes();
-  const auto* packed = std::get_if<Packed>(&layout.matrix.storage);
-  const std::int64_t tile = packed ? packed->rows : 1;
+  const bool plain_storage = layout.matrix.plain();
+  const std::int64_t tile = rows_per_tile(layout.matrix);
   // Whole tiles, so that no two threads write to one; experts smaller than a chunk are a chunk each.
   const std::int64_t step = std::max<std::int64_t>(kChunkBytes / row_bytes / tile, 1) * tile;
   const std::int64_t per_matrix = ceil_div(layout.rows, step);
-  const std::size_t rows_to_pack = packed ? static_cast<std::size_t>(std::min(step, layout.rows) * row_bytes) : 0;
+  const std::size_t rows_to_pack =
+      plain_storage ? 0 : static_cast<std::size_t>(std::min(step, layout.rows) * row_bytes);
   parallel_for_throwing(staging.pool(), layout.count * per_matrix, [&](std::int64_t task) {
     const std::int64_t index = task / per_matrix, begin = task % per_matrix * step;
     const std::int64_t rows = std::min(step, layout.rows - begin);
@@ -192,7 +193,7 @@ void fill_store(const WeightLayout& layout, const RowProducer& producer, RowStor
 void fill_weight(const WeightLayout& layout, const RowProducer& producer, const WeightPlace& destination,
                  Staging& staging) {
   if (layout.rows == 0 || layout.columns == 0) return;
-  CAJAL_CHECK(!std::holds_alternative<Quantized>(layout.matrix.storage), "no loader for ", to_string(layout.matrix));
+  CAJAL_CHECK(!destination.rows || !layout.matrix.quantized(), "rows are stored as ", to_string(layout.matrix));
   if (destination.rows) return fill_store(layout, producer, *destination.rows, staging);
   fill_memory(layout, producer, destination.memory, staging);
 }

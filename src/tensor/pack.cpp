@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/checked.h"
+#include "tensor/quantized.h"
 
 #if defined(__x86_64__)
 #include <emmintrin.h>
@@ -121,8 +122,6 @@ void pack_matrix_rows(const Layout& l, std::int64_t n, std::int64_t count, const
 // for each matrix that it touches.
 template <class Body>
 void for_each_matrix(const TensorType& type, std::int64_t first_row, std::int64_t num_rows, const Body& body) {
-  if (std::holds_alternative<Quantized>(type.storage))
-    fail(ErrorCode::unsupported, "rows of ", to_string(type), ": quantised storage is not written yet");
   const Layout l(type, std::get<Packed>(type.storage));
   if (l.rows == 0 || num_rows == 0) return;
   const std::int64_t matrices = type.shape.elements() / std::max<std::int64_t>(1, l.rows * l.columns);
@@ -158,6 +157,7 @@ void pack_rows(const TensorType& type, std::int64_t first_row, std::int64_t num_
     if (at.bytes) std::memcpy(stored + at.offset, rows, at.bytes);
     return;
   }
+  if (type.quantized()) return pack_quantized_rows(type, first_row, num_rows, rows, stored);
   for_each_matrix(type, first_row, num_rows,
                   [&](const Layout& l, std::int64_t n, std::int64_t count, std::int64_t from, std::int64_t matrix) {
                     pack_matrix_rows(l, n, count, rows + from, stored + matrix);
@@ -171,6 +171,7 @@ void unpack_rows(const TensorType& type, std::int64_t first_row, std::int64_t nu
     if (at.bytes) std::memcpy(rows, stored + at.offset, at.bytes);
     return;
   }
+  if (type.quantized()) return unpack_quantized_rows(type, first_row, num_rows, stored, rows);
   for_each_matrix(type, first_row, num_rows,
                   [&](const Layout& l, std::int64_t n, std::int64_t count, std::int64_t to, std::int64_t matrix) {
                     for (std::int64_t i = 0; i < count; ++i)
@@ -179,6 +180,7 @@ void unpack_rows(const TensorType& type, std::int64_t first_row, std::int64_t nu
 }
 
 std::int64_t rows_per_tile(const TensorType& type) {
+  if (const Quantized* quantized = type.quantized()) return quantized->tile_rows;
   const auto* packed = std::get_if<Packed>(&type.storage);
   return packed ? packed->rows : 1;
 }

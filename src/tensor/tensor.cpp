@@ -58,7 +58,8 @@ bool take_storage(std::string_view& text, Storage& into) {
         !take(text, ", scales ") || !take_dtype(text, q.scale_dtype))
       return false;
     q.zero_points = take(text, ", zero points");
-    if (!take(text, "}") || q.bits < 1 || q.bits > 8 || q.group_size < 1) return false;
+    if (take(text, ", tile ") && !take_int(text, q.tile_rows)) return false;
+    if (!take(text, "}") || q.bits < 1 || q.bits > 8 || q.group_size < 1 || q.tile_rows < 1) return false;
     into = q;
   }
   return true;
@@ -103,7 +104,7 @@ std::size_t TensorType::bytes() const {
           [&](const Plain&) { return checked_mul(stored_elements(shape, 1, 1), size_of(dtype), kWhat); },
           [&](const Packed& p) { return checked_mul(stored_elements(shape, p.rows, p.group), size_of(dtype), kWhat); },
           [&](const Quantized& q) {
-            const std::size_t n = stored_elements(shape, 1, q.group_size);
+            const std::size_t n = stored_elements(shape, q.tile_rows, q.group_size);
             const std::size_t groups = n / static_cast<std::size_t>(q.group_size);
             const std::size_t per_group = size_of(q.scale_dtype) * (q.zero_points ? 2 : 1);
             const std::size_t bits = checked_mul(n, static_cast<std::size_t>(q.bits), kWhat);
@@ -116,9 +117,11 @@ std::size_t TensorType::bytes() const {
 std::string to_string(const TensorType& t) {
   std::string s = std::string(to_string(t.dtype)) + to_string(t.shape);
   if (const auto* p = std::get_if<Packed>(&t.storage)) s += detail::join("{tile ", p->rows, "x", p->group, "}");
-  if (const auto* q = std::get_if<Quantized>(&t.storage))
+  if (const auto* q = t.quantized()) {
     s += detail::join("{bits ", q->bits, ", group ", q->group_size, ", scales ", to_string(q->scale_dtype),
-                      q->zero_points ? ", zero points}" : "}");
+                      q->zero_points ? ", zero points" : "");
+    s += q->tile_rows == 1 ? "}" : detail::join(", tile ", q->tile_rows, "}");
+  }
   return s;
 }
 

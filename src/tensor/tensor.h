@@ -63,11 +63,13 @@ struct Packed {
 };
 
 // Integers of `bits` bits with one scale (and, if asymmetric, one zero point) for every `group_size` consecutive k of a
-// row. No backend has kernels for it yet; it is here so that every type can already say it.
+// row: the element is about integer * scale. The tensor's dtype is that of the numbers which they stand for. `tile_rows`
+// rows lie together, so that as many outputs advance along k; quantized.h says how. No backend reads zero points.
 struct Quantized {
   int bits = 8, group_size = 32;
   DType scale_dtype = DType::f16;
   bool zero_points = false;
+  int tile_rows = 1;
   bool operator==(const Quantized&) const = default;
 };
 
@@ -79,10 +81,11 @@ struct TensorType {
   Storage storage = Plain{};
 
   std::size_t bytes() const;  // as stored, padding included; not of a dynamic shape
+  const Quantized* quantized() const { return std::get_if<Quantized>(&storage); }
   bool plain() const { return std::holds_alternative<Plain>(storage); }
   bool operator==(const TensorType&) const = default;
 };
-// "bf16[2048,1024]", "bf16[2048,1024]{tile 16x2}", "i8[64,64]{bits 4, group 32, scales f16}"
+// "bf16[2048,1024]", "bf16[2048,1024]{tile 16x2}", "bf16[64,64]{bits 4, group 32, scales f16, tile 32}"
 std::string to_string(const TensorType& type);
 // The inverse; nothing if `text` does not begin with a type. On success `text` is advanced past it.
 bool parse_tensor_type(std::string_view& text, TensorType& into);

@@ -15,10 +15,11 @@ struct NamedIsa {
   std::string_view name;
   std::uint32_t isa;
 };
-constexpr std::array<NamedIsa, 4> kTargets = {{{"cpu-baseline", kBaseline},
+constexpr std::array<NamedIsa, 5> kTargets = {{{"cpu-baseline", kBaseline},
                                                {"cpu-avx2", kAvx2},
                                                {"cpu-avx512", kAvx2 | kAvx512},
-                                               {"cpu-avx512_bf16", kAvx2 | kAvx512 | kAvx512Bf16}}};
+                                               {"cpu-avx512_vnni", kAvx2 | kAvx512 | kAvx512Vnni},
+                                               {"cpu-avx512_bf16", kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Bf16}}};
 
 class CpuTarget final : public Target {
  public:
@@ -28,7 +29,9 @@ class CpuTarget final : public Target {
 
   Graph prepare(const Graph& graph) const override {
     StoragePolicy policy;
-    policy.linear_weight = [this](const TensorType& t) { return linear_weight_storage(t.dtype, isa_); };
+    policy.linear_weight = [this](const TensorType& t) {
+      return t.quantized() ? quantized_weight_storage(*t.quantized()) : linear_weight_storage(t.dtype, isa_);
+    };
     policy.k_cache = [this](const TensorType& t) { return kv_cache_storage(t.dtype, t.shape[3], isa_).k; };
     policy.v_cache = [this](const TensorType& t) { return kv_cache_storage(t.dtype, t.shape[3], isa_).v; };
     constexpr std::string_view kKinds[] = {kAddRmsNorm, kSiluMulHalves, kQkNormRopeKvWrite};

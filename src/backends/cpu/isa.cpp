@@ -28,7 +28,8 @@ std::uint32_t hardware_isa() {
   if (isa && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
     isa |= kAvx512;
-  if ((isa & kAvx512) && __builtin_cpu_supports("avx512bf16")) isa |= kAvx512Bf16;
+  if ((isa & kAvx512) && __builtin_cpu_supports("avx512vnni")) isa |= kAvx512Vnni;
+  if ((isa & kAvx512Vnni) && __builtin_cpu_supports("avx512bf16")) isa |= kAvx512Bf16;
 #endif
   return isa;
 }
@@ -43,12 +44,14 @@ std::uint32_t detect_isa() {
   if (name == "baseline") return kBaseline;
   if (name == "avx2") return isa & kAvx2;
   if (name == "avx512") return isa & (kAvx2 | kAvx512);
-  if (name == "avx512_bf16") return isa & (kAvx2 | kAvx512 | kAvx512Bf16);
-  fail(ErrorCode::invalid_argument, "CAJAL_CPU_ISA is '", name, "', expected baseline, avx2, avx512 or avx512_bf16");
+  if (name == "avx512_vnni") return isa & (kAvx2 | kAvx512 | kAvx512Vnni);
+  if (name == "avx512_bf16") return isa & (kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Bf16);
+  fail(ErrorCode::invalid_argument, "CAJAL_CPU_ISA is '", name, "', expected baseline, avx2, avx512, avx512_vnni or avx512_bf16");
 }
 
 std::string isa_name(std::uint32_t isa) {
   if (isa & kAvx512Bf16) return "avx512_bf16";
+  if (isa & kAvx512Vnni) return "avx512_vnni";
   if (isa & kAvx512) return "avx512";
   if (isa & kAvx2) return "avx2";
   return "baseline";

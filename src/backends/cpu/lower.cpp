@@ -14,6 +14,8 @@ Packed tile_of(const TensorType& t) {
   return packed ? *packed : Packed{1, 1};
 }
 
+Quantized quantized_of(const TensorType& t) { return t.quantized() ? *t.quantized() : Quantized{}; }
+
 std::vector<RowKind> row_kinds(const Graph& graph) {
   std::vector<RowKind> kinds(graph.num_values(), RowKind::tokens);
   for (const Node& node : graph.nodes()) {
@@ -76,7 +78,8 @@ class Lowering {
                            .vocab_size = table.shape[0],
                            .hidden_size = table.shape[1],
                            .dtype = table.dtype,
-                           .packed = tile_of(table)};
+                           .packed = tile_of(table),
+                           .quantized = quantized_of(table)};
     });
   }
   void operator()(const ops::Linear& op) {
@@ -92,7 +95,9 @@ class Lowering {
                         .out_features = weight.shape[0],
                         .sum_parts = op.sum_parts,
                         .dtype = x.dtype,
-                        .packed = tile_of(weight)};
+                        .packed = tile_of(weight),
+                        .quantized = quantized_of(weight),
+                        .scratch = scratch()};
     });
   }
   void operator()(const ops::RmsNorm& op) {

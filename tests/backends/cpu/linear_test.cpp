@@ -177,7 +177,7 @@ TEST_P(Linear, ReferenceIsTheSumThatMathematicsKnows) {
 TEST_P(Linear, InstructionSetThatIsAskedForIsNotExceeded) {
   const char* const old = std::getenv("CAJAL_CPU_ISA");
   const std::optional<std::string> saved = old ? std::optional<std::string>(old) : std::nullopt;
-  for (const char* isa : {"baseline", "avx2", "avx512", "avx512_bf16"}) {
+  for (const char* isa : {"baseline", "avx2", "avx512", "avx512_vnni", "avx512_bf16"}) {
     setenv("CAJAL_CPU_ISA", isa, 1);
     const LinearKernel& kernel = choose(linear_kernels(), packed_shape(GetParam(), 1, 64, 64), detect_isa());
     EXPECT_EQ(kernel.isa & ~detect_isa(), 0u) << isa;

@@ -1,6 +1,8 @@
 #include <cstring>
 
 #include "backends/cpu/kernels/linear.h"
+#include "backends/cpu/kernels/linear_ref.h"
+#include "backends/cpu/kernels/quant_blocks.h"
 #include "base/thread_pool.h"
 
 namespace cajal::cpu {
@@ -46,16 +48,31 @@ void embedding_words(const EmbeddingArgs& a, ThreadPool& pool) {
   });
 }
 
+// integer * scale, rounded to the table's type.
+void embedding_quantized(const EmbeddingArgs& a, ThreadPool& pool) {
+  const QuantizedLayout l{a.quantized, a.vocab_size, a.hidden_size};
+  pool.parallel_for(a.rows, 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row)
+      for (std::int64_t k = 0; k < a.hidden_size; ++k) {
+        const std::int64_t group = k / l.storage.group_size;
+        const auto q = static_cast<float>(quantized_integer(l, a.table, a.ids[row], group, k % l.storage.group_size));
+        store_element(a.y, row * a.hidden_size + k, a.dtype, q * quantized_scale(l, a.table, a.ids[row], group));
+      }
+  });
+}
+
 bool plain(const EmbeddingShape& s) { return std::holds_alternative<Plain>(s.storage); }
 bool packed_by_words(const EmbeddingShape& s) {
   const auto* packed = std::get_if<Packed>(&s.storage);
   return packed && static_cast<std::size_t>(packed->group) * size_of(s.dtype) == 4;
 }
-bool anything(const EmbeddingShape&) { return true; }
+bool quantized(const EmbeddingShape& s) { return is_quant_storage(s.storage, s.dtype); }
+bool anything(const EmbeddingShape& s) { return !std::holds_alternative<Quantized>(s.storage); }
 
 constexpr EmbeddingKernel kKernels[] = {
     {"embedding_plain", kClass, kBaseline, plain, embedding_plain},
     {"embedding_words", kClass, kBaseline, packed_by_words, embedding_words},
+    {"embedding_quantized", "integer times scale, rounded once", kBaseline, quantized, embedding_quantized},
     {"embedding_ref", kClass, kBaseline, anything, embedding_ref},
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "backends/cpu/kernels/linear_blocks.h"
+#include "backends/cpu/kernels/linear_quant.h"
 #include "backends/cpu/kernels/linear_ref.h"
 #include "base/checked.h"
 #include "base/thread_pool.h"
@@ -99,8 +100,15 @@ bool tiles_bf16(const LinearShape& s) { return packed_for(s, DType::bf16); }
 bool tiles_f32(const LinearShape& s) { return packed_for(s, DType::f32); }
 bool few_rows_bf16(const LinearShape& s) { return tiles_bf16(s) && s.rows <= kMaxBlockRows; }
 bool few_rows_f32(const LinearShape& s) { return tiles_f32(s) && s.rows <= kMaxBlockRows; }
-bool any_bf16(const LinearShape& s) { return s.dtype == DType::bf16; }
-bool anything(const LinearShape&) { return true; }
+bool quantized(const LinearShape& s) { return is_quant_storage(s.storage, s.dtype); }
+bool any_quantized(const LinearShape& s) { return std::holds_alternative<Quantized>(s.storage); }
+bool any_bf16(const LinearShape& s) { return s.dtype == DType::bf16 && !any_quantized(s); }
+bool anything(const LinearShape& s) { return !any_quantized(s); }
+
+template <const QuantBlockTable& table>
+void linear_quant(const LinearArgs& a, ThreadPool& pool) {
+  run_quant_linear(table, a, pool);
+}
 
 constexpr LinearKernel kKernels[] = {
     {"linear_bf16_avx512_bf16_stream", kBf16Class, kAvx512Bf16, few_rows_bf16, linear_stream<kBlocksBf16Avx512Bf16>},
@@ -113,6 +121,10 @@ constexpr LinearKernel kKernels[] = {
     {"linear_f32_avx512_tiles", kF32Class, kAvx512, tiles_f32, linear_tiles<kBlocksF32Avx512>},
     {"linear_f32_avx2_stream", kF32Class, kAvx2, few_rows_f32, linear_stream<kBlocksF32Avx2>},
     {"linear_f32_avx2_tiles", kF32Class, kAvx2, tiles_f32, linear_tiles<kBlocksF32Avx2>},
+    {"linear_quant_avx512_vnni", kQuantClass, kAvx512Vnni, quantized, linear_quant<kQuantBlocksAvx512Vnni>,
+     quant_linear_scratch},
+    {"linear_quant_avx2", kQuantClass, kAvx2, quantized, linear_quant<kQuantBlocksAvx2>, quant_linear_scratch},
+    {"linear_quant_ref", kQuantClass, kBaseline, quantized, run_quant_linear_ref, quant_linear_scratch},
     {"linear_bf16_baseline", kBf16Class, kBaseline, tiles_bf16, linear_tiles<kBlocksBf16Sse2>},
     {"linear_f32_baseline", kF32Class, kBaseline, tiles_f32, linear_tiles<kBlocksF32Sse2>},
     {"linear_bf16_ref", kBf16Class, kBaseline, any_bf16, linear_ref},
@@ -128,6 +140,15 @@ Storage linear_weight_storage(DType dtype, std::uint32_t) {
   if (dtype == DType::bf16) return Packed{kTileOutputs, 2};
   if (dtype == DType::f32) return Packed{kTileOutputs, 1};
   return Plain{};
+}
+
+Storage quantized_weight_storage(const Quantized& wanted) {
+  Quantized tiled = wanted;
+  tiled.tile_rows = kQuantTileOutputs;
+  if (!is_quant_storage(tiled, DType::bf16))
+    fail(ErrorCode::unsupported, "weights in ", wanted.bits, " bits by groups of ", wanted.group_size,
+         " have no kernel on the CPU", remedy("8 and 4 bits by groups of 32 and 128 do"));
+  return tiled;
 }
 
 }  // namespace cajal::cpu

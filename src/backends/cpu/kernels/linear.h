@@ -4,7 +4,7 @@
 
 namespace cajal::cpu {
 
-// dt is the type of x, weight, bias and y: bf16 or f32. The weight is plain or packed in tiles.
+// dt is the type of x, weight, bias and y: bf16 or f32. The weight is plain, packed in tiles or quantised.
 struct LinearShape {
   DType dtype;
   Storage storage;    // of the weight
@@ -22,12 +22,17 @@ struct LinearArgs {
   std::int32_t sum_parts;
   DType dtype;
   Packed packed;  // the weight's tile; {1,1} if plain
+  // Of a quantised weight, and then the memory that the kernel asked for.
+  Quantized quantized = {};
+  std::byte* scratch = nullptr;
 };
 using LinearKernel = Kernel<LinearShape, LinearArgs>;
 std::span<const LinearKernel> linear_kernels();
 
 // The storage that the fastest linear kernels of this machine read for weights of `dtype`.
 Storage linear_weight_storage(DType dtype, std::uint32_t isa);
+// The same for weights that are to be quantised so; Error(unsupported) if no kernel reads them.
+Storage quantized_weight_storage(const Quantized& wanted);
 
 struct EmbeddingShape {
   DType dtype;
@@ -40,6 +45,7 @@ struct EmbeddingArgs {
   std::int64_t rows, vocab_size, hidden_size;
   DType dtype;
   Packed packed;
+  Quantized quantized = {};
 };
 using EmbeddingKernel = Kernel<EmbeddingShape, EmbeddingArgs>;
 std::span<const EmbeddingKernel> embedding_kernels();

@@ -1,0 +1,142 @@
+#include "backends/cpu/kernels/linear_quant.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "backends/cpu/kernels/linear_ref.h"
+#include "base/thread_pool.h"
+
+namespace cajal::cpu {
+namespace {
+
+QuantProduct product_of(const LinearArgs& a) {
+  return {.x = a.scratch,
+          .x_row = nullptr,
+          .x_share = 1,
+          .weight = a.weight,
+          .bias = a.bias,
+          .y = a.y,
+          .y_stride = a.out_features * static_cast<std::int64_t>(size_of(a.dtype)),
+          .rows = a.rows,
+          .layout = {a.quantized, a.out_features, a.in_features},
+          .sum_parts = a.sum_parts,
+          .dtype = a.dtype};
+}
+
+const std::byte* weight_of(const QuantProduct& product, std::int64_t tile) {
+  return tile < product.layout.tiles() ? product.weight + tile * product.layout.tile_bytes() : nullptr;
+}
+
+void round_rows(const QuantBlockTable& table, const LinearArgs& a, ThreadPool& pool) {
+  const RoundedRow layout{a.in_features, a.quantized.group_size};
+  const std::int64_t row_bytes = a.in_features * static_cast<std::int64_t>(size_of(a.dtype));
+  const auto rows = [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r)
+      round_row(table, layout, a.dtype, a.quantized.bits, a.x + r * row_bytes, a.scratch + r * layout.bytes());
+  };
+  // A few rows take less time than waking other threads.
+  constexpr std::int64_t kFewRows = 2;
+  if (a.rows <= kFewRows)
+    rows(0, a.rows);
+  else
+    pool.parallel_for(a.rows, 4, rows);
+}
+
+// Few rows: the weights come from memory once, several tiles of a thread at a time; pieces of tiles.
+void stream_tiles(const QuantBlockTable& table, const QuantProduct& product, ThreadPool& pool) {
+  const std::int64_t step = quant_tiles_at_once(table, product.rows), tiles = product.layout.tiles();
+  const std::int64_t units = ceil_div(tiles, step);
+  const std::int64_t most = std::max<std::int64_t>(1, (std::int64_t{512} << 10) / (step * product.layout.tile_bytes()));
+  const std::int64_t grain = std::clamp<std::int64_t>(units / (8 * pool.size()), 1, most);
+  pool.parallel_for(units, grain, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t first = begin * step, stop = std::min(end * step, tiles);
+    multiply_quant_tiles(table, product, {0, product.rows, first, stop, weight_of(product, stop)});
+  });
+}
+
+// Many rows: a few tiles, which stay in a cache, times all rows of a chunk; as linear_tiles in linear.cpp.
+void chunk_rows(const QuantBlockTable& table, const QuantProduct& product, ThreadPool& pool) {
+  const std::int64_t step = quant_tiles_at_once(table, product.rows), tiles = product.layout.tiles();
+  const std::int64_t units = ceil_div(tiles, step), wanted = ceil_div<std::int64_t>(12 * pool.size(), units);
+  const std::int64_t chunks =
+      std::clamp<std::int64_t>(wanted, 1, ceil_div<std::int64_t>(product.rows, 8 * table.best_rows));
+  const std::int64_t grain = std::max<std::int64_t>(1, units / (8 * pool.size()));
+  const auto first_tile = [&](std::int64_t piece) { return piece / chunks * grain * step; };
+  pool.parallel_for(ceil_div(units, grain) * chunks, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t chunk = i % chunks;
+      multiply_quant_tiles(table, product,
+                           {.row_begin = product.rows * chunk / chunks,
+                            .row_end = product.rows * (chunk + 1) / chunks,
+                            .tile_begin = first_tile(i),
+                            .tile_end = std::min(first_tile(i) + grain * step, tiles),
+                            .weight_after = weight_of(product, first_tile(i + pool.size())),
+                            .fetched = i >= pool.size()});
+    }
+  });
+}
+
+float sum_parts_ref(const std::byte* rounded, const QuantProduct& p, const std::byte* matrix, std::int64_t n,
+                    std::int64_t part, std::int64_t parts) {
+  if (parts > 1) {
+    const float low = sum_parts_ref(rounded, p, matrix, n, part, parts / 2);
+    return low + sum_parts_ref(rounded, p, matrix, n, part + parts / 2, parts / 2);
+  }
+  const RoundedRow row = p.x_layout();
+  float sum = 0;
+  for (std::int64_t g = p.first_group(part); g < p.first_group(part + 1); ++g) {
+    const std::byte* group = rounded + g * row.group_bytes();
+    std::int32_t dot = 0;
+    for (std::int64_t k = 0; k < row.group_size; ++k)
+      dot += static_cast<std::int8_t>(group[k]) * quantized_integer(p.layout, matrix, n, g, k);
+    float scale;
+    std::memcpy(&scale, group + row.group_size, sizeof scale);
+    sum = std::fma(static_cast<float>(dot), quantized_scale(p.layout, matrix, n, g) * scale, sum);
+  }
+  return sum;
+}
+
+}  // namespace
+
+float quant_dot_ref(const std::byte* rounded, const QuantProduct& product, const std::byte* matrix, std::int64_t n) {
+  return sum_parts_ref(rounded, product, matrix, n, 0, product.sum_parts);
+}
+
+void round_row_ref(const RoundedRow& layout, DType dtype, int bits, const std::byte* row, std::byte* out) {
+  constexpr QuantBlockTable kOnlyRounding{
+      .best_rows = 1, .block = {}, .add = nullptr, .finish = nullptr, .round_group = round_group_ref};
+  round_row(kOnlyRounding, layout, dtype, bits, row, out);
+}
+
+void run_quant_linear(const QuantBlockTable& table, const LinearArgs& a, ThreadPool& pool) {
+  const QuantProduct product = product_of(a);
+  round_rows(table, a, pool);
+  if (a.rows <= table.best_rows)
+    stream_tiles(table, product, pool);
+  else
+    chunk_rows(table, product, pool);
+}
+
+void run_quant_linear_ref(const LinearArgs& a, ThreadPool& pool) {
+  const QuantProduct product = product_of(a);
+  const RoundedRow layout = product.x_layout();
+  const std::int64_t row_bytes = a.in_features * static_cast<std::int64_t>(size_of(a.dtype));
+  for (std::int64_t r = 0; r < a.rows; ++r)
+    round_row_ref(layout, a.dtype, a.quantized.bits, a.x + r * row_bytes, a.scratch + r * layout.bytes());
+  pool.parallel_for(a.rows * a.out_features, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t row = i / a.out_features, n = i % a.out_features;
+      float sum = quant_dot_ref(a.scratch + row * layout.bytes(), product, a.weight, n);
+      if (a.bias) sum += load_element(a.bias, n, a.dtype);
+      store_element(a.y, i, a.dtype, sum);
+    }
+  });
+}
+
+std::size_t quant_linear_scratch(const LinearShape& shape, int) {
+  const auto* q = std::get_if<Quantized>(&shape.storage);
+  return q ? static_cast<std::size_t>(shape.rows * RoundedRow{shape.in_features, q->group_size}.bytes()) : 0;
+}
+
+}  // namespace cajal::cpu

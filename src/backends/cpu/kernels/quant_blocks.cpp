@@ -1,0 +1,164 @@
+#include "backends/cpu/kernels/quant_blocks.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "backends/cpu/kernels/linear_ref.h"
+
+namespace cajal::cpu {
+namespace {
+
+constexpr int kMaxLevels = std::bit_width(static_cast<unsigned>(kMaxQuantSumParts));
+constexpr std::int64_t kBytesAhead = 3072;  // of each tile, fetched before they are multiplied
+constexpr std::int64_t kMaxGroup = 128;
+
+// Rows of x and tiles of the weight that are worked on together; see Place in linear_blocks.cpp.
+struct Place {
+  std::int64_t row, tile;
+  int rows, tiles;
+  const std::byte* next;
+  bool cold;
+  std::int64_t share, shares;
+};
+
+struct Multiplier {
+  Multiplier(const QuantBlockTable& blocks, const QuantProduct& product) : table(blocks), p(product) {}
+
+  const QuantBlockTable& table;
+  const QuantProduct& p;
+  const int bits_index = p.layout.storage.bits == 8, group_index = p.layout.storage.group_size == 128;
+  const std::int64_t group_bytes = p.layout.group_bytes(), tile_stride = p.layout.tile_bytes();
+  const std::int64_t groups = p.layout.groups(), x_bytes = p.x_layout().bytes(), x_group = p.x_layout().group_bytes();
+  const std::int64_t ahead = std::min(ceil_div(kBytesAhead, group_bytes), groups);
+  // A tree of sums in the making: level i holds a sum that waits for its sibling.
+  alignas(64) float sums[kMaxLevels][kMaxQuantRows * kQuantSumsStride];
+
+  void run(const Place& at) {
+    int level = 0;
+    for (std::int32_t part = 0; part < p.sum_parts; ++part) {
+      sum_part(at, part, sums[level]);
+      for (auto done = static_cast<unsigned>(part); done & 1; done >>= 1) {
+        --level;
+        table.add(sums[level], sums[level + 1], at.rows);
+      }
+      ++level;
+    }
+    const auto element = static_cast<std::int64_t>(size_of(p.dtype));
+    const std::int64_t first_output = at.tile * kQuantTileOutputs;
+    table.finish({.sums = sums[0],
+                  .bias = p.bias ? p.bias + first_output * element : nullptr,
+                  .y = p.y + at.row * p.y_stride + first_output * element,
+                  .y_stride = p.y_stride,
+                  .outputs = std::min<std::int64_t>(at.tiles * kQuantTileOutputs, p.out_features() - first_output),
+                  .rows = at.rows,
+                  .dtype = p.dtype});
+  }
+
+  void sum_part(const Place& at, std::int32_t part, float* into) {
+    const std::int64_t first = p.first_group(part), count = p.first_group(part + 1) - first;
+    const std::byte* weight = p.weight + at.tile * tile_stride + first * group_bytes;
+    QuantBlock b{.x = {},
+                 .weight = weight,
+                 .tile_stride = tile_stride,
+                 .groups = count,
+                 .sums = into,
+                 .cold = at.cold,
+                 .turn = std::clamp<std::int64_t>(groups - ahead - first, 0, count),
+                 .fetch_step = group_bytes / at.shares + 1,
+                 .fetch = weight + ahead * group_bytes,
+                 .fetch_after_turn = nullptr};
+    b.fetch_after_turn = at.next + (first + b.turn + ahead - groups) * group_bytes;
+    if (!at.cold) b.fetch = at.next + at.share * tile_stride / at.shares + first * b.fetch_step;
+    for (int r = 0; r < at.rows; ++r) {
+      const std::int64_t row = p.x_row ? p.x_row[at.row + r] / p.x_share : at.row + r;
+      b.x[r] = p.x + row * x_bytes + first * x_group;
+    }
+    table.block[bits_index][group_index][at.rows - 1][at.tiles - 1](b);
+  }
+};
+
+}  // namespace
+
+int quant_tiles_at_once(const QuantBlockTable& table, std::int64_t rows) {
+  const auto& blocks = table.block[0][0][std::min<std::int64_t>(rows, table.best_rows) - 1];
+  int tiles = kMaxQuantTiles;
+  while (!blocks[tiles - 1]) --tiles;
+  return tiles;
+}
+
+void multiply_quant_tiles(const QuantBlockTable& table, const QuantProduct& product, const QuantTileRange& range) {
+  const std::int64_t rows = range.row_end - range.row_begin;
+  if (rows <= 0) return;
+  CAJAL_CHECK(product.sum_parts >= 1 && product.sum_parts <= kMaxQuantSumParts &&
+                  std::has_single_bit(static_cast<unsigned>(product.sum_parts)),
+              "a sum in ", product.sum_parts, " parts");
+  Multiplier multiplier(table, product);
+  const int step = quant_tiles_at_once(table, rows);
+  // Blocks of nearly equal height, rather than a low one at the end.
+  const std::int64_t blocks = ceil_div<std::int64_t>(rows, table.best_rows);
+  for (std::int64_t tile = range.tile_begin; tile < range.tile_end; tile += step) {
+    const int tiles = static_cast<int>(std::min<std::int64_t>(step, range.tile_end - tile));
+    const std::byte* weight = product.weight + tile * multiplier.tile_stride;
+    const std::byte* after = range.weight_after ? range.weight_after : weight;
+    const std::byte* next = tile + tiles < range.tile_end ? weight + tiles * multiplier.tile_stride : after;
+    const bool first = tile == range.tile_begin && !range.fetched;
+    for (std::int64_t b = 0; b < blocks; ++b) {
+      const std::int64_t begin = rows * b / blocks, end = rows * (b + 1) / blocks;
+      multiplier.run({.row = range.row_begin + begin,
+                      .tile = tile,
+                      .rows = static_cast<int>(end - begin),
+                      .tiles = tiles,
+                      .next = next,
+                      .cold = blocks == 1 || (b == 0 && first),
+                      .share = b,
+                      .shares = blocks});
+    }
+  }
+}
+
+void round_row(const QuantBlockTable& table, const RoundedRow& layout, DType dtype, int bits, const std::byte* row,
+               std::byte* out) {
+  alignas(64) float numbers[kMaxGroup];
+  const std::int64_t element = static_cast<std::int64_t>(size_of(dtype));
+  for (std::int64_t g = 0; g < layout.groups(); ++g) {
+    const std::int64_t first = g * layout.group_size, count = std::min(layout.group_size, layout.columns - first);
+    if (dtype == DType::f32) {
+      std::memcpy(numbers, row + first * element, static_cast<std::size_t>(count * element));
+    } else {
+      const auto* bf16 = reinterpret_cast<const std::uint16_t*>(row + first * element);
+      for (std::int64_t i = 0; i < count; ++i) numbers[i] = bf16_to_float(bf16[i]);
+    }
+    std::fill(numbers + count, numbers + layout.group_size, 0.0f);
+    table.round_group(numbers, layout.group_size, quantized_offset(bits), out + g * layout.group_bytes());
+  }
+}
+
+void round_group_ref(const float* numbers, std::int64_t size, int offset, std::byte* out) {
+  std::uint32_t largest = 0;  // bits of the magnitude: above those of an infinity for a NaN
+  for (std::int64_t i = 0; i < size; ++i)
+    largest = std::max(largest, std::bit_cast<std::uint32_t>(numbers[i]) & 0x7fffffffu);
+  const auto magnitude = std::bit_cast<float>(largest);
+  const bool rounds = largest < 0x7f800000u && magnitude >= kSmallestActivation;
+  const float inverse = rounds ? 127.0f / magnitude : 0.0f;
+  const float scale = rounds ? magnitude / 127.0f : largest < 0x7f800000u ? 0.0f : NAN;
+  std::int32_t sum = 0;
+  for (std::int64_t i = 0; i < size; ++i) {
+    const auto q = static_cast<std::int32_t>(rounds ? std::nearbyint(numbers[i] * inverse) : 0.0f);
+    out[i] = static_cast<std::byte>(q);
+    sum += q;
+  }
+  sum *= -offset;
+  std::memcpy(out + size, &scale, sizeof scale);
+  std::memcpy(out + size + 4, &sum, sizeof sum);
+}
+
+bool is_quant_storage(const Storage& storage, DType dtype) {
+  const auto* q = std::get_if<Quantized>(&storage);
+  return q && (dtype == DType::bf16 || dtype == DType::f32) && (q->bits == 8 || q->bits == 4) &&
+         (q->group_size == 32 || q->group_size == 128) && q->scale_dtype == DType::f16 && !q->zero_points &&
+         q->tile_rows == kQuantTileOutputs;
+}
+
+}  // namespace cajal::cpu

@@ -1,0 +1,111 @@
+#pragma once
+// The inside of the matrix kernels whose weights are quantised, shared by Linear and the experts of MoeExperts. Activations
+// are rounded to 8 bits once, in the weight's groups, so that a group's dot product is one of integers, and exact. A
+// *block* is up to 6 rows times up to 4 tiles of 32 outputs over a stretch of groups; each instruction set has its table
+// of blocks, and everything around them is written once, here.
+#include <cstddef>
+#include <cstdint>
+
+#include "backends/cpu/kernels/kernel.h"
+#include "base/checked.h"
+#include "tensor/quantized.h"
+
+namespace cajal::cpu {
+
+constexpr int kQuantTileOutputs = 32;
+constexpr int kMaxQuantRows = 6, kMaxQuantTiles = 4;
+constexpr int kQuantSumsStride = kMaxQuantTiles * kQuantTileOutputs;  // floats from a row of sums to the next
+constexpr int kMaxQuantSumParts = 64;
+// Largest magnitudes below this round to a group of zeros: 127 / it still is a number.
+constexpr float kSmallestActivation = 0x1p-100f;
+
+// A row of activations, rounded: for each group its integers, the f32 that one of them stands for, and the i32 by which
+// the offset of the weights' integers makes their product too large, negated. A group that holds an infinity or a NaN has
+// zeros and a scale of NaN.
+struct RoundedRow {
+  std::int64_t columns, group_size;
+  std::int64_t groups() const { return ceil_div(columns, group_size); }
+  std::int64_t group_bytes() const { return group_size + 8; }
+  std::int64_t bytes() const { return round_up<std::int64_t>(groups() * group_bytes(), 64); }
+};
+
+struct QuantBlock {
+  const std::byte* x[kMaxQuantRows];  // rounded rows, at the first group
+  const std::byte* weight;            // of the first tile, at the first group
+  std::int64_t tile_stride;           // bytes from a tile to the next
+  std::int64_t groups;
+  float* sums;  // [rows, kQuantSumsStride], overwritten
+  // What is fetched from memory meanwhile, of every tile at once (addresses are those of the first). Cold: with each group
+  // a whole one, from `fetch` on, and behind group `turn` from `fetch_after_turn` on. Else a line a group, in steps.
+  bool cold;
+  std::int64_t turn, fetch_step;
+  const std::byte *fetch, *fetch_after_turn;
+};
+
+struct QuantFinish {
+  const float* sums;      // [rows, kQuantSumsStride]
+  const std::byte* bias;  // of the first output, or null
+  std::byte* y;
+  std::int64_t y_stride;  // bytes
+  std::int64_t outputs;   // tiles * 32, less in the last tile
+  int rows;
+  DType dtype;
+};
+
+struct QuantBlockTable {
+  int best_rows;  // of a block, when there are many rows
+  // [4 bits, 8 bits][groups of 32, 128][rows - 1][tiles - 1]; null where the registers do not suffice.
+  void (*block[2][2][kMaxQuantRows][kMaxQuantTiles])(const QuantBlock&);
+  void (*add)(float* into, const float* other, int rows);  // whole rows of sums
+  void (*finish)(const QuantFinish&);
+  // One group of numbers, padded with zeros to its size, to RoundedRow's form.
+  void (*round_group)(const float* numbers, std::int64_t size, int offset, std::byte* out);
+};
+extern const QuantBlockTable kQuantBlocksAvx512Vnni, kQuantBlocksAvx2;
+
+// One matrix product.
+struct QuantProduct {
+  const std::byte* x;         // rounded rows
+  const std::int32_t* x_row;  // which of them each row is, divided by x_share; null: row i is row i
+  std::int32_t x_share;
+  const std::byte* weight;
+  const std::byte* bias;
+  std::byte* y;
+  std::int64_t y_stride;  // bytes
+  std::int64_t rows;
+  QuantizedLayout layout;
+  std::int32_t sum_parts;
+  DType dtype;
+
+  std::int64_t in_features() const { return layout.columns; }
+  std::int64_t out_features() const { return layout.rows; }
+  RoundedRow x_layout() const { return {layout.columns, layout.storage.group_size}; }
+  // A group belongs to the part of the sum in which it begins.
+  std::int64_t first_group(std::int64_t part) const {
+    return ceil_div(part * layout.columns, std::int64_t{sum_parts} * layout.storage.group_size);
+  }
+};
+
+struct QuantTileRange {
+  std::int64_t row_begin, row_end, tile_begin, tile_end;
+  const std::byte* weight_after;  // as in linear_blocks.h
+  bool fetched = false;
+};
+
+// On the calling thread.
+void multiply_quant_tiles(const QuantBlockTable& table, const QuantProduct& product, const QuantTileRange& range);
+
+// Tiles that blocks of so many rows work on at once.
+int quant_tiles_at_once(const QuantBlockTable& table, std::int64_t rows);
+
+// Rounds row [columns] of `dtype` into `out`; `bits` are those of the weight.
+void round_row(const QuantBlockTable& table, const RoundedRow& layout, DType dtype, int bits, const std::byte* row,
+               std::byte* out);
+
+// One by one, as the meaning of round_group; shared with the reference kernels.
+void round_group_ref(const float* numbers, std::int64_t size, int offset, std::byte* out);
+
+// Storage that these kernels read.
+bool is_quant_storage(const Storage& storage, DType dtype);
+
+}  // namespace cajal::cpu

@@ -1,0 +1,138 @@
+// Quantised blocks for AVX2. Products of unsigned and signed bytes in pairs saturate at 16 bits where the unsigned ones
+// have eight: 8-bit weights are widened first, even and odd columns apart. 4-bit ones never come near that.
+#include <immintrin.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "backends/cpu/kernels/quant_blocks.h"
+#include "backends/cpu/kernels/vec_avx2.h"
+#include "backends/cpu/unroll.h"
+
+CAJAL_TARGET_REGION_BEGIN(CAJAL_AVX2)
+#include "backends/cpu/kernels/quant_blocks_impl.h"
+
+namespace cajal::cpu {
+namespace {
+
+struct Avx2 {
+  static constexpr int kMaxVectors = 2, kBestRows = 2;
+  struct Sum {
+    __m256 low, high;
+  };
+  struct Int {
+    __m256i low, high;
+  };
+  using Weight = Int;
+  // 8 bits: even columns, odd columns, as 16-bit numbers. 4 bits: the bytes.
+  struct X {
+    __m256i even, odd;
+  };
+  static Sum zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+  static Sum load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+  static void store(float* p, const Sum& v) {
+    _mm256_storeu_ps(p, v.low);
+    _mm256_storeu_ps(p + 8, v.high);
+  }
+  static Sum add(const Sum& a, const Sum& b) { return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }
+  static Int broadcast(std::int32_t v) { return {_mm256_set1_epi32(v), _mm256_set1_epi32(v)}; }
+  static Weight load_weight(const std::byte* p) {
+    const auto* v = reinterpret_cast<const __m256i*>(p);
+    return {_mm256_loadu_si256(v), _mm256_loadu_si256(v + 1)};
+  }
+  static __m256i nibbles(__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
+  static Weight low(const Weight& w) { return {nibbles(w.low), nibbles(w.high)}; }
+  static Weight high(const Weight& w) {
+    return {nibbles(_mm256_srli_epi16(w.low, 4)), nibbles(_mm256_srli_epi16(w.high, 4))};
+  }
+  template <int kBits>
+  static X load_x(const std::byte* p) {
+    std::int32_t four;
+    std::memcpy(&four, p, sizeof four);
+    const __m256i x = _mm256_set1_epi32(four);
+    if constexpr (kBits == 4) return {x, x};
+    return {_mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8), _mm256_srai_epi16(x, 8)};
+  }
+  template <int kBits>
+  static __m256i product(__m256i w, const X& x) {
+    if constexpr (kBits == 4) return _mm256_madd_epi16(_mm256_maddubs_epi16(w, x.even), _mm256_set1_epi16(1));
+    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(w, _mm256_set1_epi16(0xff)), x.even);
+    return _mm256_add_epi32(even, _mm256_madd_epi16(_mm256_srli_epi16(w, 8), x.odd));
+  }
+  template <int kBits>
+  static void dot(Int& sum, const Weight& w, const X& x) {
+    sum.low = _mm256_add_epi32(sum.low, product<kBits>(w.low, x));
+    sum.high = _mm256_add_epi32(sum.high, product<kBits>(w.high, x));
+  }
+  static Sum load_scales(const std::byte* p) {
+    const auto* v = reinterpret_cast<const __m128i*>(p);
+    return {_mm256_cvtph_ps(_mm_loadu_si128(v)), _mm256_cvtph_ps(_mm_loadu_si128(v + 1))};
+  }
+  static void accumulate(Sum& sum, const Int& dot, const Sum& scales, float x_scale) {
+    const __m256 x = _mm256_set1_ps(x_scale);
+    sum.low = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot.low), _mm256_mul_ps(scales.low, x), sum.low);
+    sum.high = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot.high), _mm256_mul_ps(scales.high, x), sum.high);
+  }
+  static Sum load_bias(const std::byte* p, std::int64_t n, DType dtype) {
+    if (dtype == DType::bf16) {
+      std::uint16_t bias[16] = {};
+      std::memcpy(bias, p, static_cast<std::size_t>(n) * sizeof(bias[0]));
+      return {avx2::load_bf16(bias), avx2::load_bf16(bias + 8)};
+    }
+    float bias[16] = {};
+    std::memcpy(bias, p, static_cast<std::size_t>(n) * sizeof(bias[0]));
+    return load(bias);
+  }
+  static void store_y(std::byte* p, const Sum& v, std::int64_t n, DType dtype) {
+    if (dtype == DType::bf16) {
+      std::uint16_t y[16];
+      avx2::store_bf16(y, v.low);
+      avx2::store_bf16(y + 8, v.high);
+      std::memcpy(p, y, static_cast<std::size_t>(n) * sizeof(y[0]));
+    } else {
+      float y[16];
+      store(y, v);
+      std::memcpy(p, y, static_cast<std::size_t>(n) * sizeof(y[0]));
+    }
+  }
+  static std::uint32_t largest_magnitude(const float* numbers, std::int64_t size) {
+    __m256i largest = _mm256_setzero_si256();
+    for (std::int64_t i = 0; i < size; i += 8) {
+      const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(numbers + i));
+      largest = _mm256_max_epu32(largest, _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff)));
+    }
+    __m128i half = _mm_max_epu32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
+    half = _mm_max_epu32(half, _mm_shuffle_epi32(half, 0x4e));
+    half = _mm_max_epu32(half, _mm_shuffle_epi32(half, 0xb1));
+    return static_cast<std::uint32_t>(_mm_cvtsi128_si32(half));
+  }
+  static void round_group(const float* numbers, std::int64_t size, int offset, std::byte* out) {
+    const std::uint32_t largest = largest_magnitude(numbers, size);
+    float magnitude;
+    std::memcpy(&magnitude, &largest, sizeof magnitude);
+    if (!(largest < 0x7f800000u && magnitude >= kSmallestActivation))
+      return round_group_ref(numbers, size, offset, out);
+    const __m256 inverse = _mm256_set1_ps(127.0f / magnitude);
+    std::int32_t correction = 0;
+    for (std::int64_t i = 0; i < size; i += 8) {
+      alignas(32) std::int32_t q[8];
+      _mm256_store_si256(reinterpret_cast<__m256i*>(q),
+                         _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(numbers + i), inverse)));
+      for (int j = 0; j < 8; ++j) {
+        out[i + j] = static_cast<std::byte>(q[j]);
+        correction -= offset * q[j];
+      }
+    }
+    const float scale = magnitude / 127.0f;
+    std::memcpy(out + size, &scale, sizeof scale);
+    std::memcpy(out + size + 4, &correction, sizeof correction);
+  }
+};
+
+}  // namespace
+}  // namespace cajal::cpu
+CAJAL_TARGET_REGION_END
+
+namespace cajal::cpu {
+constexpr QuantBlockTable kQuantBlocksAvx2 = make_quant_table<Avx2>();
+}  // namespace cajal::cpu

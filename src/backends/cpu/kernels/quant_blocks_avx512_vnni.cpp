@@ -1,0 +1,86 @@
+// Quantised blocks for AVX-512 with vpdpbusd, which adds the products of four unsigned and four signed bytes.
+#include <immintrin.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "backends/cpu/kernels/quant_blocks.h"
+#include "backends/cpu/kernels/vec_avx512.h"
+#include "backends/cpu/unroll.h"
+
+CAJAL_TARGET_REGION_BEGIN(CAJAL_AVX512_VNNI)
+#include "backends/cpu/kernels/quant_blocks_impl.h"
+
+namespace cajal::cpu {
+namespace {
+
+struct Avx512Vnni {
+  static constexpr int kMaxVectors = 12, kBestRows = 6;
+  using Sum = __m512;
+  using Int = __m512i;
+  using Weight = __m512i;
+  using X = __m512i;
+  static Sum zero() { return _mm512_setzero_ps(); }
+  static Sum load(const float* p) { return _mm512_loadu_ps(p); }
+  static void store(float* p, Sum v) { _mm512_storeu_ps(p, v); }
+  static Sum add(Sum a, Sum b) { return _mm512_add_ps(a, b); }
+  static Int broadcast(std::int32_t v) { return _mm512_set1_epi32(v); }
+  static Weight load_weight(const std::byte* p) { return _mm512_loadu_si512(p); }
+  static Weight low(Weight w) { return _mm512_and_si512(w, _mm512_set1_epi8(15)); }
+  static Weight high(Weight w) { return _mm512_and_si512(_mm512_srli_epi16(w, 4), _mm512_set1_epi8(15)); }
+  template <int kBits>
+  static X load_x(const std::byte* p) {
+    std::int32_t four;
+    std::memcpy(&four, p, sizeof four);
+    return _mm512_set1_epi32(four);
+  }
+  template <int kBits>
+  static void dot(Int& sum, Weight w, X x) {
+    sum = _mm512_dpbusd_epi32(sum, w, x);
+  }
+  static Sum load_scales(const std::byte* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static void accumulate(Sum& sum, Int dot, Sum scales, float x_scale) {
+    sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(scales, _mm512_set1_ps(x_scale)), sum);
+  }
+  static Sum load_bias(const std::byte* p, std::int64_t n, DType dtype) {
+    const __mmask16 lanes = avx512::first_lanes(n);
+    return dtype == DType::bf16 ? avx512::load_bf16(p, lanes) : _mm512_maskz_loadu_ps(lanes, p);
+  }
+  static void store_y(std::byte* p, Sum v, std::int64_t n, DType dtype) {
+    const __mmask16 lanes = avx512::first_lanes(n);
+    dtype == DType::bf16 ? avx512::store_bf16(p, v, lanes) : _mm512_mask_storeu_ps(p, lanes, v);
+  }
+  static void round_group(const float* numbers, std::int64_t size, int offset, std::byte* out) {
+    __m512i magnitudes = _mm512_setzero_si512();
+    for (std::int64_t i = 0; i < size; i += 16)
+      magnitudes = _mm512_max_epu32(magnitudes,
+                                    _mm512_and_si512(_mm512_loadu_si512(numbers + i), _mm512_set1_epi32(0x7fffffff)));
+    const std::uint32_t largest = _mm512_reduce_max_epu32(magnitudes);
+    float magnitude;
+    std::memcpy(&magnitude, &largest, sizeof magnitude);
+    // Infinities, NaNs and nothing: seldom, and not worth a second way.
+    if (!(largest < 0x7f800000u && magnitude >= kSmallestActivation))
+      return round_group_ref(numbers, size, offset, out);
+    const __m512 inverse = _mm512_set1_ps(127.0f / magnitude);
+    __m512i sums = _mm512_setzero_si512();
+    for (std::int64_t i = 0; i < size; i += 16) {
+      const __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(numbers + i), inverse));
+      sums = _mm512_add_epi32(sums, q);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm512_cvtepi32_epi8(q));
+    }
+    const float scale = magnitude / 127.0f;
+    const std::int32_t correction = -offset * _mm512_reduce_add_epi32(sums);
+    std::memcpy(out + size, &scale, sizeof scale);
+    std::memcpy(out + size + 4, &correction, sizeof correction);
+  }
+};
+
+}  // namespace
+}  // namespace cajal::cpu
+CAJAL_TARGET_REGION_END
+
+namespace cajal::cpu {
+constexpr QuantBlockTable kQuantBlocksAvx512Vnni = make_quant_table<Avx512Vnni>();
+}  // namespace cajal::cpu
