@@ -53,12 +53,18 @@ class Pass {
     Value weight{}, bias{};
   };
 
-  // A parameter that only this linear reads, made of plain rows.
+  // Whether rows are stored one by one, so that those of several tensors can be put below each other.
+  bool row_by_row(Value v) const {
+    const TensorType& type = graph_.type(v);
+    return type.plain() || (type.quantized() && type.quantized()->tile_rows == 1);
+  }
+
+  // A parameter that only this linear reads, made of such rows.
   const Node* own_parameter(const Node& linear, std::size_t input) const {
     const Value v = linear.inputs[input];
     const Node& leaf = graph_.producer_node(v);
     const auto* parameter = std::get_if<ops::Parameter>(&leaf.op);
-    const bool own = parameter && parameter->repeat == 1 && graph_.type(v).plain() && rewriter_.only_user(v) == &linear;
+    const bool own = parameter && parameter->repeat == 1 && row_by_row(v) && rewriter_.only_user(v) == &linear;
     return own ? &leaf : nullptr;
   }
 
@@ -77,6 +83,7 @@ class Pass {
       const Node& first = *linears[0];
       std::erase_if(linears, [&](const Node* other) {
         return other->inputs.size() != first.inputs.size() ||
+               graph_.type(other->inputs[1]).storage != graph_.type(first.inputs[1]).storage ||
                std::get<ops::Linear>(other->op).sum_parts != std::get<ops::Linear>(first.op).sum_parts;
       });
       if (linears.size() < 2 || !claim_names(linears)) continue;
