@@ -130,7 +130,7 @@ class Bench {
 }  // namespace cajal::cuda
 
 int main(int argc, char** argv) {
-  std::vector<int> rows = {1, 4, 16, 64, 512, 2048, 8192};
+  std::vector<int> rows = {1, 4, 16, 17, 32, 48, 64, 96, 128, 192, 256, 512, 2048, 8192};
   if (argc == 3 && std::strcmp(argv[1], "--rows") == 0) {
     rows.clear();
     for (const char* at = argv[2]; *at;) {

@@ -41,7 +41,7 @@ Bytes reference(const Case& c, std::int64_t rows, DType dtype) {
 class LinearOnDevice : public OnDevice, public testing::WithParamInterface<Case> {};
 
 // Buckets on both sides of every change of kernel, with steps that fill them and steps that do not.
-constexpr std::int64_t kBuckets[] = {1, 2, 5, 8, 9, 16, 17, 32, 33, 64, 65, 128, 200};
+constexpr std::int64_t kBuckets[] = {1, 2, 5, 8, 9, 16, 17, 32, 33, 64, 65, 128, 200, 257, 300};
 
 void check_case(Backend& device, const Case& c, DType dtype, double tolerance) {
   const std::int64_t most = kBuckets[std::size(kBuckets) - 1];
@@ -64,7 +64,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, LinearOnDevice,
                          testing::Values(Case{64, 48}, Case{16, 8}, Case{1024, 264}, Case{1024, 256, 8},
                                          Case{3072, 128, 8}, Case{4096, 136}, Case{4096, 72, 8, true},
                                          Case{12288, 40, 8}, Case{100, 30}, Case{7, 3, 1, true}, Case{24, 8},
-                                         Case{272, 33, 8}, Case{96, 130, 2}, Case{160, 16, 4, true}),
+                                         Case{272, 33, 8}, Case{96, 130, 2}, Case{160, 16, 4, true}, Case{256, 4104},
+                                         Case{512, 1544, 8, true}, Case{192, 200, 1, true}),
                          [](const auto& i) {
                            return detail::join(i.param.in_features, "x", i.param.out_features, "_parts_",
                                                i.param.sum_parts, i.param.bias ? "_bias" : "");

@@ -98,7 +98,8 @@ __device__ void block_scores(std::uint32_t q, std::uint32_t k, float (&s)[kBlock
   }
 }
 
-// Scores to probabilities, with m and l. What a row does not see has none.
+// Scores to probabilities, with m and l. What a row does not see has none; kWhole: both rows see all of the block.
+template <bool kWhole = false>
 __device__ inline void block_softmax(float (&s)[kBlock / 8][4], float factor, int first, const Span (&spans)[2],
                                      float (&m)[2], float (&l)[2]) {
   const int column = threadIdx.x % 4 * 2;
@@ -111,7 +112,7 @@ __device__ inline void block_softmax(float (&s)[kBlock / 8][4], float factor, in
       for (int e = 0; e < 2; ++e) {
         const int position = first + n * 8 + column + e;
         float& v = s[n][2 * h + e];
-        v = position >= spans[h].begin && position < spans[h].end ? v * factor : -INFINITY;
+        v = kWhole || (position >= spans[h].begin && position < spans[h].end) ? v * factor : -INFINITY;
         largest = fmaxf(largest, v);
       }
     largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));

@@ -1,13 +1,13 @@
 // attention_mma: two kernels that share the rows of a step. Groups of consecutive rows that mostly belong to one sequence (a
 // piece of a prompt) go through tiles; the others (decoding) go row by row, split into pieces of the cache.
 #include "backends/cuda/kernels/attention_block.cuh"
+#include "backends/cuda/kernels/attention_tiles.cuh"
 #include "backends/cuda/kernels/launch.cuh"
 
 namespace cajal::cuda {
 namespace {
 
 constexpr int kTileRows = 64;  // packed rows of a tile: tokens x heads of a group, four warps of 16
-constexpr int kGroup = 16;     // rows whose kernel is chosen together
 constexpr int kWarps = 4, kThreads = kWarps * 32;
 // From so many rows on there is work enough without splitting a row's cache.
 constexpr int kUnsplitRows = 64;
@@ -16,15 +16,6 @@ constexpr float kLog2E = 1.4426950408889634f;
 __device__ const bf16* cache_block(const void* cache, const AttentionArgs& a, int seq, int kv_head, int first) {
   const std::int64_t block = a.block_tables[static_cast<std::int64_t>(seq) * a.max_blocks_per_seq + first / kBlock];
   return static_cast<const bf16*>(cache) + (block * a.num_kv_heads + kv_head) * kBlock * a.head_dim;
-}
-
-// Whether rows first .. first + kGroup - 1 go through tiles: they change sequence at most twice.
-__device__ bool through_tiles(const AttentionArgs& a, int first) {
-  if (a.rows.most <= kGroup) return false;
-  const int end = min(a.rows.count(), first + kGroup);
-  int changes = 0;
-  for (int row = first + 1; row < end; ++row) changes += a.seq_indices[row] != a.seq_indices[row - 1];
-  return changes <= 2 && end - first > 2;
 }
 
 // Scratch of the split kernel: by (row, head, piece) o[D], then m and l.
@@ -323,7 +314,7 @@ void launch(const AttentionArgs& a, cudaStream_t stream) {
     cudaFuncSetAttribute(attention_rows_kernel<D, false>, cudaFuncAttributeMaxDynamicSharedMemorySize, kRowBytes);
     launch_kernel(attention_rows_kernel<D, false>, dim3(1, y, z), kThreads, kRowBytes, stream, a);
   }
-  if (rows <= kGroup) return;
+  if (rows <= kGroup || attention_tiles_wgmma(a, stream)) return;
   const int per_tile = kTileRows / group;
   const dim3 tiles(static_cast<unsigned>((rows + per_tile - 1) / per_tile), static_cast<unsigned>(a.num_kv_heads));
   cudaFuncSetAttribute(attention_tiles_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, TileState<D>::kBytes);

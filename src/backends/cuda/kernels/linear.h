@@ -37,7 +37,7 @@ void linear_mma(const LinearArgs& args, cudaStream_t stream);
 // Few rows at the speed of memory: bulk copies of weights into a ring for each warp, from sm_90 on.
 bool linear_stream_accepts(const LinearArgs& args);
 void linear_stream(const LinearArgs& args, cudaStream_t stream);
-// Many rows near the speed of the matrix units, on sm_90 alone.
+// More rows than that, by memory's speed or the matrix units', on sm_90 alone.
 bool linear_wgmma_accepts(const LinearArgs& args);
 void linear_wgmma(const LinearArgs& args, cudaStream_t stream);
 

@@ -1,105 +1,73 @@
-// linear_wgmma: tiles of 128 rows by BN outputs. One thread has the copy engine bring blocks of 64 k into a ring, two warpgroups
-// multiply 64 rows each. Two blocks of threads, one below the other, form a cluster: each fetches half of the weights that
-// both need, for both.
-#include <cuda.h>
+// linear_wgmma: more than 16 rows, on sm_90. Weights are the rows and tokens the columns of wgmma's tiles. A block of threads
+// takes `stripes` groups of eight outputs and kTokens rows at a time: all of its memory is a ring of stages, which one warp
+// fills with weights and another with activations, and up to three warpgroups multiply 64 outputs each. Narrow tiles read
+// weights at the speed of memory, wide ones multiply near the speed of the matrix units; the same code does both.
+#include <algorithm>
 
 #include "backends/cuda/kernels/device.cuh"
 #include "backends/cuda/kernels/launch.cuh"
 #include "backends/cuda/kernels/linear.h"
+#include "backends/cuda/kernels/tensor_map.h"
 #include "backends/cuda/kernels/wgmma.cuh"
 
 namespace cajal::cuda {
 namespace {
 
-constexpr int kBlockM = 128, kBlockK = 64, kGroupThreads = 128, kThreads = 3 * kGroupThreads, kCluster = 2;
-constexpr int kXBytes = kBlockM * kBlockK * 2;
-constexpr int kReleases =
-    kCluster * 2 * kGroupThreads / 32;  // a stage is free when every multiplying warp of both says so
+constexpr int kGroupThreads = 128, kGroupStripes = 8, kAtomK = 64, kMostStages = 24;
+constexpr int kSharedBytes = 224 * 1024;  // of a block, less 1024 for alignment and the barriers
+constexpr int kChunkTokens = 32;          // tokens that pass through shared memory at a time on their way out
+constexpr int kRaster = 8;  // tiles of tokens that one row of tiles walks through, so that the cache serves it
 
-template <int BN>
-struct Layout {
-  static constexpr int kWeightBytes = BN * kBlockK * 2, kStageBytes = kXBytes + kWeightBytes;
-  static constexpr int kStages = BN == 256 ? 4 : 6;
-  static constexpr int kBytes = kStages * kStageBytes + 1024;  // for alignment
+// What does not change while a kernel runs.
+struct Plan {
+  int stripes = 0;    // groups of eight outputs in a tile
+  int stages = 0;     // of the ring
+  int out_tiles = 0;  // tiles side by side
 };
 
-template <int BN>
+template <int kGroups, int kTokens, int kAtoms, bool kParts>
+struct Shape {
+  static constexpr int groups = kGroups, tokens = kTokens, atoms = kAtoms, most_stripes = kGroups * kGroupStripes;
+  static constexpr bool parts = kParts;
+  static constexpr int threads = (kGroups + 1) * kGroupThreads, block_k = kAtoms * kAtomK;
+  static constexpr int x_bytes = kTokens * block_k * 2, stripe_bytes = block_k * 16;
+  static constexpr int out_bytes = kChunkTokens * 128;  // of a warpgroup
+
+  static constexpr __host__ __device__ int stage_bytes(int stripes) { return x_bytes + stripes * stripe_bytes; }
+};
+
 struct Ring {
-  std::uint64_t full[Layout<BN>::kStages], empty[Layout<BN>::kStages];
+  std::uint64_t full[kMostStages], empty[kMostStages];
 };
 
-struct Work {
-  int first_m, first_n, rank;  // rank in the cluster
-  int part, blocks_per_part, blocks;
+// The tiles of a step, in the order in which blocks of threads take them: kRaster tiles of tokens, outputs ascending.
+struct Tiles {
+  int out_tiles, token_tiles, total;
 
-  __device__ int k(int block) const { return block / blocks_per_part * part + block % blocks_per_part * kBlockK; }
-};
-
-__device__ void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
-}
-// Arrives at the barrier that lies at the same place in block `rank` of the cluster.
-__device__ void arrive_in_cluster(std::uint64_t* bar, int rank) {
-  asm volatile(
-      "{\n"
-      ".reg .b32 remote;\n"
-      "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
-      "}" ::"r"(shared_address(bar)),
-      "r"(rank)
-      : "memory");
-}
-__device__ void barrier_wait_cluster(std::uint64_t* bar, int parity) {
-  asm volatile(
-      "{\n"
-      ".reg .pred done;\n"
-      "WAIT:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra DONE;\n"
-      "bra WAIT;\n"
-      "DONE:\n"
-      "}" ::"r"(shared_address(bar)),
-      "r"(parity)
-      : "memory");
-}
-__device__ void copy_rows(std::uint32_t to, const CUtensorMap* map, int k, int row, std::uint64_t* bar) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(
-          to),
-      "l"(map), "r"(k), "r"(row), "r"(shared_address(bar))
-      : "memory");
-}
-// Into the same place of both blocks of the cluster.
-__device__ void copy_weights(std::uint32_t to, const CUtensorMap* map, int group, int stripe, std::uint64_t* bar) {
-  asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, "
-      "%3, "
-      "%4}], [%5], %6;" ::"r"(to),
-      "l"(map), "r"(0), "r"(group), "r"(stripe), "r"(shared_address(bar)), "h"(static_cast<std::uint16_t>(3))
-      : "memory");
-}
-
-template <int BN>
-__device__ void produce(const CUtensorMap* x, const CUtensorMap* weight, const Work& w, std::uint32_t base,
-                        Ring<BN>& ring) {
-  using L = Layout<BN>;
-  constexpr int kHalf = BN / 8 / kCluster;  // stripes that this block fetches
-  for (int block = 0; block < w.blocks; ++block) {
-    const int stage = block % L::kStages, k = w.k(block);
-    const std::uint32_t at = base + stage * L::kStageBytes;
-    if (block >= L::kStages) barrier_wait_cluster(&ring.empty[stage], (block / L::kStages - 1) & 1);
-    barrier_expect(&ring.full[stage], L::kStageBytes);
-    copy_rows(at, x, k, w.first_m, &ring.full[stage]);
-    copy_weights(at + kXBytes + w.rank * (L::kWeightBytes / kCluster), weight, k / 8, w.first_n / 8 + w.rank * kHalf,
-                 &ring.full[stage]);
+  __device__ Tiles(int out, int rows, int tokens)
+      : out_tiles(out), token_tiles((rows + tokens - 1) / tokens), total(out_tiles * token_tiles) {}
+  __device__ int2 at(int tile) const {  // x: outputs, y: tokens
+    const int per = kRaster * out_tiles, first = tile / per * kRaster, wide = min(kRaster, token_tiles - first);
+    const int inside = tile % per;
+    return {inside / wide, first + inside % wide};
   }
-}
+};
 
-template <int BN>
-__device__ void release(Ring<BN>& ring, int block) {
-  if (block < 0) return;
-  const int lane = threadIdx.x % 32;
-  if (lane < kCluster) arrive_in_cluster(&ring.empty[block % Layout<BN>::kStages], lane);
+// Fills its part of each stage in turn: fetch(address of the stage, barrier, block of k, tile).
+template <class Fetch>
+__device__ void produce(const Tiles& tiles, const Plan& p, Ring& ring, std::uint32_t base, int stage_bytes, int blocks,
+                        const Fetch& fetch) {
+  int stage = 0, parity = 1;
+  std::uint32_t at = base;
+  for (int tile = static_cast<int>(blockIdx.x); tile < tiles.total; tile += static_cast<int>(gridDim.x)) {
+    const int2 where = tiles.at(tile);
+    for (int block = 0; block < blocks; ++block) {
+      barrier_wait(&ring.empty[stage], parity);
+      fetch(at, &ring.full[stage], block, where);
+      at += stage_bytes;
+      if (++stage == p.stages) stage = 0, parity ^= 1, at = base;
+    }
+  }
 }
 
 // Sums of 1, 2 and 4 parts that wait for their neighbours: the balanced tree.
@@ -114,147 +82,254 @@ __device__ void finish_part(int part, bool last, float (&acc)[N], float (&pendin
   for (int i = 0; i < N; ++i) pending[level][i] = acc[i], acc[i] = 0;
 }
 
-template <int BN, bool kParts>
-__device__ void consume(const LinearArgs& a, const Work& w, std::uint32_t base, Ring<BN>& ring) {
-  using L = Layout<BN>;
-  const int thread = threadIdx.x % kGroupThreads, group = threadIdx.x / kGroupThreads - 1, lane = thread % 32;
-  float acc[BN / 2];
+__device__ std::uint32_t pack(float lo, float hi) {
+  const __nv_bfloat162 both = __floats2bfloat162_rn(lo, hi);
+  return *reinterpret_cast<const std::uint32_t*>(&both);
+}
+
+struct Output {
+  int group, first_n, stripes, first_m,
+      rows;               // warpgroup, first output, stripes that exist, first row, rows of the step
+  unsigned char* shared;  // Shape::out_bytes of the warpgroup
+};
+
+// 64 outputs x kTokens rows from accumulators to memory, kChunkTokens rows at a time by way of shared memory.
+template <int kTokens>
+__device__ void write(const LinearArgs& a, const float (&acc)[kTokens / 2], const Output& out) {
+  const int thread = threadIdx.x % kGroupThreads, warp = thread / 32, lane = thread % 32;
+  float bias[2] = {0, 0};
 #pragma unroll
-  for (int i = 0; i < BN / 2; ++i) acc[i] = 0;
-  float pending[3][kParts ? BN / 2 : 1];
-  int part = 0, inside = 0;
-  for (int block = 0; block < w.blocks; ++block) {
-    const int stage = block % L::kStages;
-    const std::uint32_t at = base + stage * L::kStageBytes;
-    barrier_wait(&ring.full[stage], (block / L::kStages) & 1);
-    const std::uint64_t x = swizzled_descriptor(at + group * (kXBytes / 2));
-    const std::uint64_t weight = tiled_descriptor(at + kXBytes, kBlockK * 16);
-    wgmma_fence();
+  for (int h = 0; h < 2; ++h)
+    if (a.bias && warp * 2 + h < out.stripes)
+      bias[h] = load(static_cast<const bf16*>(a.bias)[out.first_n + warp * 16 + h * 8 + lane / 4]);
+  const auto wait_for_group = [&] { asm volatile("bar.sync %0, 128;" ::"r"(out.group + 1) : "memory"); };
 #pragma unroll
-    for (int step = 0; step < kBlockK / 16; ++step)
-      wgmma_k16<BN>(acc, x + step * (32 >> 4), weight + step * (256 >> 4));
-    wgmma_commit();
-    if constexpr (kParts) {
-      if (++inside == w.blocks_per_part) {
-        wgmma_wait<0>();
-        finish_part(part++, block + 1 == w.blocks, acc, pending);
-        inside = 0;
-      } else {
-        wgmma_wait<1>();
+  for (int chunk = 0; chunk < kTokens / kChunkTokens; ++chunk) {
+    wait_for_group();
+#pragma unroll
+    for (int j = 0; j < kChunkTokens / 8; j += 2) {
+      std::uint32_t r[4];
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const int i = (chunk * (kChunkTokens / 8) + j + e / 2) * 4 + e % 2 * 2;
+        const float lo = acc[i], hi = acc[i + 1];
+        r[e] = a.bias ? pack(lo + bias[e % 2], hi + bias[e % 2]) : pack(lo, hi);
       }
-    } else {
-      wgmma_wait<1>();
+      const int token = (j + lane / 16) * 8 + lane % 8, column = warp * 2 + lane / 8 % 2;
+      store_matrices_transposed(shared_address(out.shared) + row_of_128(token, column), r);
     }
-    release(ring, block - 1);
-  }
-  wgmma_wait<0>();
-  const bf16* bias = static_cast<const bf16*>(a.bias);
+    wait_for_group();
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int m = w.first_m + group * 64 + thread / 32 * 16 + half * 8 + lane / 4;
-    if (m >= a.rows.count()) continue;
-    bf16* y = static_cast<bf16*>(a.y) + static_cast<std::int64_t>(m) * a.out_features;
-#pragma unroll
-    for (int j = 0; j < BN / 8; ++j) {
-      const int n = w.first_n + j * 8 + lane % 4 * 2;
-      if (n >= a.out_features) continue;
-      float s0 = acc[j * 4 + half * 2], s1 = acc[j * 4 + half * 2 + 1];
-      if (bias) s0 = s0 + load(bias[n]), s1 = s1 + load(bias[n + 1]);
-      *reinterpret_cast<__nv_bfloat162*>(y + n) = __floats2bfloat162_rn(s0, s1);
+    for (int i = 0; i < kChunkTokens / 16; ++i) {
+      const int token = i * 16 + thread / 8, column = thread % 8, m = out.first_m + chunk * kChunkTokens + token;
+      if (m < out.rows && column < out.stripes)
+        *reinterpret_cast<uint4*>(static_cast<bf16*>(a.y) + static_cast<std::int64_t>(m) * a.out_features +
+                                  out.first_n + column * 8) =
+            *reinterpret_cast<const uint4*>(out.shared + row_of_128(token, column));
     }
   }
 }
 
-template <int BN, bool kParts>
-__global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kThreads, 1)
-    linear_wgmma_kernel(LinearArgs a, const __grid_constant__ CUtensorMap x,
-                        const __grid_constant__ CUtensorMap weight) {
-  using L = Layout<BN>;
+// What a warpgroup multiplies, tile by tile.
+template <class S>
+class Consumer {
+ public:
+  __device__ Consumer(const LinearArgs& a, const Plan& p, Ring& ring, std::uint32_t base, int group)
+      : a_(a),
+        p_(p),
+        ring_(ring),
+        group_(group),
+        stage_step_(S::stage_bytes(p.stripes) >> 4),
+        x_(swizzled_descriptor(base)),
+        weight_(tiled_descriptor(base + S::x_bytes + group * kGroupStripes * S::stripe_bytes, S::stripe_bytes)) {}
+
+  __device__ void multiply(float (&acc)[S::tokens / 2]) {
+#pragma unroll
+    for (int i = 0; i < S::tokens / 2; ++i) acc[i] = 0;
+    float pending[3][S::parts ? S::tokens / 2 : 1];
+    const int blocks_per_part = a_.in_features / a_.sum_parts / S::block_k, blocks = blocks_per_part * a_.sum_parts;
+    int part = 0, inside = 0, last = 0;
+    for (int block = 0; block < blocks; ++block) {
+      barrier_wait(&ring_.full[stage_], parity_);
+      multiply_stage(acc);
+      bool waited = false;
+      if constexpr (S::parts) {
+        if (++inside == blocks_per_part) {
+          wgmma_wait<0>();
+          finish_part(part++, block + 1 == blocks, acc, pending);
+          inside = 0, waited = true;
+        }
+      }
+      if (!waited) wgmma_wait<1>();
+      if (block > 0) release(last);
+      last = stage_;
+      if (++stage_ == p_.stages) stage_ = 0, parity_ ^= 1;
+    }
+    wgmma_wait<0>();
+    release(last);
+  }
+
+ private:
+  __device__ void multiply_stage(float (&acc)[S::tokens / 2]) {
+    const auto offset = static_cast<std::uint64_t>(stage_ * stage_step_);
+    wgmma_fence();
+#pragma unroll
+    for (int atom = 0; atom < S::atoms; ++atom)
+#pragma unroll
+      for (int step = 0; step < kAtomK / 16; ++step)
+        wgmma_k16<S::tokens>(acc, weight_ + offset + ((atom * 1024 + step * 256) >> 4),
+                             x_ + offset + ((atom * S::tokens * 128 + step * 32) >> 4));
+    wgmma_commit();
+  }
+  __device__ void release(int stage) {
+    if (threadIdx.x % 32 == 0) barrier_arrive(&ring_.empty[stage]);
+  }
+
+  const LinearArgs& a_;
+  const Plan& p_;
+  Ring& ring_;
+  int group_, stage_step_, stage_ = 0, parity_ = 0;
+  std::uint64_t x_, weight_;
+};
+
+template <class S>
+__device__ void consume(const LinearArgs& a, const Plan& p, const Tiles& tiles, Ring& ring, std::uint32_t base,
+                        unsigned char* out) {
+  const int group = static_cast<int>(threadIdx.x) / kGroupThreads - 1;
+  if (group * kGroupStripes >= p.stripes) return;
+  Consumer<S> consumer(a, p, ring, base, group);
+  for (int tile = static_cast<int>(blockIdx.x); tile < tiles.total; tile += static_cast<int>(gridDim.x)) {
+    float acc[S::tokens / 2];
+    consumer.multiply(acc);
+    const int2 where = tiles.at(tile);
+    const int stripe = where.x * p.stripes + group * kGroupStripes;
+    const int stripes = min(min(kGroupStripes, p.stripes - group * kGroupStripes), a.out_features / 8 - stripe);
+    write<S::tokens>(a, acc,
+                     {group, stripe * 8, stripes, where.y * S::tokens, a.rows.count(), out + group * S::out_bytes});
+  }
+}
+
+template <class S>
+__global__ void __launch_bounds__(S::threads, 1)
+    linear_wgmma_kernel(const __grid_constant__ LinearArgs a, const __grid_constant__ Plan p,
+                        const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap weight) {
   extern __shared__ unsigned char dynamic[];
-  __shared__ Ring<BN> ring;
-  follow_previous();
-  const std::uint32_t base = (shared_address(dynamic) + 1023) / 1024 * 1024;
-  const int rank = static_cast<int>(blockIdx.x) % kCluster;
-  if ((static_cast<int>(blockIdx.x) - rank) * kBlockM >= a.rows.count()) return;  // of both blocks
-  Work w{static_cast<int>(blockIdx.x) * kBlockM, static_cast<int>(blockIdx.y) * BN, rank};
-  w.part = a.in_features / a.sum_parts;
-  w.blocks_per_part = w.part / kBlockK;
-  w.blocks = w.blocks_per_part * a.sum_parts;
+  __shared__ Ring ring;
+  let_next_begin();
+  const std::uint32_t start = shared_address(dynamic), base = (start + 1023) / 1024 * 1024;
+  const int stage_bytes = S::stage_bytes(p.stripes), blocks = a.in_features / S::block_k;
+  const Tiles tiles(p.out_tiles, a.rows.count(), S::tokens);
   if (threadIdx.x == 0) {
-    for (int i = 0; i < L::kStages; ++i) {
-      barrier_init(&ring.full[i], 1);
-      barrier_init(&ring.empty[i], kReleases);
+    for (int i = 0; i < p.stages; ++i) {
+      barrier_init(&ring.full[i], 2);
+      barrier_init(&ring.empty[i], (p.stripes + kGroupStripes - 1) / kGroupStripes * 4);  // all multiplying warps
     }
     barrier_fence_init();
   }
-  cluster_sync();
-  if (threadIdx.x < kGroupThreads) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
-    if (threadIdx.x == 0) produce<BN>(&x, &weight, w, base, ring);
-  } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
-    consume<BN, kParts>(a, w, base, ring);
+  __syncthreads();
+  if (threadIdx.x >= kGroupThreads) {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(S::groups == 3 ? 160 : 232));
+    return consume<S>(a, p, tiles, ring, base, dynamic + (base - start) + p.stages * stage_bytes);
   }
-  __syncwarp();
-  cluster_sync();  // the other block may still write to this one's memory and barriers
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(S::groups == 3 ? 32 : 40));
+  if (threadIdx.x == 0)  // weights are nobody's result
+    produce(tiles, p, ring, base, stage_bytes, blocks,
+            [&](std::uint32_t at, std::uint64_t* full, int block, int2 tile) {
+              barrier_expect(full, p.stripes * S::stripe_bytes);
+              copy_tensor(at + S::x_bytes, &weight, 0, block * (S::block_k / 8), tile.x * p.stripes, full);
+            });
+  if (threadIdx.x == 32) {
+    wait_for_previous();
+    produce(
+        tiles, p, ring, base, stage_bytes, blocks, [&](std::uint32_t at, std::uint64_t* full, int block, int2 tile) {
+          barrier_expect(full, S::x_bytes);
+#pragma unroll
+          for (int atom = 0; atom < S::atoms; ++atom)
+            copy_tensor(at + atom * S::tokens * 128, &x, block * S::block_k + atom * kAtomK, tile.y * S::tokens, full);
+        });
+  }
 }
 
-using Encode = decltype(&cuTensorMapEncodeTiled);
-Encode encoder() {
-  static const Encode found = [] {
-    void* entry = nullptr;
-    cudaDriverEntryPointQueryResult result{};
-    const cudaError_t error =
-        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &result);
-    return error == cudaSuccess && result == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(entry) : nullptr;
+int multiprocessors() {
+  static const int count = [] {
+    int device = 0, n = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device);
+    return n;
   }();
-  return found;
+  return count;
 }
 
-struct Dimension {
-  std::int64_t size, stride_bytes;
-  int box;
+template <class S>
+void launch(const LinearArgs& a, int stripes, cudaStream_t stream) {
+  const std::int64_t k = a.in_features, all = a.out_features / 8;
+  Plan p{stripes, 0, static_cast<int>((all + stripes - 1) / stripes)};
+  CUtensorMap x, weight;
+  if (!make_tensor_map(x, a.x, {{k, 0, kAtomK}, {a.rows.most, k * 2, S::tokens}}, CU_TENSOR_MAP_SWIZZLE_128B) ||
+      !make_tensor_map(weight, a.weight, {{64, 0, 64}, {k / 8, 128, S::block_k / 8}, {all, k * 16, stripes}},
+                       CU_TENSOR_MAP_SWIZZLE_NONE))
+    return linear_mma(a, stream);  // the same bits
+  // wgmma reads whole groups of 64 outputs, and finds what lies behind where the last has fewer.
+  const int groups = (stripes + kGroupStripes - 1) / kGroupStripes;
+  const int behind = std::max((groups * kGroupStripes - stripes) * S::stripe_bytes, S::groups * S::out_bytes);
+  p.stages = std::min(kMostStages, (kSharedBytes - behind) / S::stage_bytes(stripes));
+  const int bytes = p.stages * S::stage_bytes(stripes) + behind + 1024;
+  const std::int64_t tiles = static_cast<std::int64_t>(p.out_tiles) * ((a.rows.most + S::tokens - 1) / S::tokens);
+  cudaFuncSetAttribute(linear_wgmma_kernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  launch_kernel(linear_wgmma_kernel<S>, static_cast<unsigned>(std::min<std::int64_t>(tiles, multiprocessors())),
+                S::threads, static_cast<std::size_t>(bytes), stream, a, p, x, weight);
+}
+
+// Which tiles to cut a product into: the kernel, the stripes of a tile, and an estimate of the time in cycles.
+struct Choice {
+  void (*run)(const LinearArgs&, int stripes, cudaStream_t) = nullptr;
+  int stripes = 0;
+  double cycles = 0;
 };
 
-bool encode(CUtensorMap& map, const void* at, std::initializer_list<Dimension> dimensions, CUtensorMapSwizzle swizzle) {
-  if (!encoder()) return false;  // an old driver
-  cuuint64_t sizes[3], strides[3];
-  cuuint32_t boxes[3], steps[3];
-  cuuint32_t rank = 0;
-  for (const Dimension& d : dimensions) {
-    sizes[rank] = static_cast<cuuint64_t>(d.size), strides[rank] = static_cast<cuuint64_t>(d.stride_bytes);
-    boxes[rank] = static_cast<cuuint32_t>(d.box), steps[rank++] = 1;
-  }
-  return encoder()(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, rank, const_cast<void*>(at), sizes, strides + 1, boxes,
-                   steps, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+// Cycles of a stage, measured on an H200: the matrix units, what a multiprocessor takes in, a warpgroup's way through it.
+template <class S>
+double stage_cycles(int stripes) {
+  const int groups = (stripes + kGroupStripes - 1) / kGroupStripes;
+  const double multiplying = groups * S::atoms * 4 * (S::tokens / 2) / 0.9, fetching = S::stage_bytes(stripes) / 50.0,
+               reading = stripes * S::stripe_bytes / 17.0, walking = 250 + 190 * S::atoms;
+  return std::max(std::max(multiplying, fetching), std::max(reading, walking));
 }
 
-template <int BN, bool kParts>
-void launch(const LinearArgs& a, cudaStream_t stream) {
-  CUtensorMap x, weight;
-  const std::int64_t k = a.in_features, n = a.out_features;
-  if (!encode(x, a.x, {{k, 0, kBlockK}, {a.rows.most, k * 2, kBlockM}}, CU_TENSOR_MAP_SWIZZLE_128B) ||
-      !encode(weight, a.weight, {{64, 0, 64}, {k / 8, 128, kBlockK / 8}, {(n + 7) / 8, k * 16, BN / 8 / kCluster}},
-              CU_TENSOR_MAP_SWIZZLE_NONE))
-    return linear_mma(a, stream);  // the same bits
-  cudaFuncSetAttribute(linear_wgmma_kernel<BN, kParts>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                       Layout<BN>::kBytes);
-  const int m = (a.rows.most + kBlockM - 1) / kBlockM;
-  const dim3 grid(static_cast<unsigned>((m + kCluster - 1) / kCluster * kCluster),
-                  static_cast<unsigned>((n + BN - 1) / BN));
-  launch_kernel(linear_wgmma_kernel<BN, kParts>, grid, kThreads, Layout<BN>::kBytes, stream, a, x, weight);
+template <class S>
+void consider(const LinearArgs& a, Choice& best) {
+  if (a.in_features / a.sum_parts % S::block_k != 0 || (a.sum_parts > 1) != S::parts) return;
+  const int all = a.out_features / 8, token_tiles = (a.rows.most + S::tokens - 1) / S::tokens;
+  for (int stripes = 1; stripes <= S::most_stripes; ++stripes) {
+    const std::int64_t tiles = static_cast<std::int64_t>((all + stripes - 1) / stripes) * token_tiles;
+    const double waves = static_cast<double>((tiles + multiprocessors() - 1) / multiprocessors());
+    const double cycles = waves * (a.in_features / S::block_k * stage_cycles<S>(stripes) + 1500);
+    if (!best.run || cycles < best.cycles) best = {launch<S>, stripes, cycles};
+  }
+}
+
+Choice choose(const LinearArgs& a) {
+  Choice best;
+  consider<Shape<2, 256, 1, false>>(a, best);
+  consider<Shape<3, 128, 1, false>>(a, best);
+  if (a.rows.most <= 512) consider<Shape<3, 128, 2, false>>(a, best);
+  if (a.rows.most <= 256) consider<Shape<3, 64, 2, false>>(a, best);
+  if (a.rows.most <= 64) consider<Shape<3, 32, 2, false>>(a, best);
+  consider<Shape<2, 128, 1, true>>(a, best);
+  if (a.rows.most <= 128) consider<Shape<2, 64, 1, true>>(a, best);
+  return best;
 }
 
 }  // namespace
 
 bool linear_wgmma_accepts(const LinearArgs& a) {
-  const int part = a.in_features / a.sum_parts;
-  return a.element == Element::bf16 && !a.tiles && a.rows.most > 64 && part % kBlockK == 0 && a.out_features % 2 == 0;
+  return a.element == Element::bf16 && !a.tiles && a.rows.most > 16 && a.in_features / a.sum_parts % kAtomK == 0 &&
+         a.out_features % 8 == 0;
 }
 
 void linear_wgmma(const LinearArgs& a, cudaStream_t stream) {
-  a.sum_parts > 1 ? launch<128, true>(a, stream) : launch<256, false>(a, stream);
+  const Choice choice = choose(a);
+  choice.run(a, choice.stripes, stream);
 }
 
 }  // namespace cajal::cuda

@@ -30,6 +30,15 @@ __device__ inline void ldmatrix_x4_trans(std::uint32_t (&r)[4], std::uint32_t ad
                : "memory");
 }
 
+// Four 8x8 matrices of 16-bit elements to shared memory, columns as rows (sm_90).
+__device__ inline void store_matrices_transposed(std::uint32_t address, const std::uint32_t (&r)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(r[0]),
+               "r"(r[1]), "r"(r[2]), "r"(r[3])
+               : "memory");
+}
+// Where 16 bytes lie in rows of 128 bytes whose chunks are swapped so that eight rows lie in different banks.
+__device__ inline std::uint32_t row_of_128(int row, int chunk) { return row * 128 + ((chunk ^ (row & 7)) * 16); }
+
 // 16 bytes from global to shared memory, zeros if not `valid`.
 __device__ inline void copy_async_16(std::uint32_t to, const void* from, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0) : "memory");

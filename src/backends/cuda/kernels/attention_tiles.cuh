@@ -1,0 +1,23 @@
+#pragma once
+// Which rows of a step go through tiles, and the tiles' kernel for sm_90.
+#include "backends/cuda/kernels/attention.h"
+
+namespace cajal::cuda {
+
+constexpr int kGroup = 16;  // rows whose kernel is chosen together
+
+#ifdef __CUDACC__
+// Whether rows first .. first + kGroup - 1 go through tiles: they change sequence at most twice.
+__device__ inline bool through_tiles(const AttentionArgs& a, int first) {
+  if (a.rows.most <= kGroup) return false;
+  const int end = min(a.rows.count(), first + kGroup);
+  int changes = 0;
+  for (int row = first + 1; row < end; ++row) changes += a.seq_indices[row] != a.seq_indices[row - 1];
+  return changes <= 2 && end - first > 2;
+}
+#endif
+
+// Attends for those rows; false, and nothing done, where the device or its driver cannot.
+bool attention_tiles_wgmma(const AttentionArgs& args, cudaStream_t stream);
+
+}  // namespace cajal::cuda
