@@ -138,6 +138,21 @@ ExportedWeights read_weights(const Reader& r) {
   return {r.file("file"), r.size("bytes"), r.list<ExportedTensor>("tensors", read_tensor)};
 }
 
+Json to_json_object(const QuantizationRecipe& q) {
+  Json json = Json::Object{{"group_size", q.group_size}};
+  for (int f = 0; f < kWeightFamilies; ++f)
+    json.set(to_string(static_cast<WeightFamily>(f)), q.bits[static_cast<std::size_t>(f)]);
+  return json;
+}
+QuantizationRecipe read_quantization(const Reader& r) {
+  QuantizationRecipe recipe;
+  recipe.group_size = static_cast<int>(r.integer("group_size", 1, 1 << 16));
+  for (int f = 0; f < kWeightFamilies; ++f)
+    recipe.bits[static_cast<std::size_t>(f)] =
+        static_cast<int>(r.integer(to_string(static_cast<WeightFamily>(f)), 0, 8));
+  return recipe;
+}
+
 // Over the text with zeros in the checksum's own place.
 std::string checksum_line(std::string_view sum) { return detail::join("\"checksum_of_this_file\": \"", sum, "\""); }
 
@@ -182,6 +197,7 @@ std::string to_json_text(const Manifest& m) {
                                  {"last_hidden_state", m.last_hidden_state},
                                  {"embedding_tensor", m.embedding_tensor},
                                  {"lm_head_tensor", m.lm_head_tensor},
+                                 {"quantization", to_json_object(m.quantization)},
                                  {"num_threads", m.num_threads},
                                  {"kv_bytes_per_block", m.kv_bytes_per_block},
                                  {"source", m.source},
@@ -208,6 +224,7 @@ Manifest parse_manifest(std::string_view text, std::string_view what) {
   m.last_hidden_state = r.flag("last_hidden_state");
   m.embedding_tensor = r.text("embedding_tensor");
   m.lm_head_tensor = r.text("lm_head_tensor");
+  m.quantization = read_quantization(r.inside("quantization"));
   m.num_threads = static_cast<int>(r.integer("num_threads", 1, 1 << 20));
   m.kv_bytes_per_block = r.size("kv_bytes_per_block");
   m.source = r.text("source");

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "compiler/quantize_weights.h"
 #include "graph/bucket.h"
 #include "tensor/tensor.h"
 
@@ -49,10 +50,11 @@ struct Manifest {
   DType dtype = DType::bf16;                      // of weights, activations and cache
   bool logits = true, last_hidden_state = false;  // what the graphs give
   std::string embedding_tensor, lm_head_tensor;   // the checkpoint's names; one for both is a tied model
-  int num_threads = 1;                            // that the plans are made for
-  std::uint64_t kv_bytes_per_block = 0;           // of the cache on a rank, over all layers
-  std::string source;                             // a fingerprint of what it was made from, for caches; may be empty
-  std::vector<ExportedFile> files;                // but the weights' and this one
+  QuantizationRecipe quantization = {};
+  int num_threads = 1;                   // that the plans are made for
+  std::uint64_t kv_bytes_per_block = 0;  // of the cache on a rank, over all layers
+  std::string source;                    // a fingerprint of what it was made from, for caches; may be empty
+  std::vector<ExportedFile> files;       // but the weights' and this one
   std::vector<ExportedGraph> graphs;
   std::vector<ExportedWeights> ranks;  // one for each
 

@@ -1,11 +1,10 @@
 #include "engine/model.h"
 
+#include "backends/target.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "checkpoint/dummy_weights.h"
 #include "checkpoint/loader.h"
-#include "checkpoint/tied_embeddings.h"
-#include "compiler/passes.h"
 
 namespace cajal {
 namespace {
@@ -78,31 +77,10 @@ DType choose_dtype(DType stored, std::optional<DType> wanted) {
   return DType::f32;
 }
 
-namespace {
-
-// A configuration that names no type leaves it to the weights, as Transformers' dtype="auto" does.
-DType stored_dtype(const Qwen3Config& config, const Checkpoint* checkpoint) {
-  if (config.has_dtype || !checkpoint) return config.dtype;
-  for (const char* name : {"model.embed_tokens.weight", "lm_head.weight"})
-    if (const auto found = checkpoint->find(name))
-      if (const auto dtype = found->tensor->dtype->dtype;
-          dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16)
-        return *dtype;
-  return config.dtype;
-}
-
-}  // namespace
-
 Model::Model(const ModelOptions& options, Backend& backend)
-    : folder_(options.folder),
-      backend_(backend),
-      config_(load_config(options.folder, options.config_overrides)),
-      generation_config_(load_generation_config(options.folder)) {
+    : folder_(options.folder), backend_(backend), generation_config_(load_generation_config(options.folder)) {
   const auto start = std::chrono::steady_clock::now();
-  std::optional<Checkpoint> checkpoint;
-  if (options.load_format != LoadFormat::dummy) checkpoint.emplace(folder_);
-  dtype_ = choose_dtype(stored_dtype(config_, checkpoint ? &*checkpoint : nullptr), options.dtype);
-  load_weights(options, checkpoint ? &*checkpoint : nullptr);
+  is_export(folder_) ? load_export(options) : load_checkpoint(options);
   load_time_ = std::chrono::steady_clock::now() - start;
 }
 
@@ -110,35 +88,16 @@ Graph Model::graph(const Bucket& bucket, const Qwen3Outputs& outputs) const {
   if (outputs.logits && !has_lm_head())
     fail(ErrorCode::unsupported, folder_, ": the checkpoint has no output head (lm_head.weight), so it gives no logits",
          remedy("it is a base model, good for 'cajal embed'; to generate use a Qwen3ForCausalLM checkpoint"));
-  Qwen3GraphOptions options = graph_options_;
-  options.bucket = bucket;
-  // How a weight is stored depends on all of its uses: an embedding that is the head too is not stored as one that is not.
-  // So every graph is prepared with what the weights were loaded for, and loses what is not wanted afterwards.
-  const Qwen3Outputs& loaded = graph_options_.outputs;
-  options.outputs = {.logits = loaded.logits,
-                     .last_hidden_state = loaded.last_hidden_state || outputs.last_hidden_state};
-  Graph graph = backend_.prepare(build_qwen3(config_, options));
-  if (options.outputs == outputs) return graph;
-  std::vector<Value> wanted;
-  if (outputs.logits) wanted.push_back(graph.outputs()[0]);
-  if (outputs.last_hidden_state) wanted.push_back(graph.outputs().back());
-  graph.set_outputs(std::move(wanted));
-  return eliminate_dead_code(graph);
+  if (exported_ && outputs.last_hidden_state <= recipe_.graph.outputs.last_hidden_state)
+    if (auto graph = exported_->graph(bucket)) return keep_outputs(std::move(*graph), recipe_.graph.outputs, outputs);
+  return prepared_graph(recipe_, bucket, outputs, [this](const Graph& built) { return backend_.prepare(built); });
 }
 
-void Model::load_weights(const ModelOptions& options, const Checkpoint* checkpoint) {
-  graph_options_.dtype = dtype_;
-  graph_options_.outputs = options.outputs;
-  const bool headless = config_.base_model && !config_.tie_word_embeddings;
-  if (headless && !(checkpoint && checkpoint->find(graph_options_.lm_head_tensor)))
-    graph_options_.outputs = {.logits = false, .last_hidden_state = true};
-  if (checkpoint) {
-    const EmbeddingSources sources = resolve_tied_embeddings(*checkpoint, config_.tie_word_embeddings);
-    graph_options_.embedding_tensor = sources.embedding;
-    graph_options_.lm_head_tensor = sources.head;
-  } else if (config_.tie_word_embeddings) {
-    graph_options_.lm_head_tensor = graph_options_.embedding_tensor;
-  }
+void Model::load_checkpoint(const ModelOptions& options) {
+  std::optional<Checkpoint> checkpoint;
+  if (options.load_format != LoadFormat::dummy) checkpoint.emplace(folder_);
+  check_quantization(options.quantization, backend_);
+  recipe_ = make_recipe(options, checkpoint ? &*checkpoint : nullptr);
   // Every bucket's graph has the same parameters; the smallest is the quickest to build.
   const Graph graph = this->graph(Bucket{});
   DeviceSink sink(backend_, parameters_);
@@ -146,6 +105,64 @@ void Model::load_weights(const ModelOptions& options, const Checkpoint* checkpoi
   weight_bytes_ = checkpoint ? load_all(*checkpoint, graph, {}, sink, staging)
                              : fill_all_dummy(graph, {}, options.dummy_seed, sink, staging);
   sink.wait();
+}
+
+namespace {
+
+void check_wishes(const ModelOptions& options, const ExportFolder& exported) {
+  const auto refuse = [&](const auto&... parts) {
+    fail(ErrorCode::invalid_argument, exported.path(), " is an export, and ", parts...,
+         remedy("leave it out, or export the model again with it"));
+  };
+  if (options.load_format == LoadFormat::dummy) refuse("dummy weights are asked for");
+  if (!options.config_overrides.is_null()) refuse("keys of config.json are to be replaced: its graphs are made");
+  if (options.dtype && *options.dtype != exported.manifest().dtype)
+    refuse("dtype ", to_string(*options.dtype), " is asked for: it was made for ",
+           to_string(exported.manifest().dtype));
+}
+
+// The graphs of this model have exactly the parameters that the export has.
+void check_parameters(const Graph& graph, std::span<const PreparedTensor> tensors, const std::string& folder) {
+  std::map<std::string, const TensorType*> there;
+  for (const PreparedTensor& tensor : tensors) there.emplace(tensor.name, &tensor.type);
+  for (const Node& node : graph.nodes()) {
+    if (!std::holds_alternative<ops::Parameter>(node.op)) continue;
+    const TensorType& wanted = graph.type(node.results.front());
+    const auto found = there.find(node.name);
+    if (found == there.end() || !(*found->second == wanted))
+      fail(ErrorCode::data_loss, folder, ": ", node.name, " is ",
+           found == there.end() ? "absent" : to_string(*found->second), ", and this cajal reads ", to_string(wanted),
+           remedy("export the model again"));
+  }
+}
+
+}  // namespace
+
+void Model::load_export(const ModelOptions& options) {
+  exported_.emplace(folder_);
+  check_wishes(options, *exported_);
+  const Manifest& manifest = exported_->manifest();
+  if (manifest.target != backend_.target()) fail_other_target(manifest.target, backend_.target());
+  if (manifest.world_size() != 1)
+    fail(ErrorCode::unsupported, "The model requires at least ", manifest.world_size(),
+         " ranks but only 1 is available", remedy("export it with --tensor-parallel-size 1"));
+  recipe_ = exported_->recipe();
+  mapped_.emplace(exported_->open_weights(0));
+  check_parameters(graph(Bucket{}), mapped_->tensors(), folder_);
+  mapped_->verify(backend_.host_threads());
+  bool reads_pages = true;
+  for (std::size_t i = 0; i < mapped_->tensors().size(); ++i) {
+    const auto bytes = mapped_->bytes(i);
+    auto& buffer = parameters_[mapped_->tensors()[i].name];
+    buffer = backend_.adopt(bytes);
+    if (!buffer) {
+      buffer = backend_.allocate(bytes.size());
+      buffer->upload(bytes, 0);
+      reads_pages = false;
+    }
+    weight_bytes_ += bytes.size();
+  }
+  if (!reads_pages) mapped_.reset();
 }
 
 Buffer& Model::parameter(const std::string& name) const {

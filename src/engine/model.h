@@ -8,12 +8,13 @@
 #include <string>
 
 #include "backends/backend.h"
+#include "compiler/quantize_weights.h"
+#include "engine/export/export_folder.h"
+#include "engine/model_recipe.h"
 #include "models/generation_config.h"
 #include "models/qwen3.h"
 
 namespace cajal {
-
-class Checkpoint;
 
 enum class LoadFormat { automatic, dummy };
 
@@ -22,6 +23,7 @@ struct ModelOptions {
   std::optional<DType> dtype;  // absent: what the checkpoint is stored in
   LoadFormat load_format = LoadFormat::automatic;
   std::uint64_t dummy_seed = 0;
+  QuantizationRecipe quantization = {};
   Json config_overrides;  // an object whose keys replace those of config.json; or null
   // What graphs will be asked for: without logits the head's weights are not loaded.
   Qwen3Outputs outputs = {};
@@ -29,35 +31,42 @@ struct ModelOptions {
 
 class Model {
  public:
-  // Reads config.json, generation_config.json and the weights. The backend must outlive the model.
+  // Reads config.json, generation_config.json and the weights. The backend must outlive the model. Of an export the weights
+  // are used as they lie; Error(unsupported) if it was made for another target, and Error(invalid_argument) for options
+  // that it was not made for.
   Model(const ModelOptions& options, Backend& backend);
 
-  const Qwen3Config& config() const { return config_; }
+  const Qwen3Config& config() const { return recipe_.config; }
   const GenerationConfig& generation_config() const { return generation_config_; }
   const std::string& name() const { return folder_; }
-  DType dtype() const { return dtype_; }
+  DType dtype() const { return recipe_.graph.dtype; }
+  const QuantizationRecipe& quantization() const { return recipe_.quantization; }
   Backend& backend() const { return backend_; }
 
   // Whether it can give logits: not if it was loaded without them, or is a base model whose checkpoint has no head.
-  bool has_lm_head() const { return graph_options_.outputs.logits; }
+  bool has_lm_head() const { return recipe_.graph.outputs.logits; }
   // The graph of one bucket, as the backend prepared it: with the outputs that it was loaded for, or with others.
   // Error(unsupported) for logits without a head.
-  Graph graph(const Bucket& bucket) const { return graph(bucket, graph_options_.outputs); }
+  Graph graph(const Bucket& bucket) const { return graph(bucket, recipe_.graph.outputs); }
   Graph graph(const Bucket& bucket, const Qwen3Outputs& outputs) const;
   Buffer& parameter(const std::string& name) const;
+
+  // What it was loaded from, if that is an export: it says what the model may be asked for.
+  const ExportFolder* exported() const { return exported_ ? &*exported_ : nullptr; }
 
   std::uint64_t weight_bytes() const { return weight_bytes_; }  // as stored on the device
   std::chrono::nanoseconds load_time() const { return load_time_; }
 
  private:
-  void load_weights(const ModelOptions& options, const Checkpoint* checkpoint);
+  void load_checkpoint(const ModelOptions& options);
+  void load_export(const ModelOptions& options);
 
   std::string folder_;
   Backend& backend_;
-  Qwen3Config config_;
   GenerationConfig generation_config_;
-  DType dtype_ = DType::bf16;
-  Qwen3GraphOptions graph_options_;
+  ModelRecipe recipe_;
+  std::optional<ExportFolder> exported_;
+  std::optional<PreparedWeights> mapped_;  // of an export, where the device reads the file's own pages
   std::map<std::string, std::unique_ptr<Buffer>> parameters_;
   std::uint64_t weight_bytes_ = 0;
   std::chrono::nanoseconds load_time_{};

@@ -21,6 +21,8 @@ Manifest some_manifest() {
   m.target = "cpu-avx512";
   m.dtype = DType::f32;
   m.embedding_tensor = m.lm_head_tensor = "model.embed_tokens.weight";
+  m.quantization.bits_of(WeightFamily::lm_head) = 4;
+  m.quantization.group_size = 128;
   m.num_threads = 2;
   m.kv_bytes_per_block = 4096;
   m.source = "00ff";

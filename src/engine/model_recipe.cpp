@@ -1,0 +1,67 @@
+#include "engine/model_recipe.h"
+
+#include "checkpoint/tied_embeddings.h"
+#include "compiler/passes.h"
+#include "engine/model.h"
+
+namespace cajal {
+namespace {
+
+// A configuration that names no type leaves it to the weights, as Transformers' dtype="auto" does.
+DType stored_dtype(const Qwen3Config& config, const Checkpoint* checkpoint) {
+  if (config.has_dtype || !checkpoint) return config.dtype;
+  for (const char* name : {"model.embed_tokens.weight", "lm_head.weight"})
+    if (const auto found = checkpoint->find(name))
+      if (const auto dtype = found->tensor->dtype->dtype;
+          dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16)
+        return *dtype;
+  return config.dtype;
+}
+
+}  // namespace
+
+ModelRecipe make_recipe(const ModelOptions& options, const Checkpoint* checkpoint) {
+  ModelRecipe recipe{load_config(options.folder, options.config_overrides), {}};
+  recipe.quantization = options.quantization;
+  Qwen3GraphOptions& graph = recipe.graph;
+  graph.dtype = choose_dtype(stored_dtype(recipe.config, checkpoint), options.dtype);
+  graph.outputs = options.outputs;
+  const bool headless = recipe.config.base_model && !recipe.config.tie_word_embeddings;
+  if (headless && !(checkpoint && checkpoint->find(graph.lm_head_tensor)))
+    graph.outputs = {.logits = false, .last_hidden_state = true};
+  if (checkpoint) {
+    const EmbeddingSources sources = resolve_tied_embeddings(*checkpoint, recipe.config.tie_word_embeddings);
+    graph.embedding_tensor = sources.embedding;
+    graph.lm_head_tensor = sources.head;
+  } else if (recipe.config.tie_word_embeddings) {
+    graph.lm_head_tensor = graph.embedding_tensor;
+  }
+  return recipe;
+}
+
+void check_quantization(const QuantizationRecipe& recipe, const Backend& backend) {
+  if (!recipe.none() && backend.name() != "cpu")
+    fail(ErrorCode::unsupported, "quantization ", to_string(recipe), " on ", backend.name(),
+         ": only the CPU has kernels for quantised weights yet", remedy("use --device cpu, or --quantization none"));
+}
+
+Graph prepared_graph(const ModelRecipe& recipe, const Bucket& bucket, const Qwen3Outputs& outputs,
+                     const std::function<Graph(const Graph&)>& prepare) {
+  Qwen3GraphOptions options = recipe.graph;
+  options.bucket = bucket;
+  options.outputs.last_hidden_state = options.outputs.last_hidden_state || outputs.last_hidden_state;
+  return keep_outputs(prepare(quantize_weights(build_qwen3(recipe.config, options), recipe.quantization)),
+                      options.outputs, outputs);
+}
+
+Graph keep_outputs(Graph graph, const Qwen3Outputs& there, const Qwen3Outputs& wanted) {
+  if (there == wanted) return graph;
+  CAJAL_CHECK(there.logits >= wanted.logits && there.last_hidden_state >= wanted.last_hidden_state);
+  std::vector<Value> kept;
+  if (wanted.logits) kept.push_back(graph.outputs().front());
+  if (wanted.last_hidden_state) kept.push_back(graph.outputs().back());
+  graph.set_outputs(std::move(kept));
+  return eliminate_dead_code(graph);
+}
+
+}  // namespace cajal

@@ -1,0 +1,35 @@
+#pragma once
+// What a model's graphs are built from, worked out once from its files: loading, exporting and inspecting agree on it.
+#include <functional>
+
+#include "compiler/quantize_weights.h"
+#include "models/qwen3.h"
+
+namespace cajal {
+
+class Backend;
+class Checkpoint;
+struct ModelOptions;
+
+struct ModelRecipe {
+  Qwen3Config config;
+  Qwen3GraphOptions
+      graph;  // of any bucket: dtype, names of the checkpoint's tensors, outputs that weights are there for
+  QuantizationRecipe quantization = {};
+};
+
+// `checkpoint` is null where weights are dummies. Reads config.json of options.folder.
+ModelRecipe make_recipe(const ModelOptions& options, const Checkpoint* checkpoint);
+
+// Error(unsupported) for what the backend cannot multiply by.
+void check_quantization(const QuantizationRecipe& recipe, const Backend& backend);
+
+// The graph of a bucket, made ready by `prepare`: a backend's or a target's. Not of outputs that the recipe has no weights
+// for. How a weight is stored depends on all of its uses: an embedding that is the head too is not stored as one that is
+// not. So every graph is prepared with what the weights are for, and loses what is not wanted afterwards.
+Graph prepared_graph(const ModelRecipe& recipe, const Bucket& bucket, const Qwen3Outputs& outputs,
+                     const std::function<Graph(const Graph&)>& prepare);
+// Keeps the wanted of a graph's outputs `there`, and what they need.
+Graph keep_outputs(Graph graph, const Qwen3Outputs& there, const Qwen3Outputs& wanted);
+
+}  // namespace cajal
