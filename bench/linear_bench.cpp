@@ -99,7 +99,8 @@ class Bench {
     }
     for (const auto id : ids) touched[static_cast<std::size_t>(id)] = true;
     const double expert_bytes =
-        static_cast<double>(3 * s.intermediate_size * s.hidden_size) * static_cast<double>(size_of(s.dtype));
+        1.5 *
+        static_cast<double>(TensorType{s.dtype, {2 * s.intermediate_size, s.hidden_size}, s.gate_up_storage}.bytes());
     const double experts_touched = static_cast<double>(std::count(touched.begin(), touched.end(), true));
     const Work work{expert_bytes * experts_touched,
                     2.0 * static_cast<double>(s.rows * s.top_k * 3 * s.intermediate_size * s.hidden_size)};
@@ -121,8 +122,10 @@ class Bench {
                     .top_k = s.top_k,
                     .sum_parts = s.sum_parts,
                     .dtype = s.dtype,
-                    .packed = std::get<Packed>(s.down_storage)};
-    report(kernel.name, kernel.isa, s.dtype, what, s.rows, work, [&] {
+                    .packed = tile_of(s.down_storage),
+                    .quantized = quantized_of(s.down_storage)};
+    const std::string name = kernel.name + format_name(s.down_storage);
+    report(name.c_str(), kernel.isa, s.dtype, what, s.rows, work, [&] {
       shift = (shift + 11) % static_cast<std::int32_t>(s.num_experts);
       for (std::size_t i = 0; i < ids.size(); ++i) now[i] = (ids[i] + shift) % static_cast<std::int32_t>(s.num_experts);
       kernel.run(a, pool_);
@@ -238,9 +241,10 @@ void run_moe(Bench& bench, const Options& options) {
     const bool wanted = std::strstr(kernel.name, options.kernel.c_str()) && !std::strstr(kernel.name, "ref");
     if (!wanted || (kernel.isa & ~detect_isa())) continue;
     for (const std::int64_t rows : options.rows) {
-      const Storage tile = linear_weight_storage(DType::bf16, detect_isa());
-      const MoeShape s{DType::bf16, tile, tile, rows, 128, 2048, 768, 8, 8};  // Qwen3-30B-A3B
-      if (kernel.accepts(s)) bench.moe_line(kernel, s, "30B-A3B layer");
+      for (const Format& f : formats()) {
+        const MoeShape s{f.dtype, f.storage, f.storage, rows, 128, 2048, 768, 8, 1};  // Qwen3-30B-A3B
+        if (f.dtype == DType::bf16 && kernel.accepts(s)) bench.moe_line(kernel, s, "30B-A3B layer");
+      }
     }
   }
 }

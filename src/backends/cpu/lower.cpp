@@ -256,7 +256,8 @@ class Lowering {
                      .top_k = static_cast<std::int32_t>(ids.shape[1]),
                      .sum_parts = op.sum_parts,
                      .dtype = x.dtype,
-                     .packed = tile_of(gate_up)};
+                     .packed = tile_of(gate_up),
+                     .quantized = quantized_of(gate_up)};
     });
   }
   void operator()(const ops::GatherRows&) {

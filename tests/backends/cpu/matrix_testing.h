@@ -60,6 +60,11 @@ inline Packed tile_of(const Storage& storage) {
   return packed ? *packed : Packed{};
 }
 
+inline Quantized quantized_of(const Storage& storage) {
+  const auto* quantized = std::get_if<Quantized>(&storage);
+  return quantized ? *quantized : Quantized{};
+}
+
 // The last kernel of the list that is in the class of the one that production would take here.
 template <class Shape, class Args>
 const Kernel<Shape, Args>& reference_of(std::span<const Kernel<Shape, Args>> kernels, const Shape& shape) {

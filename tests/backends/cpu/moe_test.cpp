@@ -115,6 +115,18 @@ MoeShape packed_shape(DType dtype, std::int64_t rows, std::int64_t experts, int 
   return {dtype, tile, tile, rows, experts, h, i, top_k, parts};
 }
 
+std::vector<MoeShape> quantized_shapes(DType dtype) {
+  std::vector<MoeShape> shapes;
+  for (const int bits : {8, 4})
+    for (const int group : {32, 128}) {
+      const Storage tile = quantized_weight_storage({.bits = bits, .group_size = group});
+      shapes.push_back({dtype, tile, tile, 1, 8, 33, 21, 3, 1});
+      shapes.push_back({dtype, tile, tile, 7, 4, 64, 48, 2, 8});
+      shapes.push_back({dtype, tile, tile, 40, 4, 150, 40, 2, 1});
+    }
+  return shapes;
+}
+
 Problem make_problem(const MoeShape& s, Values values, unsigned seed = 1) {
   std::mt19937 random(seed);
   Problem p{
@@ -158,7 +170,8 @@ Bytes run(const MoeKernel& kernel, const Problem& p, std::int64_t first, std::in
               .top_k = s.top_k,
               .sum_parts = s.sum_parts,
               .dtype = s.dtype,
-              .packed = tile_of(s.gate_up_storage)},
+              .packed = tile_of(s.gate_up_storage),
+              .quantized = quantized_of(s.gate_up_storage)},
              pool);
   return y;
 }
@@ -185,6 +198,35 @@ TEST_P(Moe, KernelsAgreeInEveryBit) {
         ASSERT_TRUE(same_bits(run(kernel, p, pool_), want, GetParam())) << kernel.name << " rows " << s.rows;
       }
     }
+}
+
+TEST_P(Moe, KernelsAgreeInEveryBitOverQuantisedWeights) {
+  for (const MoeShape& s : quantized_shapes(GetParam()))
+    for (const Values values : {Values::ordinary, Values::special}) {
+      Problem p = make_problem(s, Values::ordinary);
+      std::mt19937 random(5);
+      p.x = random_tensor(s.dtype, s.rows * s.hidden_size, values, random);
+      const Bytes want = run(reference_of(moe_kernels(), s), p, pool_);
+      for (const MoeKernel& kernel : moe_kernels()) {
+        if (!runs_here(kernel) || !kernel.accepts(s)) continue;
+        ASSERT_TRUE(same_bits(run(kernel, p, pool_), want, GetParam())) << kernel.name << " rows " << s.rows;
+      }
+    }
+}
+
+TEST_P(Moe, QuantisedRowsHaveTheSameBitsAloneAndAmongOthersWithAnyThreads) {
+  for (const MoeShape& s : quantized_shapes(GetParam())) {
+    const Problem p = make_problem(s, Values::ordinary);
+    const MoeKernel& kernel = choose(moe_kernels(), s, detect_isa());
+    const Bytes all = run(kernel, p, pool_);
+    ThreadPool three(3);
+    ASSERT_EQ(run(kernel, p, three), all);
+    const std::int64_t row_bytes = s.hidden_size * static_cast<std::int64_t>(size_of(s.dtype));
+    for (std::int64_t row = 0; row < s.rows; row += 7) {
+      const Bytes want(all.begin() + row * row_bytes, all.begin() + (row + 1) * row_bytes);
+      ASSERT_EQ(run(kernel, p, row, 1, pool_), want) << row;
+    }
+  }
 }
 
 TEST_P(Moe, ARowHasTheSameBitsAloneAndAmongOthersWithAnyThreads) {

@@ -1,9 +1,11 @@
 #include "backends/cpu/kernels/moe.h"
 
 #include "backends/cpu/kernels/activation.h"
+#include "backends/cpu/kernels/linear_quant.h"
 #include "backends/cpu/kernels/linear_ref.h"
 #include "backends/cpu/kernels/moe_grouped.h"
 #include "backends/cpu/kernels/moe_layout.h"
+#include "backends/cpu/kernels/moe_quant.h"
 #include "base/thread_pool.h"
 
 namespace cajal::cpu {
@@ -30,23 +32,10 @@ void multiply_ref(const MoeArgs& a, const ExpertMatrix& m, const std::byte* weig
 void moe_ref(const MoeArgs& a, ThreadPool& pool) {
   const MoeScratch at = moe_scratch(a);
   std::byte *gate_up = a.scratch + at.gate_up, *hidden = a.scratch + at.hidden, *out = a.scratch + at.out;
-  const std::int64_t pairs = a.rows * a.top_k, n = a.intermediate_size;
-
   multiply_ref(a, gate_up_of(a), a.gate_up, a.x, a.top_k, 1, gate_up, pool);
-  for (std::int64_t i = 0; i < pairs * n; ++i) {
-    const std::int64_t gate = i / n * 2 * n + i % n;
-    const float silu = round_to(a.dtype, silu_f32(load_element(gate_up, gate, a.dtype)));
-    store_element(hidden, i, a.dtype, silu * load_element(gate_up, gate + n, a.dtype));
-  }
+  activate_ref(a, gate_up, hidden);
   multiply_ref(a, down_of(a), a.down, hidden, 1, a.sum_parts, out, pool);
-  for (std::int64_t i = 0; i < a.rows * a.hidden_size; ++i) {
-    const std::int64_t row = i / a.hidden_size, column = i % a.hidden_size;
-    float sum = 0;
-    for (std::int64_t pair = row * a.top_k; pair < (row + 1) * a.top_k; ++pair)
-      sum += round_to(
-          a.dtype, load_element(a.weights, pair, a.dtype) * load_element(out, pair * a.hidden_size + column, a.dtype));
-    store_element(a.y, i, a.dtype, sum);
-  }
+  combine_ref(a, out);
 }
 
 template <const BlockTable& table, std::uint32_t isa>
@@ -64,8 +53,19 @@ bool packed_for(const MoeShape& s, DType dtype) {
 }
 bool tiles_bf16(const MoeShape& s) { return packed_for(s, DType::bf16); }
 bool tiles_f32(const MoeShape& s) { return packed_for(s, DType::f32); }
-bool any_bf16(const MoeShape& s) { return s.dtype == DType::bf16; }
-bool anything(const MoeShape&) { return true; }
+bool any_quantized(const MoeShape& s) {
+  return std::holds_alternative<Quantized>(s.gate_up_storage) || std::holds_alternative<Quantized>(s.down_storage);
+}
+bool quantized(const MoeShape& s) {
+  return is_quant_storage(s.down_storage, s.dtype) && s.gate_up_storage == s.down_storage;
+}
+bool any_bf16(const MoeShape& s) { return s.dtype == DType::bf16 && !any_quantized(s); }
+bool anything(const MoeShape& s) { return !any_quantized(s); }
+
+template <const QuantBlockTable& table, std::uint32_t isa>
+void moe_quant(const MoeArgs& a, ThreadPool& pool) {
+  run_quant_moe(table, isa, a, pool);
+}
 
 constexpr std::uint32_t kUpToAvx512 = kAvx2 | kAvx512, kUpToBf16 = kUpToAvx512 | kAvx512Bf16;
 
@@ -78,6 +78,10 @@ constexpr MoeKernel kKernels[] = {
     {"moe_f32_avx512_grouped", kF32Class, kUpToAvx512, tiles_f32, moe_grouped<kBlocksF32Avx512, kUpToAvx512>,
      scratch_bytes},
     {"moe_f32_avx2_grouped", kF32Class, kAvx2, tiles_f32, moe_grouped<kBlocksF32Avx2, kAvx2>, scratch_bytes},
+    {"moe_quant_avx512_vnni", kQuantClass, kUpToAvx512 | kAvx512Vnni, quantized,
+     moe_quant<kQuantBlocksAvx512Vnni, kUpToAvx512>, quant_moe_scratch},
+    {"moe_quant_avx2", kQuantClass, kAvx2, quantized, moe_quant<kQuantBlocksAvx2, kAvx2>, quant_moe_scratch},
+    {"moe_quant_ref", kQuantClass, kBaseline, quantized, run_quant_moe_ref, quant_moe_scratch},
     {"moe_bf16_baseline_grouped", kBf16Class, kBaseline, tiles_bf16, moe_grouped<kBlocksBf16Sse2, kBaseline>,
      scratch_bytes},
     {"moe_f32_baseline_grouped", kF32Class, kBaseline, tiles_f32, moe_grouped<kBlocksF32Sse2, kBaseline>,
@@ -87,6 +91,26 @@ constexpr MoeKernel kKernels[] = {
 };
 
 }  // namespace
+
+void activate_ref(const MoeArgs& a, const std::byte* gate_up, std::byte* hidden) {
+  const std::int64_t n = a.intermediate_size;
+  for (std::int64_t i = 0; i < a.rows * a.top_k * n; ++i) {
+    const std::int64_t gate = i / n * 2 * n + i % n;
+    const float silu = round_to(a.dtype, silu_f32(load_element(gate_up, gate, a.dtype)));
+    store_element(hidden, i, a.dtype, silu * load_element(gate_up, gate + n, a.dtype));
+  }
+}
+
+void combine_ref(const MoeArgs& a, const std::byte* out) {
+  for (std::int64_t i = 0; i < a.rows * a.hidden_size; ++i) {
+    const std::int64_t row = i / a.hidden_size, column = i % a.hidden_size;
+    float sum = 0;
+    for (std::int64_t pair = row * a.top_k; pair < (row + 1) * a.top_k; ++pair)
+      sum += round_to(
+          a.dtype, load_element(a.weights, pair, a.dtype) * load_element(out, pair * a.hidden_size + column, a.dtype));
+    store_element(a.y, i, a.dtype, sum);
+  }
+}
 
 std::span<const MoeKernel> moe_kernels() { return kKernels; }
 

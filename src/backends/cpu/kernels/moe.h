@@ -39,7 +39,8 @@ struct MoeArgs {
   std::int64_t rows, num_experts, hidden_size, intermediate_size;
   std::int32_t top_k, sum_parts;
   DType dtype;
-  Packed packed;  // tile of both weights; {1,1} if plain
+  Packed packed;             // tile of both weights; {1,1} if plain
+  Quantized quantized = {};  // of both, if they are
 };
 using MoeKernel = Kernel<MoeShape, MoeArgs>;
 std::span<const MoeKernel> moe_kernels();

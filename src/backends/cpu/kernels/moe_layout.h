@@ -66,4 +66,8 @@ inline MoeScratch moe_scratch(const MoeArgs& a) {
   return moe_scratch(a.dtype, a.rows * a.top_k, a.num_experts, a.hidden_size, a.intermediate_size);
 }
 
+// The steps between and behind the products, pair by pair; what the faster ones mean.
+void activate_ref(const MoeArgs& args, const std::byte* gate_up, std::byte* hidden);
+void combine_ref(const MoeArgs& args, const std::byte* out);
+
 }  // namespace cajal::cpu

@@ -1,0 +1,153 @@
+#include "backends/cpu/kernels/moe_quant.h"
+
+#include "backends/cpu/kernels/linear_quant.h"
+#include "backends/cpu/kernels/linear_ref.h"
+#include "backends/cpu/kernels/moe_steps.h"
+
+namespace cajal::cpu {
+namespace {
+
+// Behind what moe_scratch divides: rounded rows of the step, and rounded hidden rows by position.
+struct QuantMoeScratch {
+  MoeScratch dense;
+  RoundedRow x_row, hidden_row;
+  std::size_t x, hidden, bytes;
+};
+QuantMoeScratch quant_scratch(const MoeShape& s, int group_size) {
+  const std::int64_t pairs = s.rows * s.top_k;
+  QuantMoeScratch q{moe_scratch(s.dtype, pairs, s.num_experts, s.hidden_size, s.intermediate_size),
+                    {s.hidden_size, group_size},
+                    {s.intermediate_size, group_size},
+                    0,
+                    0,
+                    0};
+  q.x = q.dense.bytes;
+  q.hidden = q.x + static_cast<std::size_t>(s.rows * q.x_row.bytes());
+  q.bytes = q.hidden + static_cast<std::size_t>(pairs * q.hidden_row.bytes());
+  return q;
+}
+QuantMoeScratch quant_scratch(const MoeArgs& a) {
+  const MoeShape shape{.dtype = a.dtype,
+                       .gate_up_storage = a.quantized,
+                       .down_storage = a.quantized,
+                       .rows = a.rows,
+                       .num_experts = a.num_experts,
+                       .hidden_size = a.hidden_size,
+                       .intermediate_size = a.intermediate_size,
+                       .top_k = a.top_k,
+                       .sum_parts = a.sum_parts};
+  return quant_scratch(shape, a.quantized.group_size);
+}
+
+// One of the two products, of all experts: without rows and places, which are each expert's own.
+struct ExpertProduct {
+  QuantizedLayout layout;
+  const std::byte* weights;
+  std::int32_t sum_parts;
+};
+ExpertProduct gate_up_product(const MoeArgs& a) {
+  return {{a.quantized, 2 * a.intermediate_size, a.hidden_size}, a.gate_up, 1};
+}
+ExpertProduct down_product(const MoeArgs& a) {
+  return {{a.quantized, a.hidden_size, a.intermediate_size}, a.down, a.sum_parts};
+}
+QuantProduct empty_product(const ExpertProduct& p, DType dtype) {
+  return {.x = nullptr,
+          .x_row = nullptr,
+          .x_share = 1,
+          .weight = p.weights,
+          .bias = nullptr,
+          .y = nullptr,
+          .y_stride = p.layout.rows * static_cast<std::int64_t>(size_of(dtype)),
+          .rows = 0,
+          .layout = p.layout,
+          .sum_parts = p.sum_parts,
+          .dtype = dtype};
+}
+
+class QuantMoe {
+ public:
+  QuantMoe(const QuantBlockTable& table, std::uint32_t isa, const MoeArgs& args, ThreadPool& pool)
+      : table_(table), a_(args), pool_(pool), at_(quant_scratch(args)), steps_(args, at_.dense, isa, pool) {}
+
+  void run() {
+    steps_.sort_pairs();
+    round(a_.x, a_.rows, at_.x_row, steps_.bytes(at_.x));
+    multiply(gate_up_product(a_), steps_.bytes(at_.x), true, steps_.bytes(at_.dense.gate_up));
+    steps_.activate();
+    round(steps_.bytes(at_.dense.hidden), steps_.num_pairs(), at_.hidden_row, steps_.bytes(at_.hidden));
+    multiply(down_product(a_), steps_.bytes(at_.hidden), false, steps_.bytes(at_.dense.out));
+    steps_.combine();
+  }
+
+ private:
+  void round(const std::byte* rows, std::int64_t count, const RoundedRow& layout, std::byte* out) {
+    const std::int64_t row_bytes = steps_.row_bytes(layout.columns);
+    pool_.parallel_for(count, 4, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r)
+        round_row(table_, layout, a_.dtype, a_.quantized.bits, rows + r * row_bytes, out + r * layout.bytes());
+    });
+  }
+
+  // y[position] = matrix of its expert * x; x are rows of the step, or have a row for each position.
+  void multiply(const ExpertProduct& p, const std::byte* x, bool of_step, std::byte* y) {
+    const auto tiles_a_unit = [this](std::int64_t rows) { return std::int64_t{quant_tiles_at_once(table_, rows)}; };
+    steps_.for_units(p.layout.tiles(), tiles_a_unit, [&](const MoePiece& piece) {
+      const std::int64_t position = steps_.first_position(piece.expert);
+      QuantProduct product = empty_product(p, a_.dtype);
+      product.x = of_step ? x : x + position * product.x_layout().bytes();
+      product.x_row = of_step ? steps_.pairs() + position : nullptr;
+      product.x_share = a_.top_k;
+      product.weight += piece.expert * p.layout.matrix_bytes();
+      product.y = y + position * product.y_stride;
+      product.rows = steps_.group_rows(piece.expert);
+      const std::byte* after = nullptr;
+      if (piece.after)
+        after = p.weights + piece.after->expert * p.layout.matrix_bytes() + piece.after->tile * p.layout.tile_bytes();
+      multiply_quant_tiles(table_, product, {0, product.rows, piece.tile_begin, piece.tile_end, after, piece.fetched});
+    });
+  }
+
+  const QuantBlockTable& table_;
+  const MoeArgs& a_;
+  ThreadPool& pool_;
+  const QuantMoeScratch at_;
+  MoeSteps steps_;
+};
+
+// Every pair's product by itself, x rounded again for each: y[pair] = matrix of its expert * x[pair / x_share].
+void multiply_ref(const MoeArgs& a, const ExpertProduct& p, const std::byte* x, std::int64_t x_share, std::byte* y) {
+  const QuantProduct product = empty_product(p, a.dtype);
+  const RoundedRow layout = product.x_layout();
+  std::byte* rounded = a.scratch + quant_scratch(a).x;
+  for (std::int64_t pair = 0; pair < a.rows * a.top_k; ++pair) {
+    const std::int64_t row_bytes = layout.columns * static_cast<std::int64_t>(size_of(a.dtype));
+    round_row_ref(layout, a.dtype, a.quantized.bits, x + pair / x_share * row_bytes, rounded);
+    const std::byte* matrix = p.weights + a.ids[pair] * p.layout.matrix_bytes();
+    for (std::int64_t n = 0; n < p.layout.rows; ++n)
+      store_element(y, pair * p.layout.rows + n, a.dtype, quant_dot_ref(rounded, product, matrix, n));
+  }
+}
+
+}  // namespace
+
+void run_quant_moe(const QuantBlockTable& table, std::uint32_t isa, const MoeArgs& args, ThreadPool& pool) {
+  if (args.rows > 0) QuantMoe(table, isa, args, pool).run();
+}
+
+void run_quant_moe_ref(const MoeArgs& a, ThreadPool&) {
+  const QuantMoeScratch at = quant_scratch(a);
+  std::byte *gate_up = a.scratch + at.dense.gate_up, *hidden = a.scratch + at.dense.hidden,
+            *out = a.scratch + at.dense.out;
+  multiply_ref(a, gate_up_product(a), a.x, a.top_k, gate_up);
+  activate_ref(a, gate_up, hidden);
+  multiply_ref(a, down_product(a), hidden, 1, out);
+  combine_ref(a, out);
+}
+
+std::size_t quant_moe_scratch(const MoeShape& shape, int) {
+  const auto* q = std::get_if<Quantized>(&shape.down_storage);
+  return q ? quant_scratch(shape, q->group_size).bytes : 0;
+}
+
+}  // namespace cajal::cpu

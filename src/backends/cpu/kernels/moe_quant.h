@@ -1,0 +1,12 @@
+#pragma once
+// MoeExperts by expert over quantised weights, with the blocks of quant_blocks.h.
+#include "backends/cpu/kernels/moe.h"
+#include "backends/cpu/kernels/quant_blocks.h"
+
+namespace cajal::cpu {
+
+void run_quant_moe(const QuantBlockTable& table, std::uint32_t isa, const MoeArgs& args, ThreadPool& pool);
+void run_quant_moe_ref(const MoeArgs& args, ThreadPool& pool);
+std::size_t quant_moe_scratch(const MoeShape& shape, int threads);
+
+}  // namespace cajal::cpu
