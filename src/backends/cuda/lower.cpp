@@ -1,8 +1,12 @@
 // From nodes to launches: for each op its kernel, the scratch that it needs, and its arguments.
+#include <algorithm>
+#include <set>
+
 #include "backends/cuda/kernels/attention.h"
 #include "backends/cuda/kernels/elementwise.h"
 #include "backends/cuda/kernels/linear.h"
 #include "backends/cuda/kernels/moe.h"
+#include "backends/cuda/kernels/moe_route.h"
 #include "backends/cuda/moe_layout.h"
 #include "backends/cuda/program.h"
 #include "base/checked.h"
@@ -51,6 +55,7 @@ class Lowering {
 
   void run() {
     find_rows();
+    find_routes();
     for (index_ = 0; index_ < graph_.nodes().size(); ++index_) {
       node_ = &graph_.node(index_);
       selection.kernel_names.emplace_back();
@@ -74,6 +79,7 @@ class Lowering {
     });
   }
   void operator()(const ops::Linear& op) {
+    if (routes_.contains(index_)) return;  // the router makes it
     const TensorType &x = type(0), &weight = type(1);
     LinearArgs a{};
     a.in_features = narrow(weight.shape[1]), a.out_features = narrow(weight.shape[0]);
@@ -168,7 +174,7 @@ class Lowering {
   void operator()(const ops::Router& op) {
     const TensorType& x = type(0);
     if (x.shape[1] > kMaxExperts) no_kernel();
-    emit("router", router, [&] {
+    const auto args = [&] {
       return RouterArgs{in(0),
                         out(0),
                         reinterpret_cast<std::int32_t*>(out(1)),
@@ -177,6 +183,12 @@ class Lowering {
                         op.top_k,
                         op.norm_topk_prob,
                         element(x)};
+    };
+    if (!routes_.contains(graph_.producer(node_->inputs[0]))) return emit("router", router, args);
+    const auto& inputs = graph_.producer_node(node_->inputs[0]).inputs;
+    emit("moe_route", moe_route, [&] {
+      return MoeRouteArgs{places_->at(inputs[0]), places_->at(inputs[1]), args(),
+                          narrow(graph_.type(inputs[0]).shape[1])};
     });
   }
   void operator()(const ops::MoeExperts& op) {
@@ -186,12 +198,10 @@ class Lowering {
     const MoeShape shape{element(x),         narrow(x.shape[0]),    narrow(down.shape[0]),
                          narrow(x.shape[1]), narrow(down.shape[2]), narrow(ids.shape[1]),
                          op.sum_parts};
-    selection.scratch_bytes.back() = moe_scratch(shape).bytes;
-    const auto kernel = shape.element == Element::bf16 ? linear_mma : linear_f32;
-    emit(
-        shape.element == Element::bf16 ? "moe_mma" : "moe_f32",
-        [kernel](const MoeArgs& a, cudaStream_t stream) { run_moe(a, kernel, stream); },
-        [&] { return MoeArgs{in(0), in(1), ints(2), in(3), in(4), out(0), scratch(), rows_of(0), shape}; });
+    const MoeWay way = moe_way(shape, sm_);
+    selection.scratch_bytes.back() = moe_scratch(shape, way).bytes;
+    emit(moe_kernel_name(way, shape.element), run_moe,
+         [&] { return MoeArgs{in(0), in(1), ints(2), in(3), in(4), out(0), scratch(), rows_of(0), shape, way}; });
   }
   void operator()(const ops::GatherRows&) {
     const TensorType& x = type(0);
@@ -225,6 +235,36 @@ class Lowering {
                " in a graph whose steps have ", rows, " rows");
       }
     }
+  }
+
+  // Products that only a router reads, whose kernel can make them itself from an x that is still there by then.
+  void find_routes() {
+    const auto& nodes = graph_.nodes();
+    for (std::uint32_t i = 0; i < nodes.size(); ++i) {
+      const auto* router = std::get_if<ops::Router>(&nodes[i].op);
+      if (!router || sm_ != 90) continue;
+      const Value logits = nodes[i].inputs[0];
+      const Node& linear = graph_.producer_node(logits);
+      const auto* op = std::get_if<ops::Linear>(&linear.op);
+      if (!op || op->sum_parts != 1 || linear.inputs.size() != 2 || last_use(linear.inputs[0]) <= i) continue;
+      const TensorType& x = graph_.type(linear.inputs[0]);
+      if (x.dtype != DType::bf16 || num_uses(logits) != 1) continue;
+      MoeRouteArgs a{};
+      a.in_features = narrow(x.shape[1]), a.router.rows.most = narrow(x.shape[0]);
+      a.router.num_experts = narrow(graph_.type(logits).shape[1]);
+      if (moe_route_accepts(a)) routes_.insert(graph_.producer(logits));
+    }
+  }
+  std::uint32_t last_use(Value v) const {
+    std::uint32_t last = 0;
+    for (std::uint32_t i = 0; i < graph_.nodes().size(); ++i)
+      if (std::ranges::find(graph_.node(i).inputs, v) != graph_.node(i).inputs.end()) last = i;
+    return last;
+  }
+  std::size_t num_uses(Value v) const {
+    auto uses = static_cast<std::size_t>(std::ranges::count(graph_.outputs(), v));
+    for (const Node& node : graph_.nodes()) uses += static_cast<std::size_t>(std::ranges::count(node.inputs, v));
+    return uses;
   }
 
   template <class OpType>
@@ -331,6 +371,7 @@ class Lowering {
   const Graph& graph_;
   int sm_;
   std::vector<RowKind> kinds_;
+  std::set<std::uint32_t> routes_;  // linears that their router makes
   const Places* places_ = nullptr;
   const Node* node_ = nullptr;
   std::uint32_t index_ = 0;

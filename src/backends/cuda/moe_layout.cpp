@@ -3,24 +3,170 @@
 #include <algorithm>
 
 #include "backends/cuda/kernels/elementwise.h"
+#include "backends/cuda/kernels/moe_stream.h"
 #include "base/checked.h"
 #include "compiler/memory_plan.h"
 
 namespace cajal::cuda {
 namespace {
 
+constexpr int kSm90 = 90;
+constexpr int kPlannedPairsPerExpert = 16;  // up to which streaming beats tiles of the matrix units
+
 // Tiles of 16 rows where experts have few, which then read their weights once for each tile.
-std::int32_t tile_rows(const MoeShape& s) { return s.rows * s.top_k <= 16 * s.num_experts ? 16 : 64; }
-std::int32_t most_tiles(const MoeShape& s) {
+std::int32_t tile_rows(const MoeShape& s, MoeWay way) {
   const std::int32_t pairs = s.rows * s.top_k;
-  return std::min(pairs, pairs / tile_rows(s) + s.num_experts);
+  switch (way) {
+    case MoeWay::combined:
+    case MoeWay::streamed:
+    case MoeWay::planned: return std::min(s.rows, kMoeStreamRows);
+    case MoeWay::portable: return pairs <= 16 * s.num_experts ? 16 : 64;
+  }
+  return 16;
+}
+std::int32_t most_tiles(const MoeShape& s, MoeWay way) {
+  const std::int32_t pairs = s.rows * s.top_k;
+  return std::min(pairs, pairs / tile_rows(s, way) + s.num_experts);
+}
+
+// One expert's matrix, as it is stored.
+std::int64_t matrix_elements(const MoeShape& s, std::int32_t out_features, std::int32_t in_features) {
+  const std::int64_t multiple = s.element == Element::bf16 ? kWeightTile : 1;
+  return round_up<std::int64_t>(out_features, multiple) * round_up<std::int64_t>(in_features, multiple);
+}
+
+MoeStreamArgs gate_up_args(const MoeShape& s, MoeWay way) {
+  MoeStreamArgs a{};
+  a.rows.most = s.rows, a.in_features = s.hidden_size, a.out_features = 2 * s.intermediate_size, a.top_k = s.top_k;
+  a.group_elements = matrix_elements(s, a.out_features, a.in_features);
+  a.most_tiles = most_tiles(s, way), a.tile_rows = tile_rows(s, way);
+  return a;
+}
+MoeStreamArgs down_args(const MoeShape& s, MoeWay way) {
+  MoeStreamArgs a = gate_up_args(s, way);
+  a.in_features = s.intermediate_size, a.out_features = s.hidden_size;
+  a.group_elements = matrix_elements(s, a.out_features, a.in_features);
+  return a;
+}
+MoeDownCombineArgs combine_args(const MoeShape& s) {
+  const MoeStreamArgs down = down_args(s, MoeWay::combined);
+  MoeDownCombineArgs a{};
+  a.rows = down.rows, a.in_features = down.in_features, a.out_features = down.out_features, a.top_k = s.top_k;
+  a.tile_rows = down.tile_rows, a.group_elements = down.group_elements;
+  return a;
+}
+bool accepts(const MoeShape& s, MoeWay way) {
+  const std::int32_t pairs = s.rows * s.top_k;
+  switch (way) {
+    case MoeWay::combined: return moe_stream_accepts(gate_up_args(s, way)) && moe_down_combine_accepts(combine_args(s));
+    case MoeWay::streamed:
+    case MoeWay::planned:
+      return (way == MoeWay::streamed ? pairs <= kMoePlannedPairs : pairs <= kPlannedPairsPerExpert * s.num_experts) &&
+             moe_stream_accepts(gate_up_args(s, way)) && moe_stream_accepts(down_args(s, way));
+    case MoeWay::portable: return true;
+  }
+  return false;
+}
+
+struct Scratch {
+  const MoeArgs& a;
+  MoeScratch at;
+
+  std::int32_t* ints(std::size_t offset) const { return reinterpret_cast<std::int32_t*>(a.scratch + offset); }
+  MoePlan plan() const {
+    return {ints(at.x_rows), ints(at.places), reinterpret_cast<GroupTile*>(a.scratch + at.tiles), ints(at.num_tiles)};
+  }
+  std::byte* hidden() const { return a.scratch + at.hidden; }
+  std::byte* out() const { return a.scratch + at.out; }
+};
+
+void make_plan(const Scratch& s, cudaStream_t stream) {
+  const MoeShape& shape = s.a.shape;
+  moe_plan({s.a.ids, s.plan(), s.a.rows, shape.num_experts, shape.top_k, tile_rows(shape, s.a.way)}, stream);
+}
+void combine(const Scratch& s, cudaStream_t stream) {
+  const MoeShape& shape = s.a.shape;
+  moe_combine({s.out(), s.a.weights, s.plan().places, s.a.y, s.a.rows, shape.hidden_size, shape.top_k, shape.element},
+              stream);
+}
+
+void gate_up_streamed(const Scratch& s, cudaStream_t stream) {
+  MoeStreamArgs a = gate_up_args(s.a.shape, s.a.way);
+  a.x = s.a.x, a.weight = s.a.gate_up, a.y = s.hidden(), a.rows = s.a.rows, a.plan = s.plan();
+  if (s.a.way != MoeWay::planned) a.ids = s.a.ids;
+  if (s.a.way == MoeWay::combined) a.plan = {};  // nobody asks for the places
+  moe_gate_up_stream(a, stream);
+}
+
+void run_combined(const Scratch& s, cudaStream_t stream) {
+  gate_up_streamed(s, stream);
+  MoeDownCombineArgs a = combine_args(s.a.shape);
+  a.hidden = s.hidden(), a.weight = s.a.down, a.weights = s.a.weights, a.ids = s.a.ids, a.y = s.a.y, a.rows = s.a.rows;
+  moe_down_combine(a, stream);
+}
+
+void run_streamed(const Scratch& s, cudaStream_t stream) {
+  if (s.a.way == MoeWay::planned) make_plan(s, stream);
+  gate_up_streamed(s, stream);
+  MoeStreamArgs a = down_args(s.a.shape, s.a.way);
+  a.x = s.hidden(), a.weight = s.a.down, a.y = s.out(), a.rows = s.a.rows, a.plan = s.plan();
+  if (s.a.way != MoeWay::planned) a.ids = s.a.ids;
+  moe_down_stream(a, stream);
+  combine(s, stream);
+}
+
+void run_portable(const Scratch& s, cudaStream_t stream) {
+  const MoeShape& shape = s.a.shape;
+  const bool half = shape.element == Element::bf16;
+  const auto linear = half ? linear_mma : linear_f32;
+  make_plan(s, stream);
+  const auto matrix = [&](std::int32_t out_features, std::int32_t in_features) {
+    LinearArgs l{};
+    l.rows = {s.a.rows.most * shape.top_k, s.a.rows.live, s.a.rows.scale * shape.top_k};
+    l.element = shape.element, l.sum_parts = 1, l.in_features = in_features, l.out_features = out_features;
+    l.tiles = s.plan().tiles, l.num_tiles = s.plan().num_tiles;
+    l.most_tiles = most_tiles(shape, s.a.way), l.tile_rows = tile_rows(shape, s.a.way);
+    l.group_elements = matrix_elements(shape, out_features, in_features);
+    return l;
+  };
+  LinearArgs gate_up = matrix(2 * shape.intermediate_size, shape.hidden_size);
+  gate_up.x = s.a.x, gate_up.x_rows = s.plan().x_rows, gate_up.weight = s.a.gate_up;
+  gate_up.y = s.a.scratch + s.at.gate_up;
+  linear(gate_up, stream);
+  const std::size_t up = static_cast<std::size_t>(shape.intermediate_size) * (half ? 2 : 4);
+  silu_mul({gate_up.y, s.a.scratch + s.at.gate_up + up, s.hidden(), gate_up.rows, shape.intermediate_size,
+            2 * shape.intermediate_size, shape.element},
+           stream);
+  LinearArgs down = matrix(shape.hidden_size, shape.intermediate_size);
+  down.x = s.hidden(), down.weight = s.a.down, down.y = s.out(), down.sum_parts = shape.sum_parts;
+  linear(down, stream);
+  combine(s, stream);
 }
 
 }  // namespace
 
-MoeScratch moe_scratch(const MoeShape& s) {
+MoeWay moe_way(const MoeShape& s, int sm) {
+  if (sm != kSm90 || s.element != Element::bf16 || s.sum_parts != 1) return MoeWay::portable;
+  for (const MoeWay way : {MoeWay::combined, MoeWay::streamed, MoeWay::planned})
+    if (accepts(s, way)) return way;
+  return MoeWay::portable;
+}
+
+const char* moe_kernel_name(MoeWay way, Element element) {
+  switch (way) {
+    case MoeWay::combined: return "moe_stream_combined";
+    case MoeWay::streamed: return "moe_stream";
+    case MoeWay::planned: return "moe_stream_planned";
+    case MoeWay::portable: break;
+  }
+  return element == Element::bf16 ? "moe_mma" : "moe_f32";
+}
+
+MoeScratch moe_scratch(const MoeShape& s, MoeWay way) {
   const std::size_t pairs = static_cast<std::size_t>(s.rows) * static_cast<std::size_t>(s.top_k);
   const std::size_t element = s.element == Element::bf16 ? 2 : 4;
+  const std::size_t inner = pairs * static_cast<std::size_t>(s.intermediate_size) * element,
+                    outer = pairs * static_cast<std::size_t>(s.hidden_size) * element;
   MoeScratch at{};
   const auto place = [&](std::size_t bytes) {
     const std::size_t offset = at.bytes;
@@ -29,43 +175,22 @@ MoeScratch moe_scratch(const MoeShape& s) {
   };
   at.x_rows = place(pairs * 4);
   at.places = place(pairs * 4);
-  at.tiles = place(static_cast<std::size_t>(most_tiles(s)) * sizeof(GroupTile));
+  at.tiles = place(static_cast<std::size_t>(most_tiles(s, way)) * sizeof(GroupTile));
   at.num_tiles = place(4);
-  at.gate_up = place(pairs * 2 * static_cast<std::size_t>(s.intermediate_size) * element);
-  at.hidden = place(pairs * static_cast<std::size_t>(s.intermediate_size) * element);
-  at.out = place(pairs * static_cast<std::size_t>(s.hidden_size) * element);
+  at.hidden = place(inner);
+  if (way == MoeWay::portable) at.gate_up = place(2 * inner);
+  if (way != MoeWay::combined) at.out = place(outer);
   return at;
 }
 
-void run_moe(const MoeArgs& a, void (*linear)(const LinearArgs&, cudaStream_t), cudaStream_t stream) {
-  const MoeShape& s = a.shape;
-  const MoeScratch at = moe_scratch(s);
-  const auto ints = [&](std::size_t offset) { return reinterpret_cast<std::int32_t*>(a.scratch + offset); };
-  const MoePlan plan{ints(at.x_rows), ints(at.places), reinterpret_cast<GroupTile*>(a.scratch + at.tiles),
-                     ints(at.num_tiles)};
-  const Rows pairs{a.rows.most * s.top_k, a.rows.live, a.rows.scale * s.top_k};
-  moe_plan({a.ids, plan, a.rows, s.num_experts, s.top_k, tile_rows(s)}, stream);
-
-  const std::int64_t multiple = s.element == Element::bf16 ? kWeightTile : 1;
-  const auto matrix = [&](std::int32_t out_features, std::int32_t in_features) {
-    LinearArgs l{};
-    l.rows = pairs, l.element = s.element, l.sum_parts = 1;
-    l.in_features = in_features, l.out_features = out_features;
-    l.tiles = plan.tiles, l.num_tiles = plan.num_tiles, l.most_tiles = most_tiles(s), l.tile_rows = tile_rows(s);
-    l.group_elements = round_up<std::int64_t>(out_features, multiple) * round_up<std::int64_t>(in_features, multiple);
-    return l;
-  };
-  LinearArgs gate_up = matrix(2 * s.intermediate_size, s.hidden_size);
-  gate_up.x = a.x, gate_up.x_rows = plan.x_rows, gate_up.weight = a.gate_up, gate_up.y = a.scratch + at.gate_up;
-  linear(gate_up, stream);
-  const std::size_t half = static_cast<std::size_t>(s.intermediate_size) * (s.element == Element::bf16 ? 2 : 4);
-  silu_mul({gate_up.y, a.scratch + at.gate_up + half, a.scratch + at.hidden, pairs, s.intermediate_size,
-            2 * s.intermediate_size, s.element},
-           stream);
-  LinearArgs down = matrix(s.hidden_size, s.intermediate_size);
-  down.x = a.scratch + at.hidden, down.weight = a.down, down.y = a.scratch + at.out, down.sum_parts = s.sum_parts;
-  linear(down, stream);
-  moe_combine({a.scratch + at.out, a.weights, plan.places, a.y, a.rows, s.hidden_size, s.top_k, s.element}, stream);
+void run_moe(const MoeArgs& a, cudaStream_t stream) {
+  const Scratch s{a, moe_scratch(a.shape, a.way)};
+  switch (a.way) {
+    case MoeWay::combined: return run_combined(s, stream);
+    case MoeWay::streamed:
+    case MoeWay::planned: return run_streamed(s, stream);
+    case MoeWay::portable: return run_portable(s, stream);
+  }
 }
 
 }  // namespace cajal::cuda

@@ -1,5 +1,5 @@
 #pragma once
-// The launches of one mixture of experts, and the scratch memory between them.
+// The launches of one mixture of experts, which of several ways they go, and the scratch memory between them.
 #include "backends/cuda/kernels/linear.h"
 #include "backends/cuda/kernels/moe.h"
 
@@ -10,6 +10,16 @@ struct MoeShape {
   std::int32_t rows, num_experts, hidden_size, intermediate_size, top_k, sum_parts;
 };
 
+// By how many rows an expert can expect; all give the same bits.
+enum class MoeWay : std::uint8_t {
+  combined,  // streamed weights, two launches
+  streamed,  // streamed weights, pairs sorted by every block for itself
+  planned,   // streamed weights, pairs sorted by a launch before
+  portable,  // tiles of rows by mma.sync, any shape
+};
+MoeWay moe_way(const MoeShape& shape, int sm);
+const char* moe_kernel_name(MoeWay way, Element element);
+
 struct MoeArgs {
   const void *x, *weights;
   const std::int32_t* ids;
@@ -18,13 +28,14 @@ struct MoeArgs {
   std::byte* scratch;
   Rows rows;
   MoeShape shape;
+  MoeWay way;
 };
 
 struct MoeScratch {
   std::size_t x_rows, places, tiles, num_tiles, gate_up, hidden, out, bytes;  // offsets; bytes in all
 };
-MoeScratch moe_scratch(const MoeShape& shape);
+MoeScratch moe_scratch(const MoeShape& shape, MoeWay way);
 
-void run_moe(const MoeArgs& args, void (*linear)(const LinearArgs&, cudaStream_t), cudaStream_t stream);
+void run_moe(const MoeArgs& args, cudaStream_t stream);
 
 }  // namespace cajal::cuda
