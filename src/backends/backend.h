@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backends/sampling.h"
 #include "base/thread_pool.h"
 #include "compiler/memory_plan.h"
 #include "graph/graph.h"
@@ -56,6 +57,9 @@ struct Event {
 // How much of a bucket a step really uses; the rest is padding, which an executable may skip.
 struct StepRows {
   std::int64_t num_tokens = 0, num_logits = 0;
+  // Every row of logits has its token chosen on the device: what choose_from() named is brought to the host only if output()
+  // asks for it.
+  bool all_chosen = false;
 };
 
 // What one node's kernel took, over all launches since profiling was switched on.
@@ -91,8 +95,14 @@ class Executable {
   // timers ignores it and has no timings.
   virtual void set_profiling(bool /*on*/) {}
   virtual std::vector<NodeTiming> timings() const { return {}; }
+  // From now on launches choose the tokens of output `index`, logits with a row for each of the step, as sampling() says and
+  // with the tokens that engine/sampler.h would choose. Before bind(); false: this device leaves it to the host.
+  virtual bool choose_from(std::size_t /*index*/) { return false; }
+  // Host memory to fill before launch(), by row of logits, and what came of it once the launch is waited for.
+  virtual std::span<RowSampling> sampling() { return {}; }
+  virtual std::span<const RowChoice> choices() const { return {}; }
   // Host memory that holds output `index` once the event of the last launch is waited for, until the next launch of any
-  // executable that shares the arena. Rows that the step did not have hold anything.
+  // executable that shares the arena. Rows that the step did not have hold anything. For any thread.
   virtual std::span<const std::byte> output(std::size_t index) = 0;
 };
 

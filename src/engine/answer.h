@@ -6,12 +6,17 @@
 #include <string>
 #include <vector>
 
+#include "backends/sampling.h"
 #include "engine/request.h"
 #include "engine/sampler.h"
 #include "engine/stop_strings.h"
 #include "text/detokenizer.h"
 
 namespace cajal {
+
+// What to tell an executor of the token at `position` of one sequence, so that it chooses what Answer::choose would. How is
+// on_host where it takes what devices do not know: penalties, or more log-probabilities than they give.
+RowSampling device_sampling(const SequenceRequest& request, std::uint32_t sequence_index, std::int64_t position);
 
 class Answer {
  public:
@@ -23,6 +28,8 @@ class Answer {
 
   // The next token. `position` is that of the token in its sequence; `scratch` may be shared by all sequences.
   GeneratedToken choose(std::span<const float> logits, std::int64_t position, std::vector<float>& scratch);
+  // The same from what an executor has chosen, as device_sampling() told it to.
+  static GeneratedToken take(const RowChoice& choice, std::int64_t num_logprobs);
   bool is_ending_token(std::int32_t id) const;
   // The text that becomes certain with a token. `full`: no further token may come.
   std::string accept(std::int32_t id, bool full);

@@ -25,6 +25,7 @@ void AsyncExecutor::launch(const StepInput& input) {
   CAJAL_CHECK(state_ == State::idle, "a step is running");
   input_.rows = input.rows;
   input_.block_copies = input.block_copies;
+  input_.sampling = input.sampling;
   std::size_t blocks = 0;
   for (const auto& table : input.block_tables) blocks += table.size();
   tables_.clear();

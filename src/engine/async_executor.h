@@ -24,6 +24,7 @@ class AsyncExecutor final : public Executor {
   void launch(const StepInput& input) override;
   [[nodiscard]] bool wait(std::chrono::nanoseconds at_most) override;
   void read_logits(std::int64_t i, std::span<float> into) const override { inner_.read_logits(i, into); }
+  const RowChoice* choice(std::int64_t i) const override { return inner_.choice(i); }
 
  private:
   enum class State { idle, launched, done, stopping };

@@ -137,10 +137,17 @@ class CaseRunner {
   void run(const std::vector<PlannedStep>& steps) {
     StepInput input;
     input.block_tables = tables_;
+    RowSampling greedy;
+    greedy.how = ChooseHow::greedy;
     for (const PlannedStep& step : steps) {
       input.rows = step.rows;
+      input.sampling.assign(static_cast<std::size_t>(step.shape.num_logits), greedy);
       runner_.run(input);
       for (std::int64_t i = 0; i < step.shape.num_logits; ++i) {
+        if (const RowChoice* choice = runner_.choice(i)) {
+          last_token_ = choice->token_id;
+          continue;
+        }
         runner_.read_logits(i, logits_);
         last_token_ = argmax(logits_);
       }

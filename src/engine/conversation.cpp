@@ -83,12 +83,17 @@ SequenceResult Conversation::generate(const SequenceRequest& request, const RunH
   if (request.max_new_tokens < 1 || prompt_length >= max_model_len()) return end(FinishReason::length);
   while (true) {
     if (hooks.is_wanted && !hooks.is_wanted(0)) return end(FinishReason::interrupted);
+    const bool completes = length_of(ids) - length_of(cached_) <= chunk_size_;
+    step_.sampling.assign(completes ? 1 : 0, device_sampling(request, request.sequence_index, length_of(ids)));
     compute(ids, prompt_length);
     if (length_of(cached_) < length_of(ids)) continue;
-    runner_.read_logits(0, logits_);
-    if (!all_finite(logits_)) return end(FinishReason::numerical_error);
+    const RowChoice* const choice = runner_.choice(0);
+    if (!choice) runner_.read_logits(0, logits_);
+    if (choice ? choice->status == ChoiceStatus::not_finite : !all_finite(logits_))
+      return end(FinishReason::numerical_error);
 
-    result.tokens.push_back(answer.choose(logits_, length_of(ids), processed_));
+    result.tokens.push_back(choice ? Answer::take(*choice, request.num_logprobs)
+                                   : answer.choose(logits_, length_of(ids), processed_));
     const std::int32_t id = result.tokens.back().chosen.token_id;
     ids.push_back(id);
     const bool full = length_of(ids) - prompt_length >= request.max_new_tokens || length_of(ids) >= max_model_len();

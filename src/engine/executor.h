@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "backends/sampling.h"
+
 namespace cajal {
 
 // One token of a step.
@@ -27,6 +29,8 @@ struct StepInput {
   std::vector<BlockCopy> block_copies;  // done first, one after another
   std::vector<TokenRow> rows;
   std::vector<std::span<const std::int32_t>> block_tables;  // by seq_index
+  // How tokens are to be chosen, for each row that wants logits, in the order of the rows; or empty: not by the executor.
+  std::vector<RowSampling> sampling;
 };
 
 // Runs one step at a time.
@@ -42,6 +46,8 @@ class Executor {
   // Logits of the i-th row that wanted them, in the order of the rows, as f32 into [vocab_size]; between wait() and the
   // next launch().
   virtual void read_logits(std::int64_t i, std::span<float> into) const = 0;
+  // The token of that row, if the executor has chosen it or found its logits not finite; null: read_logits() and choose.
+  virtual const RowChoice* choice(std::int64_t /*i*/) const { return nullptr; }
 };
 
 }  // namespace cajal

@@ -50,6 +50,7 @@ Executable& ModelRunner::executable(std::int64_t rows) {
   auto& executable = executables_[b.num_tokens];
   if (executable) return *executable;
   executable = model_.backend().compile(model_.graph(b, limits_.outputs));
+  if (limits_.outputs.logits) executable->choose_from(0);
   if (!arena_ || arena_->bytes() < executable->plan().arena_bytes) {
     last_ = nullptr;  // its logits lie in the old arena
     arena_ = model_.backend().allocate(executable->plan().arena_bytes);
@@ -148,9 +149,30 @@ void ModelRunner::launch(const StepInput& step) {
   }
   std::fill(wanted.begin() + static_cast<std::ptrdiff_t>(num_logits), wanted.end(), 0);
 
+  CAJAL_CHECK(step.sampling.empty() || step.sampling.size() == num_logits);
+  const bool all_chosen = tell_sampling(executable, step.sampling);
+  num_choices_ = std::ssize(step.sampling);
   copy_blocks(step.block_copies);
-  launched_ = executable.launch({static_cast<std::int64_t>(step.rows.size()), static_cast<std::int64_t>(num_logits)});
+  launched_ = executable.launch(
+      {static_cast<std::int64_t>(step.rows.size()), static_cast<std::int64_t>(num_logits), all_chosen});
   last_ = &executable;
+}
+
+// Whether all rows of logits have their tokens chosen by the device.
+bool ModelRunner::tell_sampling(Executable& executable, std::span<const RowSampling> rows) {
+  const std::span<RowSampling> into = executable.sampling();
+  if (into.empty()) return false;
+  std::fill(std::copy(rows.begin(), rows.end(), into.begin()), into.end(), RowSampling{});
+  return !rows.empty() &&
+         std::all_of(rows.begin(), rows.end(), [](const RowSampling& s) { return s.how != ChooseHow::on_host; });
+}
+
+const RowChoice* ModelRunner::choice(std::int64_t i) const {
+  CAJAL_CHECK(last_ != nullptr);
+  const std::span<const RowChoice> choices = last_->choices();
+  if (choices.empty() || i >= num_choices_) return nullptr;
+  const RowChoice& choice = choices[static_cast<std::size_t>(i)];
+  return choice.status == ChoiceStatus::on_host ? nullptr : &choice;
 }
 
 bool ModelRunner::wait(std::chrono::nanoseconds /*at_most*/) {

@@ -33,6 +33,7 @@ class ModelRunner final : public Executor {
   void launch(const StepInput& input) override;
   [[nodiscard]] bool wait(std::chrono::nanoseconds at_most) override;
   void read_logits(std::int64_t i, std::span<float> into) const override;
+  const RowChoice* choice(std::int64_t i) const override;
   // The same of last_hidden_state, into [hidden_size]; only of a runner that was made for it.
   void read_last_hidden_state(std::int64_t i, std::span<float> into) const;
 
@@ -50,6 +51,7 @@ class ModelRunner final : public Executor {
   Bucket bucket(std::int64_t rows) const;
   void allocate_states(const Graph& graph);
   void bind(Executable& executable);
+  static bool tell_sampling(Executable& executable, std::span<const RowSampling> rows);
   void copy_blocks(std::span<const BlockCopy> copies);
   void read_row(std::size_t output, std::int64_t i, std::span<float> into) const;
 
@@ -62,6 +64,7 @@ class ModelRunner final : public Executor {
   std::unique_ptr<Buffer> arena_;
   std::uint64_t kv_cache_bytes_ = 0;
   Executable* last_ = nullptr;
+  std::int64_t num_choices_ = 0;  // rows of the last step whose tokens were to be chosen
   Event launched_;
 };
 

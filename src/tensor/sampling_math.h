@@ -48,7 +48,8 @@ CAJAL_HOST_DEVICE inline std::uint64_t exp_weight(double x) {
   p = p * r + 1;
   const std::uint64_t exponent = (bits_of(shifted) & 0x7ff) + 1023 + kWeightBits;  // k is -47..0 and its bits wrap
   const double scale = double_of((exponent & 0x7ff) << 52);
-  return static_cast<std::uint64_t>(static_cast<std::int64_t>(p * scale + 0.5));
+  const double rounded = p * scale + 0.5;  // which truncating makes a whole number, without a call
+  return static_cast<std::uint64_t>(static_cast<std::int64_t>(rounded));
 }
 
 // The natural logarithm of a normal number above 0, to within a few units of the last place.

@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <mutex>
+#include <optional>
 
 #include "backends/cuda/check.h"
 #include "backends/cuda/frequencies.h"
+#include "backends/cuda/kernels/sampling.h"
 #include "backends/cuda/program.h"
 #include "base/checked.h"
 
@@ -105,6 +108,7 @@ class CudaExecutable final : public Executable {
     step_.capture(stream_.get(), [this] {
       upload_inputs();
       for (const Launch& launch : launches_) run(launch);
+      if (chosen_output_) choose();
     });
   }
 
@@ -125,7 +129,10 @@ class CudaExecutable final : public Executable {
       run_timed();
     else
       step_.launch(stream_.get());
-    for (std::size_t i = 0; i < outputs_.size(); ++i) download_output(i, rows);
+    stays_ = rows.all_chosen ? chosen_output_ : std::nullopt;
+    last_rows_ = rows;
+    for (std::size_t i = 0; i < outputs_.size(); ++i)
+      if (stays_ != i) download_output(i, rows);
     check(cudaEventRecord(done_.get(), stream_.get()), "marking the end of a step");
     return {++serial_};
   }
@@ -141,7 +148,37 @@ class CudaExecutable final : public Executable {
   }
   std::vector<NodeTiming> timings() const override { return timings_; }
 
+  bool choose_from(std::size_t index) override {
+    const TensorType& type = graph_.type(graph_.outputs()[index]);
+    const auto rows = static_cast<std::size_t>(type.shape[0]);
+    const bool known = type.plain() && (type.dtype == DType::bf16 || type.dtype == DType::f32);
+    if (!known || type.shape.rank() != 2 || type.shape[1] > kMostWeights) return false;
+    CAJAL_CHECK(kinds_[graph_.outputs()[index].id] == RowKind::logits);
+    sampling_ = std::make_unique<PinnedMemory>(rows * sizeof(RowSampling));
+    choices_ = std::make_unique<PinnedMemory>(rows * sizeof(RowChoice));
+    std::fill_n(sampling().begin(), rows, RowSampling{});
+    chosen_output_ = index;
+    return true;
+  }
+  std::span<RowSampling> sampling() override {
+    if (!sampling_) return {};
+    const auto bytes = sampling_->span();
+    return {reinterpret_cast<RowSampling*>(bytes.data()), bytes.size() / sizeof(RowSampling)};
+  }
+  std::span<const RowChoice> choices() const override {
+    if (!choices_) return {};
+    const auto bytes = choices_->span();
+    return {reinterpret_cast<const RowChoice*>(bytes.data()), bytes.size() / sizeof(RowChoice)};
+  }
+
   std::span<const std::byte> output(std::size_t index) override {
+    const std::scoped_lock lock(output_mutex_);
+    if (stays_ == index) {
+      stream_.make_current();
+      download_output(index, last_rows_);
+      stream_.wait();
+      stays_.reset();
+    }
     return arena_->outputs().subspan(outputs_[index].offset, outputs_[index].bytes);
   }
 
@@ -230,6 +267,21 @@ class CudaExecutable final : public Executable {
     check(cudaGetLastError(), kernel_names_[launch.node]);
   }
 
+  // Pinned memory has the same address everywhere: kernels read and write it where it is.
+  void choose() {
+    const Value v = graph_.outputs()[*chosen_output_];
+    const TensorType& type = graph_.type(v);
+    const auto* header = reinterpret_cast<const StepHeader*>(device_inputs_->data());
+    choose_tokens({.logits = addresses_[v.id],
+                   .sampling = sampling().data(),
+                   .choices = reinterpret_cast<RowChoice*>(choices_->span().data()),
+                   .rows = {static_cast<std::int32_t>(type.shape[0]), &header->num_logits, 1},
+                   .vocab_size = static_cast<std::int32_t>(type.shape[1]),
+                   .element = type.dtype == DType::bf16 ? Element::bf16 : Element::f32},
+                  sm_, stream_.get());
+    check(cudaGetLastError(), "choosing tokens");
+  }
+
   // The rows that the step has, and no more.
   void download_output(std::size_t i, const StepRows& rows) const {
     const Value v = graph_.outputs()[i];
@@ -258,6 +310,7 @@ class CudaExecutable final : public Executable {
       timings_[i].seconds += static_cast<double>(milliseconds) * 1e-3;
       ++timings_[i].calls;
     }
+    if (chosen_output_) choose();
   }
 
   struct RowFrequencyInput {
@@ -280,6 +333,11 @@ class CudaExecutable final : public Executable {
   std::unique_ptr<DeviceBuffer> device_inputs_;
   std::vector<Extent> outputs_;  // in the arena's host memory
   std::size_t output_bytes_ = 0;
+  std::optional<std::size_t> chosen_output_;  // whose tokens are chosen here
+  std::unique_ptr<PinnedMemory> sampling_, choices_;
+  std::mutex output_mutex_;
+  std::optional<std::size_t> stays_;  // the output of the last launch that is on the device alone
+  StepRows last_rows_;
   DeviceBuffer* arena_ = nullptr;
   std::vector<std::byte*> addresses_;  // by value
   std::vector<Launch> launches_;

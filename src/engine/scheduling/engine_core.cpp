@@ -64,6 +64,7 @@ EngineCore::EngineCore(const EngineCoreOptions& options, const Parts& parts)
   const auto rows = static_cast<std::size_t>(options.max_num_batched_tokens);
   input_.rows.reserve(rows);
   input_.block_tables.reserve(static_cast<std::size_t>(options.max_num_seqs));
+  input_.sampling.reserve(rows);
   deliveries_.reserve(static_cast<std::size_t>(options.max_num_seqs));
   const int threads = parts.threads ? parts.threads->size() : 1;
   for (int i = 0; i < threads; ++i) {
@@ -239,13 +240,15 @@ void EngineCore::take_rows(PlannedRows& rows, SamplingScratch& scratch) noexcept
 // The next token, unless the sequence has come to its end.
 std::optional<std::int32_t> EngineCore::take_token(Sequence& s, std::int64_t logits_row, SamplingScratch& scratch) {
   if (s.finish_reason) return {};
-  parts_.executor.read_logits(logits_row, scratch.logits);
-  if (!all_finite(scratch.logits)) {  // no token can be trusted
+  const RowChoice* const choice = parts_.executor.choice(logits_row);
+  if (!choice) parts_.executor.read_logits(logits_row, scratch.logits);
+  if (choice ? choice->status == ChoiceStatus::not_finite : !all_finite(scratch.logits)) {  // no token can be trusted
     s.finish_reason = FinishReason::numerical_error;
     return {};
   }
   if (!s.answer) s.answer.emplace(s.request(), s.request().sequence_index + s.index, parts_.tokenizer);
-  GeneratedToken token = s.answer->choose(scratch.logits, s.length(), scratch.processed);
+  GeneratedToken token = choice ? Answer::take(*choice, s.request().num_logprobs)
+                                : s.answer->choose(scratch.logits, s.length(), scratch.processed);
   const std::int32_t id = token.chosen.token_id;
   s.fresh.push_back({.token = std::move(token), .text = {}});
   s.tokens.push_back(id);
@@ -295,11 +298,23 @@ void EngineCore::launch() noexcept {
   report_.num_used_kv_blocks = report_.num_kv_blocks - kv_.num_available_blocks();
   try {
     scheduler_.fill(input_);
+    tell_sampling();
     parts_.executor.launch(input_);
   } catch (const std::exception& e) {
     return fail_step(e.what());
   }
   report_.launched = parts_.clock.now();
+}
+
+// How the tokens of the rows that want logits are chosen, for executors that do it.
+void EngineCore::tell_sampling() {
+  input_.sampling.clear();
+  for (const PlannedRows& rows : flight_) {
+    if (!rows.wants_logits) continue;
+    const Sequence& s = *rows.sequence;
+    for (std::int64_t i = 0; i <= std::ssize(rows.draft); ++i)
+      input_.sampling.push_back(device_sampling(s.request(), s.request().sequence_index + s.index, s.length() + i));
+  }
 }
 
 // What a failed step would have written is undefined, and so are copies that it should have made for sequences that it did

@@ -148,6 +148,7 @@ class EngineCore final : private SchedulerEvents {
   std::optional<std::int32_t> take_token(Sequence& sequence, std::int64_t logits_row, SamplingScratch& scratch);
   void expire() noexcept;
   void launch() noexcept;
+  void tell_sampling();
   void deliver() noexcept;
   void report_fresh(Sequence& sequence) noexcept;
   void finish(Sequence& sequence, FinishReason reason, std::string_view why) noexcept;
