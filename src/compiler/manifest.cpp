@@ -209,8 +209,20 @@ std::string to_json_text(const Manifest& m) {
   return text.replace(text.find(line), line.size(), checksum_line(checksum_text(checksum(text))));
 }
 
+namespace {
+
+Json parse_own_json(std::string_view text, std::string_view what) {
+  try {
+    return parse_json(text, what);
+  } catch (const Error& e) {
+    throw Error(e.code(), e.message(), kDamaged);
+  }
+}
+
+}  // namespace
+
 Manifest parse_manifest(std::string_view text, std::string_view what) {
-  const Json json = parse_json(text, what);
+  const Json json = parse_own_json(text, what);
   const Reader r(json, std::string(what));
   with_context(what, [&] { check_format(r); });
   check_own_checksum(text, r);

@@ -14,16 +14,8 @@ constexpr std::int64_t kMostSequences = 1024;  // that `fits` goes up to
 
 std::int64_t elements(const Graph& graph, Value v) { return graph.type(v).shape.elements(); }
 
-// A block of the pool, over all layers.
-std::int64_t kv_bytes_per_block(const Graph& graph) {
-  std::uint64_t bytes = 0;
-  for (const Node& node : graph.nodes()) {
-    if (!std::holds_alternative<ops::State>(node.op)) continue;
-    TensorType type = graph.type(node.results[0]);
-    type.shape[0] = 1;
-    bytes += type.bytes();
-  }
-  return static_cast<std::int64_t>(bytes);
+std::int64_t kv_bytes_per_token(const Graph& graph) {
+  return static_cast<std::int64_t>(kv_bytes_per_block(graph)) / kKvBlockSize;
 }
 
 // A step that fills its bucket, at the end of the longest sequences.
@@ -41,9 +33,9 @@ StepShape full_step(GraphKind kind, const BucketLimits& limits) {
   return {};
 }
 
-std::vector<LargeValue> values_of(const Executable& executable) {
-  const Graph& graph = executable.graph();
-  const MemoryPlan& plan = executable.plan();
+std::vector<LargeValue> values_of(const TargetPlan& planned) {
+  const Graph& graph = planned.graph;
+  const MemoryPlan& plan = planned.memory;
   std::vector<LargeValue> values;
   for (std::uint32_t n = 0; n < graph.nodes().size(); ++n) {
     const Node& node = graph.node(n);
@@ -55,21 +47,6 @@ std::vector<LargeValue> values_of(const Executable& executable) {
   }
   std::stable_sort(values.begin(), values.end(), [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
   return values;
-}
-
-std::vector<KernelUse> kernels_of(const Executable& executable) {
-  const auto names = executable.kernel_names();
-  std::map<std::pair<std::string, std::string>, int> counts;
-  for (std::uint32_t n = 0; n < names.size(); ++n) {
-    const Op& op = executable.graph().node(n).op;
-    const auto* region = std::get_if<ops::Region>(&op);
-    if (!names[n].empty()) ++counts[{region ? region->kind : op_name(op), names[n]}];
-  }
-  std::vector<KernelUse> uses;
-  uses.reserve(counts.size());
-  for (const auto& [key, count] : counts) uses.push_back({key.first, key.second, count});
-  std::stable_sort(uses.begin(), uses.end(), [](const auto& a, const auto& b) { return a.nodes > b.nodes; });
-  return uses;
 }
 
 BucketLimits resolve(BucketLimits limits, const Qwen3Config& config) {
@@ -85,11 +62,11 @@ BucketLimits resolve(BucketLimits limits, const Qwen3Config& config) {
   return limits;
 }
 
-// Builds graphs of one model for one backend.
+// Builds graphs of one model for one target.
 class Inspector {
  public:
-  Inspector(const InspectOptions& options, Backend& backend, Inspection& into)
-      : options_(options), backend_(backend), into_(into) {
+  Inspector(const InspectOptions& options, const Target& target, int num_threads, Inspection& into)
+      : options_(options), target_(target), num_threads_(num_threads), into_(into) {
     graph_options_.dtype = into.dtype;
     if (into.config.tie_word_embeddings) graph_options_.lm_head_tensor = graph_options_.embedding_tensor;
   }
@@ -97,23 +74,23 @@ class Inspector {
   Graph build(const Bucket& bucket) const {
     Qwen3GraphOptions o = graph_options_;
     o.bucket = bucket;
-    return build_qwen3(into_.config, o);
+    return quantize_weights(build_qwen3(into_.config, o), options_.quantization);
   }
 
   GraphReport report(GraphKind kind) {
     GraphReport r;
     r.kind = kind;
     r.bucket = bucket_for(kind, into_.limits);
-    const Graph graph = build(r.bucket), prepared = backend_.prepare(graph);
+    const Graph graph = build(r.bucket), prepared = target_.prepare(graph);
     if (options_.graph_text == kind) into_.graph_before = to_text(graph), into_.graph_after = to_text(prepared);
-    const auto executable = backend_.compile(prepared);
-    for (const Node& node : executable->graph().nodes()) r.num_nodes += !is_leaf(node.op);
-    r.arena_bytes = executable->plan().arena_bytes;
-    r.largest_values = values_of(*executable);
+    const TargetPlan plan = target_.plan(prepared, num_threads_);
+    for (const Node& node : plan.graph.nodes()) r.num_nodes += !is_leaf(node.op);
+    r.arena_bytes = plan.memory.arena_bytes;
+    r.largest_values = values_of(plan);
     for (const LargeValue& v : r.largest_values) r.values_bytes += v.bytes;
     r.largest_values.resize(std::min(r.largest_values.size(), options_.num_largest_values));
-    r.kernels = kernels_of(*executable);
-    r.overlap = find_overlap(executable->graph(), sequential_schedule(executable->graph()), executable->plan());
+    r.kernels = kernel_uses(plan.graph, plan.kernel_names);
+    r.overlap = find_overlap(plan.graph, sequential_schedule(plan.graph), plan.memory);
     r.step = full_step(kind, into_.limits);
     r.cost = step_cost(prepared, r.step);
     if (options_.ceilings) r.floor_seconds = floor_seconds(r.cost, *options_.ceilings, into_.dtype);
@@ -123,12 +100,13 @@ class Inspector {
   std::uint64_t arena_bytes(std::int64_t num_seqs) const {
     const Bucket bucket{std::max(into_.limits.prefill_chunk_size, num_seqs), num_seqs,
                         ceil_div(into_.limits.max_model_len, kKvBlockSize), num_seqs};
-    return backend_.compile(backend_.prepare(build(bucket)))->plan().arena_bytes;
+    return target_.plan(target_.prepare(build(bucket)), num_threads_).memory.arena_bytes;
   }
 
  private:
   const InspectOptions& options_;
-  Backend& backend_;
+  const Target& target_;
+  int num_threads_;
   Inspection& into_;
   Qwen3GraphOptions graph_options_;
 };
@@ -181,23 +159,63 @@ std::uint64_t weight_bytes(const Graph& graph) {
   return bytes;
 }
 
-Inspection inspect(const InspectOptions& options, Backend& backend) {
+std::uint64_t kv_bytes_per_block(const Graph& graph) {
+  std::uint64_t bytes = 0;
+  for (const Node& node : graph.nodes()) {
+    if (!std::holds_alternative<ops::State>(node.op)) continue;
+    TensorType type = graph.type(node.results[0]);
+    type.shape[0] = 1;
+    bytes += type.bytes();
+  }
+  return bytes;
+}
+
+std::vector<KernelUse> kernel_uses(const Graph& graph, const std::vector<std::string>& kernel_names) {
+  std::map<std::pair<std::string, std::string>, int> counts;
+  for (std::uint32_t n = 0; n < kernel_names.size(); ++n) {
+    const Op& op = graph.node(n).op;
+    const auto* region = std::get_if<ops::Region>(&op);
+    if (!kernel_names[n].empty()) ++counts[{region ? region->kind : op_name(op), kernel_names[n]}];
+  }
+  std::vector<KernelUse> uses;
+  uses.reserve(counts.size());
+  for (const auto& [key, count] : counts) uses.push_back({key.first, key.second, count});
+  std::stable_sort(uses.begin(), uses.end(), [](const auto& a, const auto& b) { return a.nodes > b.nodes; });
+  return uses;
+}
+
+Inspection inspect(const InspectOptions& options, const Target& target, int num_threads) {
+  CAJAL_CHECK(options.memory_bytes.has_value());
   Inspection i;
   i.model = options.folder;
-  i.device = backend.description();
+  i.device = i.target = target.name();
   i.config = load_config(options.folder, options.config_overrides);
   i.dtype = choose_dtype(i.config.dtype, options.dtype);
+  check_quantization(options.quantization, target.name());
   i.limits = resolve(options.limits, i.config);
-  Inspector inspector(options, backend, i);
-  const Graph smallest = backend.prepare(inspector.build(Bucket{}));
+  Inspector inspector(options, target, num_threads, i);
+  const Graph smallest = target.prepare(inspector.build(Bucket{}));
   i.parameters = count_parameters(smallest);
   i.weight_bytes = weight_bytes(smallest);
-  i.kv_bytes_per_token = kv_bytes_per_block(smallest) / kKvBlockSize;
+  i.kv_bytes_per_token = kv_bytes_per_token(smallest);
   for (const GraphKind kind :
        {GraphKind::context_encoding, GraphKind::chunked_prefill, GraphKind::token_generation, GraphKind::speculation})
     i.graphs.push_back(inspector.report(kind));
-  i.memory_bytes = options.memory_bytes.value_or(backend.free_bytes());
+  const std::int64_t blocks =
+      checked_mul(i.limits.max_num_seqs, ceil_div(i.limits.max_model_len, kKvBlockSize), "blocks of the cache") + 1;
+  i.memory = {i.weight_bytes,
+              checked_mul(kv_bytes_per_block(smallest), static_cast<std::uint64_t>(blocks), "bytes of the cache"),
+              inspector.arena_bytes(i.limits.max_num_seqs)};
+  i.memory_bytes = *options.memory_bytes;
   i.fits = fits(inspector, i);
+  return i;
+}
+
+Inspection inspect(const InspectOptions& options, Backend& backend) {
+  InspectOptions here = options;
+  here.memory_bytes = options.memory_bytes.value_or(backend.free_bytes());
+  Inspection i = inspect(here, *make_target(backend.target()), backend.host_threads().size());
+  i.device = backend.description();
   return i;
 }
 
@@ -219,8 +237,8 @@ std::int64_t fit_max_model_len(const Model& model, std::int64_t max_num_seqs, st
   const Bucket largest{max_num_batched_tokens, max_num_seqs, ceil_div(wanted, kKvBlockSize),
                        std::min(max_num_seqs, max_num_batched_tokens)};
   const Graph graph = model.graph(largest);
-  const MemoryNeed need{0, kv_bytes_per_block(graph) / kKvBlockSize, model.backend().compile(graph)->plan().arena_bytes,
-                        max_num_seqs, model.backend().free_bytes()};
+  const MemoryNeed need{0, kv_bytes_per_token(graph), model.backend().compile(graph)->plan().arena_bytes, max_num_seqs,
+                        model.backend().free_bytes()};
   const std::int64_t length = fit_max_model_len(wanted, need);
   if (length < wanted)
     log_warning("max-model-len is lowered from ", wanted, " to ", length, ": the cache takes ", need.kv_bytes_per_token,

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "backends/target.h"
 #include "engine/cost.h"
 #include "engine/model.h"
 #include "graph/bucket.h"
@@ -19,7 +20,8 @@ struct ParameterCount {
   std::int64_t experts = 0;    // of all experts together; 0 for a dense model
 };
 ParameterCount count_parameters(const Graph& graph);
-std::uint64_t weight_bytes(const Graph& graph);  // as the graph's types store them, padding included
+std::uint64_t weight_bytes(const Graph& graph);        // as the graph's types store them, padding included
+std::uint64_t kv_bytes_per_block(const Graph& graph);  // of the cache, over all layers
 
 struct LargeValue {
   std::string name, type;  // of the node that makes it; "bf16[512,3072]", or "scratch"
@@ -31,7 +33,10 @@ struct KernelUse {
   int nodes = 0;
 };
 
-// A graph, compiled for the backend.
+// Of a compiled graph and its kernels' names by node; most nodes first.
+std::vector<KernelUse> kernel_uses(const Graph& graph, const std::vector<std::string>& kernel_names);
+
+// A graph, as the target compiles it.
 struct GraphReport {
   GraphKind kind = GraphKind::token_generation;
   Bucket bucket;
@@ -55,7 +60,8 @@ struct Fit {
 struct InspectOptions {
   std::string folder;
   std::optional<DType> dtype;  // absent: what the checkpoint is stored in
-  Json config_overrides;       // as in ModelOptions
+  QuantizationRecipe quantization = {};
+  Json config_overrides;  // as in ModelOptions
   // 0: max_model_len is the model's own, max_context_length that but at most 8192.
   BucketLimits limits{.max_num_seqs = 1,
                       .max_model_len = 0,
@@ -68,8 +74,16 @@ struct InspectOptions {
   std::size_t num_largest_values = 8;
 };
 
+// What runs the limits' number of sequences, each as long as they allow. All of it on one rank.
+struct MemoryByUse {
+  std::uint64_t weight_bytes = 0;
+  std::uint64_t kv_cache_bytes = 0;  // the pool, its spare block included
+  std::uint64_t arena_bytes = 0;     // activations and workspace
+  std::uint64_t total() const { return weight_bytes + kv_cache_bytes + arena_bytes; }
+};
+
 struct Inspection {
-  std::string model, device;
+  std::string model, device, target;
   Qwen3Config config;
   DType dtype = DType::bf16;
   ParameterCount parameters;
@@ -77,10 +91,13 @@ struct Inspection {
   std::int64_t kv_bytes_per_token = 0;
   BucketLimits limits;              // resolved
   std::vector<GraphReport> graphs;  // one for each kind of graph
+  MemoryByUse memory;
   std::uint64_t memory_bytes = 0;
   std::vector<Fit> fits;                  // for 1, 2, 4, … sequences, until none fit
   std::string graph_before, graph_after;  // text of the wanted graph, before and after the backend's passes
 };
+// For the target, with workspace for so many host threads; `options.memory_bytes` must be given.
+Inspection inspect(const InspectOptions& options, const Target& target, int num_threads);
 Inspection inspect(const InspectOptions& options, Backend& backend);
 
 // What takes memory when a model runs, in bytes.

@@ -18,7 +18,8 @@ RunnerLimits limits_of(const Model& model, const LLMEngineOptions& o) {
   RunnerLimits limits;
   limits.max_num_seqs = o.max_num_seqs;
   limits.max_num_batched_tokens = std::max(o.prefill_chunk_size, o.max_num_seqs);
-  limits.max_num_logits = std::min(limits.max_num_batched_tokens, o.max_num_seqs * (1 + num_guesses(o)));
+  limits.max_num_logits = std::min(limits.max_num_batched_tokens,
+                                   o.max_num_logits ? o.max_num_logits : o.max_num_seqs * (1 + num_guesses(o)));
   limits.max_model_len = o.max_model_len ? o.max_model_len : default_max_model_len(model.config());
   const std::int64_t all = o.max_num_seqs * ceil_div(limits.max_model_len, kKvBlockSize);
   limits.num_kv_blocks = 1 + (o.max_num_kv_blocks ? std::min(all, o.max_num_kv_blocks) : all);

@@ -21,6 +21,7 @@ struct LLMEngineOptions {
   std::int64_t prefill_chunk_size = 512;  // rows of one step, at most, if so many sequences have no more
   std::int64_t max_model_len = 0;         // tokens of a sequence; 0: what the model's configuration allows
   std::int64_t max_num_kv_blocks = 0;     // of the pool; 0: what max_num_seqs sequences of max_model_len need
+  std::int64_t max_num_logits = 0;        // rows of one step that have logits; 0: what max_num_seqs sequences need
   std::int64_t max_num_waiting = 1024;    // sequences that wait for their first step
   bool enable_prefix_caching = true;      // never where a token's key depends on the length of the whole prompt
   bool reserve_slots = false;             // see EngineCoreOptions

@@ -96,7 +96,7 @@ Graph Model::graph(const Bucket& bucket, const Qwen3Outputs& outputs) const {
 void Model::load_checkpoint(const ModelOptions& options) {
   std::optional<Checkpoint> checkpoint;
   if (options.load_format != LoadFormat::dummy) checkpoint.emplace(folder_);
-  check_quantization(options.quantization, backend_);
+  check_quantization(options.quantization, backend_.target());
   recipe_ = make_recipe(options, checkpoint ? &*checkpoint : nullptr);
   // Every bucket's graph has the same parameters; the smallest is the quickest to build.
   const Graph graph = this->graph(Bucket{});
@@ -115,6 +115,9 @@ void check_wishes(const ModelOptions& options, const ExportFolder& exported) {
          remedy("leave it out, or export the model again with it"));
   };
   if (options.load_format == LoadFormat::dummy) refuse("dummy weights are asked for");
+  if (!options.quantization.none() && !(options.quantization == exported.manifest().quantization))
+    refuse("quantization ", to_string(options.quantization), " is asked for: it was made with ",
+           to_string(exported.manifest().quantization));
   if (!options.config_overrides.is_null()) refuse("keys of config.json are to be replaced: its graphs are made");
   if (options.dtype && *options.dtype != exported.manifest().dtype)
     refuse("dtype ", to_string(*options.dtype), " is asked for: it was made for ",

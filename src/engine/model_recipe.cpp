@@ -1,5 +1,6 @@
 #include "engine/model_recipe.h"
 
+#include "backends/target.h"
 #include "checkpoint/tied_embeddings.h"
 #include "compiler/passes.h"
 #include "engine/model.h"
@@ -39,10 +40,10 @@ ModelRecipe make_recipe(const ModelOptions& options, const Checkpoint* checkpoin
   return recipe;
 }
 
-void check_quantization(const QuantizationRecipe& recipe, const Backend& backend) {
-  if (!recipe.none() && backend.name() != "cpu")
-    fail(ErrorCode::unsupported, "quantization ", to_string(recipe), " on ", backend.name(),
-         ": only the CPU has kernels for quantised weights yet", remedy("use --device cpu, or --quantization none"));
+void check_quantization(const QuantizationRecipe& recipe, std::string_view target) {
+  if (!recipe.none() && device_of_target(target) != "cpu")
+    fail(ErrorCode::unsupported, "quantization ", to_string(recipe), " on ", target,
+         ": only CPUs have kernels for quantised weights yet", remedy("use --device cpu, or --quantization none"));
 }
 
 Graph prepared_graph(const ModelRecipe& recipe, const Bucket& bucket, const Qwen3Outputs& outputs,

@@ -1,13 +1,13 @@
 #pragma once
 // What a model's graphs are built from, worked out once from its files: loading, exporting and inspecting agree on it.
 #include <functional>
+#include <string_view>
 
 #include "compiler/quantize_weights.h"
 #include "models/qwen3.h"
 
 namespace cajal {
 
-class Backend;
 class Checkpoint;
 struct ModelOptions;
 
@@ -21,8 +21,8 @@ struct ModelRecipe {
 // `checkpoint` is null where weights are dummies. Reads config.json of options.folder.
 ModelRecipe make_recipe(const ModelOptions& options, const Checkpoint* checkpoint);
 
-// Error(unsupported) for what the backend cannot multiply by.
-void check_quantization(const QuantizationRecipe& recipe, const Backend& backend);
+// Error(unsupported) for what a target has no kernels for.
+void check_quantization(const QuantizationRecipe& recipe, std::string_view target);
 
 // The graph of a bucket, made ready by `prepare`: a backend's or a target's. Not of outputs that the recipe has no weights
 // for. How a weight is stored depends on all of its uses: an embedding that is the head too is not stored as one that is

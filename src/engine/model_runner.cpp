@@ -14,6 +14,11 @@ std::vector<std::int64_t> bucket_sizes(std::int64_t max_num_batched_tokens) {
   return sizes;
 }
 
+Bucket bucket_of(const RunnerLimits& limits, std::int64_t rows) {
+  return {rows, limits.max_num_seqs, ceil_div(limits.max_model_len, kKvBlockSize),
+          std::min(rows, limits.max_num_logits)};
+}
+
 ModelRunner::ModelRunner(const Model& model, const RunnerLimits& limits)
     : model_(model), limits_(limits), bucket_sizes_(bucket_sizes(limits.max_num_batched_tokens)) {
   CAJAL_CHECK(limits.max_num_seqs > 0 && limits.max_num_batched_tokens > 0 && limits.max_num_logits > 0 &&
@@ -24,8 +29,7 @@ ModelRunner::ModelRunner(const Model& model, const RunnerLimits& limits)
 Bucket ModelRunner::bucket(std::int64_t rows) const {
   const auto size = std::lower_bound(bucket_sizes_.begin(), bucket_sizes_.end(), rows);
   CAJAL_CHECK(size != bucket_sizes_.end(), rows, " rows, at most ", limits_.max_num_batched_tokens, " fit a step");
-  return {*size, limits_.max_num_seqs, ceil_div(limits_.max_model_len, kKvBlockSize),
-          std::min(*size, limits_.max_num_logits)};
+  return bucket_of(limits_, *size);
 }
 
 void ModelRunner::allocate_states(const Graph& graph) {

@@ -70,5 +70,7 @@ class ModelRunner final : public Executor {
 
 // The numbers of token rows that buckets are made for: powers of two up to the limit, and the limit.
 std::vector<std::int64_t> bucket_sizes(std::int64_t max_num_batched_tokens);
+// The bucket of so many rows, one of bucket_sizes().
+Bucket bucket_of(const RunnerLimits& limits, std::int64_t rows);
 
 }  // namespace cajal

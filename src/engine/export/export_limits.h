@@ -1,0 +1,31 @@
+#pragma once
+// What an engine of an export runs: its limits, and the buckets that they lead to. Exporting, loading and inspecting agree on
+// them here, so that a graph that was exported is one that is asked for.
+#include <vector>
+
+#include "engine/model_runner.h"
+#include "models/neuron_config.h"
+
+namespace cajal {
+
+struct LLMEngineOptions;
+
+RunnerLimits runner_limits(const NeuronConfig& config, const Qwen3Outputs& outputs);
+
+struct PlannedGraph {
+  GraphKind kind =
+      GraphKind::token_generation;  // the largest use of it: one row a sequence, a guess a sequence, a prompt
+  Bucket bucket;
+};
+// One for each number of rows that a runner of these limits makes a bucket for, the smallest first.
+std::vector<PlannedGraph> planned_graphs(const NeuronConfig& config);
+
+// Sets the options of an engine to what the export was made for. What was asked for stays in `wanted`; 0 is nothing.
+struct WantedLimits {
+  std::int64_t max_model_len = 0, max_num_seqs = 0, max_num_batched_tokens = 0;
+  std::int64_t num_guesses = 0;  // tokens that are guessed at a time
+};
+// Error(invalid_argument) for what differs from the export.
+void limit_to_export(LLMEngineOptions& options, const NeuronConfig& config, const WantedLimits& wanted);
+
+}  // namespace cajal
