@@ -91,10 +91,13 @@ Json result_json(const BenchResult& r, bool profile) {
 Json report_json(const BenchReport& report, const Session& session, bool profile) {
   Json::Array results;
   for (const BenchResult& r : report.results) results.push_back(result_json(r, profile));
-  return Json::Object{
-      {"device", report.device},      {"model", session.name},     {"dtype", flag_word(session.model->dtype())},
-      {"quantization", "none"},       {"threads", report.threads}, {"ceilings", ceilings_json(report.ceilings)},
-      {"results", std::move(results)}};
+  return Json::Object{{"device", report.device},
+                      {"model", session.name},
+                      {"dtype", flag_word(session.model->dtype())},
+                      {"quantization", to_string(session.model->quantization())},
+                      {"threads", report.threads},
+                      {"ceilings", ceilings_json(report.ceilings)},
+                      {"results", std::move(results)}};
 }
 
 std::string profile_text(const BenchResult& r) {

@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/usage_error.h"
 #include "cli/values.h"
+#include "compiler/quantize_weights.h"
 
 namespace cajal::cli {
 namespace {
@@ -38,8 +39,19 @@ void set_dtype(Options& o, const Given& g) {
   o.common.dtype = word == "float" ? "float32" : word;
 }
 
-void set_quantization(Options&, const Given& g) {
-  if (g.text != "none") not_in_this_version(g, "leave it out: weights stay as the checkpoint has them");
+void set_quantization(Options& o, const Given& g) { o.common.quantization = one_of(g, {"none", "int8", "int4"}); }
+
+void set_quantization_group_size(Options& o, const Given& g) {
+  o.common.quantization_group_size = one_of(g, {"32", "128"}) == "32" ? 32 : 128;
+}
+
+void set_quantization_overrides(Options& o, const Given& g) {
+  try {
+    quantization_recipe("none", 32, g.text);
+  } catch (const Error& error) {
+    misuse(g.label, ": ", error.what());
+  }
+  o.common.quantization_overrides = g.text;
 }
 
 void set_kv_cache_dtype(Options&, const Given& g) {
@@ -177,6 +189,11 @@ constexpr auto kFlags = std::to_array<Flag>({
      [](Options& o, const Given& g) { o.score.dump_logits = g.text; }},
     {"against", "", "MODEL", kScore, Group::output, "Compare with what another model says of the same tokens.",
      [](Options& o, const Given& g) { o.score.against = g.text; }},
+    {"against-quantization", "", "KIND", kScore, Group::output,
+     "none, int8 or int4: the KIND of the other model, which without --against is the same one. Default none.",
+     [](Options& o, const Given& g) {
+       o.score.against_quantization = one_of(g, {"none", "int8", "int4"});
+     }},
     {"graph", "", "KIND", kInspect, Group::output,
      "Print one graph: context_encoding, chunked_prefill, token_generation or speculation.",
      [](Options& o, const Given& g) { o.inspect.graph = g.text; }},
@@ -221,8 +238,17 @@ constexpr auto kFlags = std::to_array<Flag>({
      "cpu, cuda or cuda:N. Default auto: cuda if there is a device and this build knows it.", set_device},
     {"dtype", "", "DTYPE", kModelCommands, Group::engine, "auto (as the checkpoint says), bfloat16 or float32.",
      set_dtype},
-    {"quantization", "", "KIND", kModelCommands, Group::engine, "none. Others are not in this version yet.",
+    {"quantization", "", "KIND", kModelCommands, Group::engine,
+     "none, or on a CPU int8 or int4: weights are rounded when they are loaded. int4 keeps embeddings and head in "
+     "int8.",
      set_quantization},
+    {"quantization-group-size", "", "N", kModelCommands, Group::engine,
+     "32 or 128 weights of a row that share a scale. Default 32.", set_quantization_group_size},
+    {"quantization-overrides", "", "LIST", kModelCommands, Group::engine,
+     "Families of weights with a KIND of their own, as in lm_head=int4,attention=none. Families: embed_tokens, "
+     "lm_head, "
+     "attention, mlp, experts.",
+     set_quantization_overrides},
     {"kv-cache-dtype", "", "DTYPE", kModelCommands, Group::engine, "auto. Others are not in this version yet.",
      set_kv_cache_dtype},
     {"tensor-parallel-size", "-tp", "N", kModelCommands, Group::engine, "1. More is not in this version yet.",

@@ -168,6 +168,7 @@ void run_inspect(CommandContext& context) {
   options.graph_text = wanted_graph(o.inspect.graph);
   options.folder = resolve_model(o.common.model, context.environment);
   options.dtype = wanted_dtype(o.common);
+  options.quantization = wanted_quantization(o.common);
   options.config_overrides = o.common.hf_overrides;
   options.limits.max_model_len = o.common.max_model_len.value_or(0);
   const auto backend = open_device(o.common);

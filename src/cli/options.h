@@ -17,6 +17,8 @@ struct CommonFlags {
   std::string model;  // a folder or a hub name; empty: the demo model
   std::string device = "auto";
   std::string dtype = "auto";        // auto, bfloat16 or float32
+  std::string quantization = "none", quantization_overrides;  // as quantization_recipe reads them
+  int quantization_group_size = 32;
   std::string load_format = "auto";  // auto or dummy
   std::optional<int> threads;
   std::optional<std::int64_t> max_model_len;
@@ -59,7 +61,7 @@ struct EngineFlags {
 
 struct ScoreFlags {
   std::optional<int> top_logprobs;
-  std::string dump_logits, against;  // empty: not asked for
+  std::string dump_logits, against, against_quantization;  // empty: not asked for
 };
 
 struct BenchFlags {

@@ -87,15 +87,21 @@ std::string plain(const Score& score, const std::string& against, const std::opt
   return text;
 }
 
-Session load(const Options& o, const std::string& model, CommandContext& context) {
-  return SessionBuilder(o.common, model, context.environment).load();
+const std::string& other_model(const Options& o) { return o.score.against.empty() ? o.common.model : o.score.against; }
+
+std::string other_name(const Options& o) {
+  const std::string& kind = o.score.against_quantization;
+  return other_model(o) + (kind.empty() || kind == "none" ? "" : " in " + kind);
 }
 
 Comparison compare(const Options& o, CommandContext& context, const std::vector<std::int32_t>& ids, const Score& ours,
                    Comparer& comparer, std::int64_t vocab_size) {
-  const Session other = load(o, o.score.against, context);
+  CommonFlags flags = o.common;
+  flags.quantization = o.score.against_quantization.empty() ? "none" : o.score.against_quantization;
+  if (flags.quantization == "none") flags.quantization_overrides.clear();
+  const Session other = SessionBuilder(flags, other_model(o), context.environment).load();
   if (other.model->config().vocab_size != vocab_size)
-    fail(ErrorCode::invalid_argument, "--against ", o.score.against, ": its vocabulary has ",
+    fail(ErrorCode::invalid_argument, "--against ", other_model(o), ": its vocabulary has ",
          other.model->config().vocab_size, " tokens, expected ", vocab_size, " as in ", o.common.model,
          remedy("compare models with the same tokenizer"));
   cajal::ScoreOptions options;
@@ -122,7 +128,7 @@ void run_score(CommandContext& context) {
   if (!o.score.dump_logits.empty()) defer.emplace();
   if (defer)
     file.emplace(o.score.dump_logits, std::vector<SafetensorsEntry>{{"logits", DType::f32, {rows, vocab_size}}});
-  if (!o.score.against.empty()) comparer.emplace(ids.size(), vocab_size);
+  if (!o.score.against.empty() || !o.score.against_quantization.empty()) comparer.emplace(ids.size(), vocab_size);
 
   cajal::ScoreOptions options;
   options.num_top_logprobs = o.score.top_logprobs.value_or(0);
@@ -136,9 +142,9 @@ void run_score(CommandContext& context) {
   std::optional<Comparison> comparison;
   if (comparer) comparison = compare(o, context, ids, result, *comparer, vocab_size);
 
-  if (!o.json) return context.out.write(plain(result, o.score.against, comparison));
+  if (!o.json) return context.out.write(plain(result, other_name(o), comparison));
   Json json = score_json(session, ids, result, o.score.top_logprobs.has_value());
-  if (comparison) json.set("against", comparison_json(o.score.against, *comparison));
+  if (comparison) json.set("against", comparison_json(other_name(o), *comparison));
   context.out.write(to_json(json) + "\n");
 }
 

@@ -31,6 +31,10 @@ std::optional<DType> wanted_dtype(const CommonFlags& flags) {
   return flags.dtype == "float32" ? DType::f32 : DType::bf16;
 }
 
+QuantizationRecipe wanted_quantization(const CommonFlags& flags) {
+  return quantization_recipe(flags.quantization, flags.quantization_group_size, flags.quantization_overrides);
+}
+
 std::string_view flag_word(DType dtype) {
   switch (dtype) {
     case DType::bf16: return "bfloat16";
@@ -85,6 +89,7 @@ Session SessionBuilder::load(const Qwen3Outputs& outputs) && {
   ModelOptions options;
   options.folder = session_.folder;
   options.dtype = wanted_dtype(flags_);
+  options.quantization = wanted_quantization(flags_);
   options.load_format = flags_.load_format == "dummy" ? LoadFormat::dummy : LoadFormat::automatic;
   options.config_overrides = flags_.hf_overrides;
   options.outputs = outputs;

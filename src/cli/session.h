@@ -16,6 +16,7 @@ namespace cajal::cli {
 
 std::unique_ptr<Backend> open_device(const CommonFlags& flags);
 std::optional<DType> wanted_dtype(const CommonFlags& flags);
+QuantizationRecipe wanted_quantization(const CommonFlags& flags);
 std::string_view flag_word(DType dtype);  // "bfloat16", as --dtype has it
 
 // A model that is loaded, and its device.

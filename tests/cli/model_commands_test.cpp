@@ -134,6 +134,10 @@ TEST_F(ModelCommands, ScoreComparesModels) {
   const Json json = run_on_tiny("score", {"--token-ids", "1,2,3", "--json", "--against", folder_.path()}).json();
   EXPECT_EQ(json.find("against")->find("mean_kl")->as_double(), 0);
   EXPECT_EQ(json.find("against")->find("top_1_agreement")->as_double(), 1);
+  const Json rounded =
+      run_on_tiny("score", {"--token-ids", "1,2,3", "--json", "--against-quantization", "int4"}).json();
+  EXPECT_GT(rounded.find("against")->find("mean_kl")->as_double(), 0);
+  EXPECT_LT(rounded.find("against")->find("mean_kl")->as_double(), 0.1);
 }
 
 TEST_F(ModelCommands, ScoreWritesLogits) {

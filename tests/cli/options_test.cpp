@@ -34,7 +34,9 @@ std::string good_value(const Flag& flag) {
   if (flag.is_switch()) return "true";
   if (name == "device") return "cpu";
   if (name == "dtype") return "float32";
-  if (name == "quantization") return "none";
+  if (name == "quantization" || name == "against-quantization") return "int8";
+  if (name == "quantization-group-size") return "128";
+  if (name == "quantization-overrides") return "lm_head=int4";
   if (name == "kv-cache-dtype" || name == "load-format") return "auto";
   if (name == "log-level") return "debug";
   if (name == "log-format") return "text";
@@ -232,12 +234,8 @@ TEST(Flags, AtTheEdgesOfTheirRangesAreTaken) {
 }
 
 TEST(Flags, ThatThisVersionLacksAreRefusedByName) {
-  const Words missing[] = {{"--quantization", "int8"},
-                           {"--kv-cache-dtype", "fp8"},
-                           {"-tp", "2"},
-                           {"-ep", "2"},
-                           {"--device", "cuda:0,1"},
-                           {"--download"}};
+  const Words missing[] = {
+      {"--kv-cache-dtype", "fp8"}, {"-tp", "2"}, {"-ep", "2"}, {"--device", "cuda:0,1"}, {"--download"}};
   for (const Words& words : missing)
     EXPECT_NE(refusal(words).find("is not in this version"), std::string::npos) << words[0] << ": " << refusal(words);
   if (!built_with_cuda()) {
@@ -246,6 +244,15 @@ TEST(Flags, ThatThisVersionLacksAreRefusedByName) {
   EXPECT_NE(refusal({"--dtype", "float16"}).find("float16 is not there on the CPU"), std::string::npos);
   EXPECT_EQ(refusal({"--quantization", "none", "--kv-cache-dtype", "auto", "-tp", "1", "--download=false"}),
             "(accepted)");
+}
+
+TEST(Flags, OfQuantisationRefuseWhatIsUnknownByName) {
+  const std::pair<Words, std::string> bad[] = {{{"--quantization", "int5"}, "int5"},
+                                               {{"--quantization-group-size", "64"}, "64"},
+                                               {{"--quantization-overrides", "lm_head"}, "'lm_head'"},
+                                               {{"--quantization-overrides", "head=int4"}, "'head'"},
+                                               {{"--quantization-overrides", "mlp=int8,lm_head=fp8"}, "'fp8'"}};
+  for (const auto& [words, word] : bad) EXPECT_NE(refusal(words).find(word), std::string::npos) << refusal(words);
 }
 
 TEST(Flags, OfTutorialsHaveTheirMeaningOrSayThatTheyHaveNone) {
