@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
-.PHONY: all setup demo test bench engine-bench gpu-test gpu-bench simulate asan tsan fuzz lint format install wheel clean help configure
+.PHONY: all setup demo test bench engine-bench gpu-compile gpu-test gpu-bench gpu-sanitize simulate asan tsan fuzz lint format install wheel clean help configure
 
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 30
@@ -19,7 +19,7 @@ ifneq ($(CUDA),)
   endif
   CUDA_FLAGS += -DCAJAL_CUDA=$(CUDA)
 endif
-# CUDA_ARCHITECTURES=90a is what kernels are compiled for, as CMake names it.
+# CUDA_ARCHITECTURES="80-virtual;90a-real" is what portable kernels are compiled for, as CMake names it.
 ifneq ($(CUDA_ARCHITECTURES),)
   CUDA_FLAGS += -DCAJAL_CUDA_ARCHITECTURES="$(CUDA_ARCHITECTURES)"
 endif
@@ -28,6 +28,7 @@ endif
 FIXED_ADDRESSES = $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R)
 # Sanitizers slow a program down so much that its longest tests would say nothing more for many minutes of waiting.
 NOT_SLOW = -LE slow
+NOT_TSAN = ^simulator|^engine\.Few/ManyAtOnce\.(The|In|When|With)
 
 ## all: build/release/cajal (also plain `make`)
 all: configure
@@ -59,12 +60,22 @@ engine-bench: configure
 	@cmake --build --preset release -j $(JOBS) --target engine_bench
 	@build/release/engine_bench
 
+## gpu-compile: the CUDA backend where nvcc is, with or without a GPU, and those of its tests that need none
+gpu-compile:
+	@tools/gpu_compile.sh $(JOBS)
+
 ## gpu-test: the CUDA backend's tests, and whole models on the device
 gpu-test:
 	@$(MAKE) CUDA=1 configure
 	@cmake --build --preset release -j $(JOBS) --target cuda_test engine_test
 	@build/release/tests/cuda_test --gtest_brief=1
 	@CAJAL_TEST_DEVICE=cuda build/release/tests/engine_test --gtest_brief=1 --gtest_filter='Goldens/*:*/SameBits*'
+
+## gpu-sanitize: the CUDA backend's tests on small shapes under compute-sanitizer's memcheck, racecheck and initcheck
+gpu-sanitize:
+	@$(MAKE) CUDA=1 configure
+	@cmake --build --preset release -j $(JOBS) --target cuda_test
+	@tools/gpu_sanitize.sh build/release/tests/cuda_test
 
 ## gpu-bench: what the CUDA backend reaches of this GPU, kernels and models
 gpu-bench:
@@ -81,7 +92,8 @@ asan tsan:
 	@cmake --build --preset $@ -j $(JOBS)
 	@echo "$@: tests with the label 'slow' are left out here: a sanitizer makes them ten times slower; make test runs them"
 	@$(if $(filter tsan,$@),echo "tsan: the simulator is left out here: it has one thread")
-	@$(FIXED_ADDRESSES) ctest --preset $@ -j $(JOBS) $(NOT_SLOW) $(if $(filter tsan,$@),-E '^simulator')
+	@$(if $(filter tsan,$@),echo "tsan: of Few/ManyAtOnce only slots run here: the others run the same threads longer; asan and make test run them")
+	@$(FIXED_ADDRESSES) ctest --preset $@ -j $(JOBS) $(NOT_SLOW) $(if $(filter tsan,$@),-E '$(NOT_TSAN)')
 
 ## simulate: play the engine through SEEDS=0..99999 and stop at the first that shows something wrong
 simulate: configure

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "backends/cpu/cpu_backend.h"
+#include "backends/cuda_report.h"
 #include "backends/device_rates.h"
 #include "backends/target.h"
 #ifdef CAJAL_CUDA
@@ -32,6 +33,7 @@ DeviceRates measure_device_rates(Backend& backend) {
   return backend.name() == "cuda" ? cuda::measure_rates(backend) : DeviceRates{};
 }
 std::string why_no_cuda() { return cuda::why_unusable(0); }
+CudaReport cuda_report() { return cuda::report(); }
 
 std::unique_ptr<Backend> make_backend(std::string_view device, const BackendOptions& options) {
   if (device == "auto" && !options.target.empty()) device = device_of_target(options.target);
@@ -46,6 +48,7 @@ std::unique_ptr<Backend> make_backend(std::string_view device, const BackendOpti
 bool built_with_cuda() { return false; }
 DeviceRates measure_device_rates(Backend&) { return {}; }
 std::string why_no_cuda() { return "this build has no CUDA backend"; }
+CudaReport cuda_report() { return {}; }
 
 std::unique_ptr<Backend> make_backend(std::string_view device, const BackendOptions& options) {
   if (device == "auto" && !options.target.empty()) device = device_of_target(options.target);

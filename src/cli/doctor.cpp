@@ -15,6 +15,18 @@ Json or_null(const std::optional<T>& value) {
   return value ? Json(*value) : Json();
 }
 
+Json cuda_json(const CudaReport& c) {
+  Json::Array devices;
+  for (const CudaReport::Device& d : c.devices)
+    devices.emplace_back(Json::Object{
+        {"name", d.name}, {"capability", d.capability}, {"memory_bytes", d.memory_bytes}, {"kernels", d.kernels}});
+  return Json::Object{{"built", c.built},
+                      {"architectures", c.architectures},
+                      {"runtime", c.runtime},
+                      {"driver", c.driver},
+                      {"devices", std::move(devices)}};
+}
+
 Json as_json(const DoctorReport& r, const std::string& cache) {
   return Json::Object{
       {"version", r.version},
@@ -34,6 +46,7 @@ Json as_json(const DoctorReport& r, const std::string& cache) {
       {"cgroup", Json::Object{{"cpus", or_null(r.cgroup_cpus)},
                               {"memory_limit_bytes", or_null(r.cgroup_memory_limit_bytes)},
                               {"memory_used_bytes", or_null(r.cgroup_memory_used_bytes)}}},
+      {"cuda", cuda_json(r.cuda)},
       {"device", r.device},
       {"device_reason", r.device_reason},
       {"hub_cache", cache},
@@ -57,6 +70,12 @@ std::string limits(const DoctorReport& r) {
   return text.empty() ? "none" : text;
 }
 
+std::string cuda_text(const CudaReport& c) {
+  if (!c.built) return "not in this build (CUDA=1 puts it in)";
+  return detail::join("runtime ", c.runtime, " linked in, no libraries loaded; kernels for ", c.architectures, "; ",
+                      c.driver.empty() ? "no driver" : detail::join("driver for CUDA ", c.driver));
+}
+
 std::string as_text(const DoctorReport& r, const std::string& cache) {
   std::ostringstream out;
   const auto line = [&](const char* name, const auto&... parts) {
@@ -73,6 +92,9 @@ std::string as_text(const DoctorReport& r, const std::string& cache) {
   line("memory", gib(r.memory_available_bytes), " available of ", gib(r.memory_total_bytes));
   line("huge pages", "transparent: ", unknown_if_empty(r.transparent_huge_pages), "; reserved: ", r.huge_pages_total);
   line("cgroup limits", limits(r));
+  line("CUDA", cuda_text(r.cuda));
+  for (const CudaReport::Device& d : r.cuda.devices)
+    line("", d.name, ", ", gib(d.memory_bytes), ", compute capability ", d.capability, ", kernels: ", d.kernels);
   line("device", r.device, ": ", r.device_reason);
   line("hub cache", cache);
   return out.str();

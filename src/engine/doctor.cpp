@@ -136,6 +136,7 @@ DoctorReport doctor() {
   report.isa_used = cpu::isa_name(cpu::detect_isa());
   read_memory(report);
   read_limits(report);
+  report.cuda = cuda_report();
   const std::string no_cuda = why_no_cuda();
   report.device = no_cuda.empty() ? "cuda" : "cpu";
   report.device_reason = no_cuda.empty() ? make_backend("cuda")->description() : no_cuda;

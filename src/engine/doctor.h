@@ -4,6 +4,8 @@
 #include <optional>
 #include <string>
 
+#include "backends/cuda_report.h"
+
 namespace cajal {
 
 struct DoctorReport {
@@ -18,6 +20,7 @@ struct DoctorReport {
   std::optional<std::uint64_t> cgroup_memory_limit_bytes, cgroup_memory_used_bytes;
   std::string transparent_huge_pages;  // "always", "madvise", "never", or "" where there are none
   std::uint64_t huge_pages_total = 0, huge_page_bytes = 0;
+  CudaReport cuda;
   std::string device, device_reason;  // "cpu", and why it
 };
 

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "embedding_goldens.h"
+#include "engine/test_device.h"
 
 namespace cajal {
 namespace {
@@ -114,7 +115,7 @@ INSTANTIATE_TEST_SUITE_P(HuggingFace, EmbeddingGoldens, testing::ValuesIn(embedd
 class Embedder : public testing::Test {
  protected:
   std::string folder = CAJAL_TEST_DATA "/goldens_embedding/dense_untied";
-  std::unique_ptr<Backend> backend = make_backend("cpu", {1});
+  std::unique_ptr<Backend> backend = make_backend(test_device(), {1});
   Model model{{.folder = folder}, *backend};
 };
 

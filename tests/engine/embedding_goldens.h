@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "engine/model.h"
+#include "engine/test_device.h"
 #include "text/tokenizer.h"
 
 namespace cajal {
@@ -35,7 +36,7 @@ struct EmbeddingGolden {
         model({.folder = folder, .dtype = DType::f32}, *backend) {}
 
   Json cases;
-  std::unique_ptr<Backend> backend = make_backend("cpu", {2});
+  std::unique_ptr<Backend> backend = make_backend(test_device(), {2});
   Tokenizer tokenizer;
   Model model;
 };

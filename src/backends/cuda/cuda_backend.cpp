@@ -22,11 +22,18 @@ int sm_of(int index) {
   return major * 10 + minor;
 }
 
+// What the device is to be taken for: itself, or an older one, whose kernels it runs too.
+int least_of(const std::string& target, int sm) {
+  for (int older = kLeastSm; older < sm; ++older)
+    if (make_cuda_target(older)->name() == target) return older;
+  return sm;
+}
+
 class CudaBackend final : public Backend {
  public:
   CudaBackend(int index, const BackendOptions& options)
       : stream_(index),
-        sm_(sm_of(index)),
+        sm_(options.target.empty() ? sm_of(index) : least_of(options.target, sm_of(index))),
         target_(make_cuda_target(sm_)),
         pool_(options.num_threads > 0 ? options.num_threads : available_cores()) {
     cudaDeviceProp properties{};

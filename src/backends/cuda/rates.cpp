@@ -54,11 +54,15 @@ DeviceRates measure_rates(const Stream& stream, std::size_t free_bytes, int sm) 
   for (int run = 0; run < kRuns; ++run) {
     const double reading = timer.seconds(stream.get(), [&] { probe_read(data.data(), bytes, word, stream.get()); });
     rates.read_bytes_per_s = std::max(rates.read_bytes_per_s, static_cast<double>(bytes) / reading);
-    if (sm != 90) continue;
-    double operations = 0;
-    const double multiplying =
-        timer.seconds(stream.get(), [&] { operations = probe_multiply(data.data(), word, stream.get()); });
-    rates.bf16_flops_per_s = std::max(rates.bf16_flops_per_s, operations / multiplying);
+    const auto multiply = [&](double& rate, const auto& probe) {
+      double operations = 0;
+      const double multiplying = timer.seconds(stream.get(), [&] { operations = probe(); });
+      rate = std::max(rate, operations / multiplying);
+    };
+    multiply(rates.bf16_flops_per_s, [&] {
+      return sm == 90 ? probe_multiply(data.data(), word, stream.get()) : probe_multiply_mma(word, stream.get());
+    });
+    multiply(rates.f32_flops_per_s, [&] { return probe_multiply_f32(word, stream.get()); });
   }
   return rates;
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <random>
@@ -128,11 +129,17 @@ inline Bytes first_bytes(const Bytes& data, std::size_t count) {
   return {data.begin(), data.begin() + static_cast<std::ptrdiff_t>(count)};
 }
 
+// CAJAL_TEST_TARGET=sm_80 has a newer device run the portable kernels.
+inline std::string test_target() {
+  const char* named = std::getenv("CAJAL_TEST_TARGET");
+  return named ? named : "";
+}
+
 // Tests of this folder need a device; without one they say why they did not run.
 class OnDevice : public testing::Test {
  protected:
   static Backend& device() {
-    static const std::unique_ptr<Backend> backend = make_backend("cuda", {4});
+    static const std::unique_ptr<Backend> backend = make_backend("cuda", {4, test_target()});
     return *backend;
   }
   static Backend& host() {

@@ -6,6 +6,7 @@
 
 #include "engine/scheduling/faulty_executor.h"
 #include "engine/scheduling/requests.h"
+#include "engine/test_device.h"
 
 namespace cajal {
 namespace {
@@ -42,7 +43,7 @@ RunnerLimits limits_of(const EngineCoreOptions& o) {
 
 // A model for all tests, made once; its steps run when they are launched, so that tests know which is which.
 const Model& demo_model() {
-  static const std::unique_ptr<Backend> backend = make_backend("cpu", {2});
+  static const std::unique_ptr<Backend> backend = make_backend(test_device(), {2});
   static const Model model({.folder = CAJAL_SOURCE_DIR "/share/demo-model"}, *backend);
   return model;
 }

@@ -7,6 +7,7 @@
 
 #include "engine/generator.h"
 #include "engine/golden.h"
+#include "engine/test_device.h"
 #include "text/support.h"
 
 namespace cajal {
@@ -86,7 +87,7 @@ Tokens guess(AssistantDrafter& drafter, const DraftContext& context) {
 
 class AssistantOfItself : public testing::TestWithParam<std::string> {
  protected:
-  std::unique_ptr<Backend> backend = make_backend("cpu", {2});
+  std::unique_ptr<Backend> backend = make_backend(test_device(), {2});
   Model model{{.folder = GetParam()}, *backend};
 
   void look_into_the_future(std::vector<Growing>& sequences) const {
@@ -300,7 +301,7 @@ std::string refusal(const Body& body) {
 }
 
 TEST(AssistantDrafter, RefusesAnotherVocabularySizeAndOptionsOutOfRange) {
-  const auto backend = make_backend("cpu", {1});
+  const auto backend = make_backend(test_device(), {1});
   const Model model({.folder = CAJAL_TEST_DATA "/goldens/d_eps"}, *backend);
   const auto make = [&](std::int64_t vocab_size, const AssistantOptions& options) {
     return refusal([&] { AssistantDrafter(model, vocab_size, options); });

@@ -23,13 +23,10 @@ __device__ inline void follow_previous() {
   wait_for_previous();
 }
 
-inline bool kernels_may_overlap() {
-  static const bool may = [] {
-    int device = 0, major = 0;
-    return cudaGetDevice(&device) == cudaSuccess &&
-           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 9;
-  }();
-  return may;
+// Whether a kernel waits as it must: one that was compiled for older GPUs does not, whatever it runs on.
+inline bool may_overlap(const void* kernel) {
+  cudaFuncAttributes attributes{};
+  return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion >= 90;
 }
 
 // Errors stay in cudaGetLastError().
@@ -41,7 +38,7 @@ void launch_kernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::si
   attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared_bytes, config.stream = stream;
-  config.attrs = &attribute, config.numAttrs = kernels_may_overlap() ? 1 : 0;
+  config.attrs = &attribute, config.numAttrs = may_overlap(reinterpret_cast<const void*>(kernel)) ? 1 : 0;
   cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
 }
 

@@ -288,7 +288,9 @@ __device__ int count_kept(int n, const Keeps& keeps, Shared& shared) {
   for (int i = static_cast<int>(threadIdx.x); i < n; i += kThreads)
     if (keeps(i)) atomicMax(&shared.kept, i + 1);
   __syncthreads();
-  return shared.kept;
+  const int kept = shared.kept;
+  __syncthreads();  // everybody has it, before it changes
+  return kept;
 }
 
 // Block 0 draws from the sorted candidates what the filters leave. `all_weights` counts without top-k.
@@ -322,6 +324,7 @@ __device__ Draw draw_from_candidates(const RowSampling& s, bool has_top_k, float
     }
     __syncthreads();
     n = shared.kept;
+    __syncthreads();
   }
   const double least = static_cast<double>(largest) + s.log_min_p;
   n = count_kept(
@@ -447,13 +450,12 @@ void choose_tokens(const ChooseArgs& a, int sm, cudaStream_t stream) {
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(a.rows.most * blocks)), config.blockDim = dim3(kThreads);
   config.stream = stream;
-  config.attrs = attributes, config.numAttrs = sm == 90 ? 2 : kernels_may_overlap() ? 1 : 0;
+  config.attrs = attributes;
   with_element(a.element, [&](auto zero) {
     using T = decltype(zero);
-    if (sm == 90)
-      cudaLaunchKernelEx(&config, choose_kernel<T, kClusterBlocks>, a);
-    else
-      cudaLaunchKernelEx(&config, choose_kernel<T, 1>, a);
+    const auto kernel = sm == 90 ? choose_kernel<T, kClusterBlocks> : choose_kernel<T, 1>;
+    config.numAttrs = sm == 90 ? 2 : may_overlap(reinterpret_cast<const void*>(kernel)) ? 1 : 0;
+    cudaLaunchKernelEx(&config, kernel, a);
   });
 }
 
