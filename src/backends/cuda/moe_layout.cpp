@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "backends/cuda/kernels/elementwise.h"
+#include "backends/cuda/kernels/moe_grouped.h"
 #include "backends/cuda/kernels/moe_stream.h"
 #include "base/checked.h"
 #include "compiler/memory_plan.h"
@@ -11,7 +12,10 @@ namespace cajal::cuda {
 namespace {
 
 constexpr int kSm90 = 90;
-constexpr int kPlannedPairsPerExpert = 16;  // up to which streaming beats tiles of the matrix units
+constexpr int kPlannedPairsPerExpert =
+    4;  // up to which streaming beats the matrix units, where it does not sort itself
+constexpr int kNarrowPairsPerExpert = 32;  // up to which tiles of 64 rows do
+constexpr int kPairsOfOneBlock = 4096;     // up to which one block of threads sorts as fast as eight
 
 // Tiles of 16 rows where experts have few, which then read their weights once for each tile.
 std::int32_t tile_rows(const MoeShape& s, MoeWay way) {
@@ -20,6 +24,7 @@ std::int32_t tile_rows(const MoeShape& s, MoeWay way) {
     case MoeWay::combined:
     case MoeWay::streamed:
     case MoeWay::planned: return std::min(s.rows, kMoeStreamRows);
+    case MoeWay::grouped: return pairs <= kNarrowPairsPerExpert * s.num_experts ? 64 : 256;
     case MoeWay::portable: return pairs <= 16 * s.num_experts ? 16 : 64;
   }
   return 16;
@@ -55,6 +60,13 @@ MoeDownCombineArgs combine_args(const MoeShape& s) {
   a.tile_rows = down.tile_rows, a.group_elements = down.group_elements;
   return a;
 }
+MoeGroupedArgs grouped_args(const MoeShape& s, std::int32_t out_features, std::int32_t in_features) {
+  MoeGroupedArgs a{};
+  a.pairs.most = s.rows * s.top_k, a.num_experts = s.num_experts;
+  a.in_features = in_features, a.out_features = out_features, a.tile_rows = tile_rows(s, MoeWay::grouped);
+  return a;
+}
+
 bool accepts(const MoeShape& s, MoeWay way) {
   const std::int32_t pairs = s.rows * s.top_k;
   switch (way) {
@@ -63,6 +75,9 @@ bool accepts(const MoeShape& s, MoeWay way) {
     case MoeWay::planned:
       return (way == MoeWay::streamed ? pairs <= kMoePlannedPairs : pairs <= kPlannedPairsPerExpert * s.num_experts) &&
              moe_stream_accepts(gate_up_args(s, way)) && moe_stream_accepts(down_args(s, way));
+    case MoeWay::grouped:
+      return moe_grouped_accepts(grouped_args(s, 2 * s.intermediate_size, s.hidden_size)) &&
+             moe_grouped_accepts(grouped_args(s, s.hidden_size, s.intermediate_size));
     case MoeWay::portable: return true;
   }
   return false;
@@ -82,7 +97,9 @@ struct Scratch {
 
 void make_plan(const Scratch& s, cudaStream_t stream) {
   const MoeShape& shape = s.a.shape;
-  moe_plan({s.a.ids, s.plan(), s.a.rows, shape.num_experts, shape.top_k, tile_rows(shape, s.a.way)}, stream);
+  const bool many = s.a.way == MoeWay::grouped && shape.rows * shape.top_k > kPairsOfOneBlock;
+  (many ? moe_plan_many : moe_plan)(
+      {s.a.ids, s.plan(), s.a.rows, shape.num_experts, shape.top_k, tile_rows(shape, s.a.way)}, stream);
 }
 void combine(const Scratch& s, cudaStream_t stream) {
   const MoeShape& shape = s.a.shape;
@@ -112,6 +129,29 @@ void run_streamed(const Scratch& s, cudaStream_t stream) {
   a.x = s.hidden(), a.weight = s.a.down, a.y = s.out(), a.rows = s.a.rows, a.plan = s.plan();
   if (s.a.way != MoeWay::planned) a.ids = s.a.ids;
   moe_down_stream(a, stream);
+  combine(s, stream);
+}
+
+// The rows of x lie where the results will.
+void run_grouped(const Scratch& s, cudaStream_t stream) {
+  const MoeShape& shape = s.a.shape;
+  make_plan(s, stream);
+  moe_scatter({s.a.x, s.plan().places, s.out(), s.a.rows, shape.hidden_size, shape.top_k}, stream);
+  const auto args = [&](const void* x, const void* weight, void* y, MoeGroupedArgs a) {
+    a.x = x, a.weight = weight, a.y = y;
+    a.pairs = {s.a.rows.most * shape.top_k, s.a.rows.live, s.a.rows.scale * shape.top_k};
+    a.tiles = s.plan().tiles, a.num_tiles = s.plan().num_tiles;
+    return a;
+  };
+  const bool described =
+      moe_gate_up_grouped(
+          args(s.out(), s.a.gate_up, s.hidden(), grouped_args(shape, 2 * shape.intermediate_size, shape.hidden_size)),
+          stream) &&
+      moe_down_grouped(
+          args(s.hidden(), s.a.down, s.out(), grouped_args(shape, shape.hidden_size, shape.intermediate_size)), stream);
+  if (!described)
+    fail(ErrorCode::unavailable, "CUDA: the driver does not describe the experts' matrices to the copy engine",
+         remedy("install a driver for CUDA 13"));
   combine(s, stream);
 }
 
@@ -147,7 +187,7 @@ void run_portable(const Scratch& s, cudaStream_t stream) {
 
 MoeWay moe_way(const MoeShape& s, int sm) {
   if (sm != kSm90 || s.element != Element::bf16 || s.sum_parts != 1) return MoeWay::portable;
-  for (const MoeWay way : {MoeWay::combined, MoeWay::streamed, MoeWay::planned})
+  for (const MoeWay way : {MoeWay::combined, MoeWay::streamed, MoeWay::planned, MoeWay::grouped})
     if (accepts(s, way)) return way;
   return MoeWay::portable;
 }
@@ -157,6 +197,7 @@ const char* moe_kernel_name(MoeWay way, Element element) {
     case MoeWay::combined: return "moe_stream_combined";
     case MoeWay::streamed: return "moe_stream";
     case MoeWay::planned: return "moe_stream_planned";
+    case MoeWay::grouped: return "moe_wgmma";
     case MoeWay::portable: break;
   }
   return element == Element::bf16 ? "moe_mma" : "moe_f32";
@@ -189,6 +230,7 @@ void run_moe(const MoeArgs& a, cudaStream_t stream) {
     case MoeWay::combined: return run_combined(s, stream);
     case MoeWay::streamed:
     case MoeWay::planned: return run_streamed(s, stream);
+    case MoeWay::grouped: return run_grouped(s, stream);
     case MoeWay::portable: return run_portable(s, stream);
   }
 }

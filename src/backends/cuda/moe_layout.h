@@ -15,6 +15,7 @@ enum class MoeWay : std::uint8_t {
   combined,  // streamed weights, two launches
   streamed,  // streamed weights, pairs sorted by every block for itself
   planned,   // streamed weights, pairs sorted by a launch before
+  grouped,   // tiles of rows by the matrix units of sm_90
   portable,  // tiles of rows by mma.sync, any shape
 };
 MoeWay moe_way(const MoeShape& shape, int sm);

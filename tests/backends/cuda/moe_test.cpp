@@ -61,7 +61,7 @@ Ids choices(const Case& c, std::int64_t rows, bool skewed) {
 class MoeOnDevice : public OnDevice, public testing::WithParamInterface<Case> {};
 
 // Buckets on both sides of every change of way, with steps that fill them and steps that do not.
-constexpr std::int64_t kBuckets[] = {1, 2, 4, 5, 7, 16, 17, 32, 33, 64, 130, 300};
+constexpr std::int64_t kBuckets[] = {1, 2, 4, 5, 7, 16, 17, 32, 33, 64, 65, 130, 300, 700};
 constexpr std::int64_t kMost = kBuckets[std::size(kBuckets) - 1];
 
 std::size_t row_bytes(const Case& c, DType dtype) { return static_cast<std::size_t>(c.hidden) * size_of(dtype); }
@@ -83,7 +83,7 @@ TEST_P(MoeOnDevice, GivesARowTheSameBitsInEveryBucket) {
 
 TEST_P(MoeOnDevice, GivesARowTheSameBitsWhateverExpertsOthersChoose) {
   const Case& c = GetParam();
-  for (const std::int64_t rows : {4, 16, 64, 300}) {
+  for (const std::int64_t rows : {4, 16, 64, 300, 700}) {
     Ids ids = choices(c, rows, false);
     Ran ran(device(), experts_graph(c, rows, DType::bf16));
     const Bytes before = ran.run({{"ids", ids}}, {rows, 0});
@@ -99,7 +99,7 @@ TEST_P(MoeOnDevice, GivesARowTheSameBitsWhateverExpertsOthersChoose) {
 TEST_P(MoeOnDevice, IsTheCpus) {
   const Case& c = GetParam();
   for (const DType dtype : {DType::bf16, DType::f32})
-    for (const std::int64_t rows : {1, 12, 80}) {
+    for (const std::int64_t rows : {1, 12, 80, 500}) {
       const Graph graph = experts_graph(c, rows, dtype);
       const Inputs inputs{{"ids", choices(c, rows, true)}};
       const Bytes want = Ran(host(), graph).run(inputs, {rows, 0});

@@ -3,11 +3,12 @@
 #include "backends/cuda/kernels/device.cuh"
 #include "backends/cuda/kernels/launch.cuh"
 #include "backends/cuda/kernels/moe_choose.cuh"
+#include "backends/cuda/kernels/moe_plan.cuh"
 
 namespace cajal::cuda {
 namespace {
 
-constexpr int kPlanThreads = 1024, kThreads = 128;
+constexpr int kThreads = 128;
 
 template <class T, int kPerLane>
 __global__ void __launch_bounds__(32) router_kernel(RouterArgs a) {
@@ -18,37 +19,10 @@ __global__ void __launch_bounds__(32) router_kernel(RouterArgs a) {
   choose_experts<T, kPerLane>(a, row, [&](int expert) { return load(logits[expert]); });
 }
 
-// One block of threads counts, adds up and places. The places of one expert's pairs come in any order: no result depends
-// on the place at which a row is multiplied.
 __global__ void __launch_bounds__(kPlanThreads) moe_plan_kernel(MoePlanArgs a) {
   follow_previous();
-  __shared__ std::int32_t count[kMaxExperts], begin[kMaxExperts], tiles[kMaxExperts];
-  const int thread = threadIdx.x, pairs = a.rows.count() * a.top_k;
-  if (thread < a.num_experts) count[thread] = 0;
-  __syncthreads();
-  for (int i = thread; i < pairs; i += kPlanThreads) atomicAdd(&count[a.ids[i]], 1);
-  __syncthreads();
-  const int own = thread < a.num_experts ? count[thread] : 0, own_tiles = (own + a.tile_rows - 1) / a.tile_rows;
-  begin[thread] = own, tiles[thread] = own_tiles;
-  for (int step = 1; step < kMaxExperts; step *= 2) {  // inclusive sums
-    __syncthreads();
-    const int b = thread >= step ? begin[thread - step] : 0, t = thread >= step ? tiles[thread - step] : 0;
-    __syncthreads();
-    begin[thread] += b, tiles[thread] += t;
-  }
-  const int first = begin[thread] - own, first_tile = tiles[thread] - own_tiles;
-  __syncthreads();
-  for (int i = 0; i < own_tiles; ++i)
-    a.plan.tiles[first_tile + i] = {thread, first + i * a.tile_rows, min(first + own, first + (i + 1) * a.tile_rows),
-                                    0};
-  if (thread == kMaxExperts - 1) *a.plan.num_tiles = tiles[thread];
-  begin[thread] = first;
-  __syncthreads();
-  for (int i = thread; i < pairs; i += kPlanThreads) {
-    const int place = atomicAdd(&begin[a.ids[i]], 1);
-    a.plan.x_rows[place] = i / a.top_k;
-    a.plan.places[i] = place;
-  }
+  __shared__ PlanCounts shared;
+  plan_pairs<1>(a, shared);
 }
 
 // A thread eight columns; as many choices as may be are on their way before the first is added.
@@ -84,7 +58,6 @@ void router(const RouterArgs& a, cudaStream_t stream) {
   });
 }
 void moe_plan(const MoePlanArgs& a, cudaStream_t stream) {
-  static_assert(kPlanThreads == kMaxExperts);
   launch_kernel(moe_plan_kernel, 1, kPlanThreads, 0, stream, a);
 }
 void moe_combine(const MoeCombineArgs& a, cudaStream_t stream) {

@@ -31,6 +31,17 @@ struct MoePlanArgs {
   std::int32_t num_experts, top_k, tile_rows;
 };
 void moe_plan(const MoePlanArgs& args, cudaStream_t stream);
+void moe_plan_many(const MoePlanArgs& args, cudaStream_t stream);  // for thousands of pairs, on sm_90
+
+// y[places[pair]] = x[row of the pair]; bf16, and hidden_size a multiple of 8.
+struct MoeScatterArgs {
+  const void* x;
+  const std::int32_t* places;
+  void* y;
+  Rows rows;
+  std::int32_t hidden_size, top_k;
+};
+void moe_scatter(const MoeScatterArgs& args, cudaStream_t stream);
 
 struct MoeCombineArgs {
   const void* out;      // [pairs, hidden_size] by sorted place

@@ -24,8 +24,8 @@ Encode encoder() {
 bool make_tensor_map(CUtensorMap& map, const void* at, std::initializer_list<TensorDimension> dimensions,
                      CUtensorMapSwizzle swizzle) {
   if (!encoder()) return false;  // an old driver
-  cuuint64_t sizes[3], strides[3];
-  cuuint32_t boxes[3], steps[3];
+  cuuint64_t sizes[5], strides[5];
+  cuuint32_t boxes[5], steps[5];
   cuuint32_t rank = 0;
   for (const TensorDimension& d : dimensions) {
     sizes[rank] = static_cast<cuuint64_t>(d.size), strides[rank] = static_cast<cuuint64_t>(d.stride_bytes);

@@ -35,6 +35,13 @@ __device__ inline void copy_tensor(std::uint32_t to, const CUtensorMap* map, int
       "l"(map), "r"(x), "r"(y), "r"(z), "r"(shared_address(bar))
       : "memory");
 }
+__device__ inline void copy_tensor(std::uint32_t to, const CUtensorMap* map, const int (&at)[5], std::uint64_t* bar) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5, %6}], "
+      "[%7];" ::"r"(to),
+      "l"(map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(at[4]), "r"(shared_address(bar))
+      : "memory");
+}
 #endif
 
 }  // namespace cajal::cuda
