@@ -149,9 +149,9 @@ class Lowering {
     const AttentionShape shape{element(q),         narrow(q.shape[0]), narrow(q.shape[1]),     narrow(k.shape[1]),
                                narrow(q.shape[2]), narrow(k.shape[2]), narrow(tables.shape[1])};
     if (shape.head_dim > kMaxHeadDim) no_kernel();
-    const bool mma = attention_mma_accepts(shape);
-    if (mma) selection.scratch_bytes.back() = attention_mma_scratch(shape);
-    emit(mma ? "attention_mma" : "attention_any", mma ? attention_mma : attention_any, [&] {
+    const AttentionKernel kernel = attention_kernel(shape);
+    selection.scratch_bytes.back() = kernel.scratch_bytes;
+    emit(kernel.name, kernel.run, [&] {
       return AttentionArgs{.q = in(0),
                            .k_cache = in(1),
                            .v_cache = in(2),
@@ -325,6 +325,16 @@ class Lowering {
     if (sm_ == 90 && linear_stream_accepts(a)) return {"linear_stream", linear_stream};
     if (sm_ == 90 && linear_wgmma_accepts(a)) return {"linear_wgmma", linear_wgmma};
     return {"linear_mma", linear_mma};
+  }
+  struct AttentionKernel {
+    const char* name;
+    void (*run)(const AttentionArgs&, cudaStream_t);
+    std::size_t scratch_bytes;
+  };
+  AttentionKernel attention_kernel(const AttentionShape& s) const {
+    if (!attention_mma_accepts(s)) return {"attention_any", attention_any, 0};
+    if (sm_ == 90) return {"attention_wgmma", attention_wgmma, attention_wgmma_scratch(s)};
+    return {"attention_mma", attention_mma, attention_mma_scratch(s)};
   }
   void check_parts(int parts) const {
     if (parts != 1 && parts != 2 && parts != 4 && parts != kMaxSumParts) no_kernel();

@@ -1,9 +1,9 @@
 #pragma once
 // Attention over a paged cache, in an order that belongs to the row alone:
 //
-//   a block    64 positions: scores by tensor cores in steps of 16 of the head, times scale * log2(e); m = their maximum,
-//              p = 2^(score - m), l = sum of p; o = p V by tensor cores in steps of 16 positions, each p split into two
-//              bf16 numbers that hold 16 of its bits.
+//   a block    64 positions: scores by tensor cores in steps of 16 of the head; m = their maximum times f = scale * log2(e),
+//              p = 2^(score * f - m), fused, l = sum of p; o = p V by tensor cores in steps of 16 positions, p rounded
+//              to bf16.
 //   a piece    kPiece positions: its blocks merged in ascending order; m, l and o by themselves.
 //   a row      its pieces merged in ascending order; o / l, rounded.
 // Boundaries are absolute positions. Blocks without a position that the row sees take no part.
@@ -31,8 +31,14 @@ struct AttentionShape {
 };
 
 bool attention_mma_accepts(const AttentionShape& shape);
+
+// From sm_80 on; without scratch a row's cache is not split.
 std::size_t attention_mma_scratch(const AttentionShape& shape);
 void attention_mma(const AttentionArgs& args, cudaStream_t stream);
+
+// What attention_mma accepts, by sm_90's copy engine and matrix instructions.
+std::size_t attention_wgmma_scratch(const AttentionShape& shape);
+void attention_wgmma(const AttentionArgs& args, cudaStream_t stream);
 
 void attention_any(const AttentionArgs& args, cudaStream_t stream);
 

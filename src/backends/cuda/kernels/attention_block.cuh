@@ -31,6 +31,16 @@ __device__ std::uint32_t row_chunk(int row, int chunk) {
   return row * (D * 2) + ((chunk ^ (row & 7)) * 16);
 }
 
+// The same in halves of 64 numbers, 64 rows each, as the copy engine swaps the chunks of rows of 128 bytes.
+template <int D>
+struct InRows {
+  static __device__ std::uint32_t at(int row, int chunk) { return row_chunk<D>(row, chunk); }
+};
+template <int D>
+struct InHalves {
+  static __device__ std::uint32_t at(int row, int chunk) { return chunk / 8 * (64 * 128) + row_of_128(row, chunk % 8); }
+};
+
 // What a thread holds of 16 rows: rows lane / 4 and lane / 4 + 8; of o, columns 8 j + lane % 4 * 2 and the next.
 template <int D>
 struct Partial {
@@ -74,10 +84,9 @@ __device__ inline std::uint32_t pack_bf16(float lo, float hi) {
   const __nv_bfloat162 both = __floats2bfloat162_rn(lo, hi);
   return *reinterpret_cast<const std::uint32_t*>(&both);
 }
-__device__ inline float bf16_rest(float p) { return p - __bfloat162float(__float2bfloat16_rn(p)); }
 
 // Scores of 16 rows of q with the block's keys: s[n][e] is column 8 n + lane % 4 * 2 + e % 2 of row lane / 4 + e / 2 * 8.
-template <int D>
+template <int D, class Layout = InRows<D>>
 __device__ void block_scores(std::uint32_t q, std::uint32_t k, float (&s)[kBlock / 8][4]) {
   const int lane = threadIdx.x % 32, matrix = lane / 8, in = lane % 8;
 #pragma unroll
@@ -91,7 +100,7 @@ __device__ void block_scores(std::uint32_t q, std::uint32_t k, float (&s)[kBlock
 #pragma unroll
     for (int n = 0; n < kBlock / 8; n += 2) {
       std::uint32_t y[4];
-      ldmatrix_x4(y, k + row_chunk<D>((n + matrix / 2) * 8 + in, step * 2 + (matrix & 1)));
+      ldmatrix_x4(y, k + Layout::at((n + matrix / 2) * 8 + in, step * 2 + (matrix & 1)));
       mma_16816(s[n], x, y[0], y[1]);
       mma_16816(s[n + 1], x, y[2], y[3]);
     }
@@ -112,20 +121,20 @@ __device__ inline void block_softmax(float (&s)[kBlock / 8][4], float factor, in
       for (int e = 0; e < 2; ++e) {
         const int position = first + n * 8 + column + e;
         float& v = s[n][2 * h + e];
-        v = kWhole || (position >= spans[h].begin && position < spans[h].end) ? v * factor : -INFINITY;
+        if (!kWhole) v = position >= spans[h].begin && position < spans[h].end ? v : -INFINITY;
         largest = fmaxf(largest, v);
       }
     largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
     largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
-    m[h] = largest;
-    const float base = largest == -INFINITY ? 0.0f : largest;
+    m[h] = largest * factor;
+    const float base = largest == -INFINITY ? 0.0f : -m[h];
     float sum = 0;
 #pragma unroll
     for (int n = 0; n < kBlock / 8; ++n)
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         float& v = s[n][2 * h + e];
-        v = exp2_fast(v - base);
+        v = exp2_fast(fmaf(v, factor, base));
         sum = sum + v;
       }
     sum = sum + __shfl_xor_sync(~0u, sum, 1);
@@ -133,7 +142,7 @@ __device__ inline void block_softmax(float (&s)[kBlock / 8][4], float factor, in
   }
 }
 
-template <int D>
+template <int D, class Layout = InRows<D>>
 __device__ void block_values(const float (&p)[kBlock / 8][4], std::uint32_t v, float (&o)[D / 8][4]) {
   const int lane = threadIdx.x % 32, matrix = lane / 8, in = lane % 8;
 #pragma unroll
@@ -143,19 +152,14 @@ __device__ void block_values(const float (&p)[kBlock / 8][4], std::uint32_t v, f
 #pragma unroll
   for (int step = 0; step < kBlock / 16; ++step) {
     const float(&a)[4] = p[2 * step], (&b)[4] = p[2 * step + 1];
-    const std::uint32_t high[4] = {pack_bf16(a[0], a[1]), pack_bf16(a[2], a[3]), pack_bf16(b[0], b[1]),
-                                   pack_bf16(b[2], b[3])};
-    const std::uint32_t low[4] = {
-        pack_bf16(bf16_rest(a[0]), bf16_rest(a[1])), pack_bf16(bf16_rest(a[2]), bf16_rest(a[3])),
-        pack_bf16(bf16_rest(b[0]), bf16_rest(b[1])), pack_bf16(bf16_rest(b[2]), bf16_rest(b[3]))};
+    const std::uint32_t x[4] = {pack_bf16(a[0], a[1]), pack_bf16(a[2], a[3]), pack_bf16(b[0], b[1]),
+                                pack_bf16(b[2], b[3])};
 #pragma unroll
     for (int j = 0; j < D / 8; j += 2) {
       std::uint32_t y[4];
-      ldmatrix_x4_trans(y, v + row_chunk<D>(step * 16 + (matrix & 1) * 8 + in, j + matrix / 2));
-      mma_16816(o[j], high, y[0], y[1]);
-      mma_16816(o[j], low, y[0], y[1]);
-      mma_16816(o[j + 1], high, y[2], y[3]);
-      mma_16816(o[j + 1], low, y[2], y[3]);
+      ldmatrix_x4_trans(y, v + Layout::at(step * 16 + (matrix & 1) * 8 + in, j + matrix / 2));
+      mma_16816(o[j], x, y[0], y[1]);
+      mma_16816(o[j + 1], x, y[2], y[3]);
     }
   }
 }

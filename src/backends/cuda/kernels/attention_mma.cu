@@ -305,7 +305,7 @@ void launch(const AttentionArgs& a, cudaStream_t stream) {
   static_assert(sizeof(PieceResults<D>) <= kWarps * 2 * kBlock * D * 2);
   const int group = a.num_heads / a.num_kv_heads, parts = (group + 15) / 16, rows = a.rows.most;
   const auto y = static_cast<unsigned>(a.num_kv_heads * parts), z = static_cast<unsigned>(rows);
-  if (rows < kUnsplitRows) {
+  if (rows < kUnsplitRows && a.scratch) {
     const auto pieces = static_cast<unsigned>((a.max_blocks_per_seq + kBlocksPerPiece - 1) / kBlocksPerPiece);
     cudaFuncSetAttribute(attention_rows_kernel<D, true>, cudaFuncAttributeMaxDynamicSharedMemorySize, kRowBytes);
     launch_kernel(attention_rows_kernel<D, true>, dim3(pieces, y, z), kThreads, kRowBytes, stream, a);
@@ -314,7 +314,7 @@ void launch(const AttentionArgs& a, cudaStream_t stream) {
     cudaFuncSetAttribute(attention_rows_kernel<D, false>, cudaFuncAttributeMaxDynamicSharedMemorySize, kRowBytes);
     launch_kernel(attention_rows_kernel<D, false>, dim3(1, y, z), kThreads, kRowBytes, stream, a);
   }
-  if (rows <= kGroup || attention_tiles_wgmma(a, stream)) return;
+  if (rows <= kGroup) return;
   const int per_tile = kTileRows / group;
   const dim3 tiles(static_cast<unsigned>((rows + per_tile - 1) / per_tile), static_cast<unsigned>(a.num_kv_heads));
   cudaFuncSetAttribute(attention_tiles_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, TileState<D>::kBytes);

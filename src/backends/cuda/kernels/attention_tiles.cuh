@@ -1,5 +1,5 @@
 #pragma once
-// Which rows of a step go through tiles, and the tiles' kernel for sm_90.
+// Which rows of a step go through tiles, and the kernel for the others.
 #include "backends/cuda/kernels/attention.h"
 
 namespace cajal::cuda {
@@ -17,7 +17,8 @@ __device__ inline bool through_tiles(const AttentionArgs& a, int first) {
 }
 #endif
 
-// Attends for those rows; false, and nothing done, where the device or its driver cannot.
-bool attention_tiles_wgmma(const AttentionArgs& args, cudaStream_t stream);
+// The other rows, on sm_90; false, and nothing done, where the driver cannot or there are too many.
+std::size_t attention_pieces_scratch(const AttentionShape& shape);
+bool attention_pieces(const AttentionArgs& args, cudaStream_t stream);
 
 }  // namespace cajal::cuda

@@ -1,6 +1,6 @@
-// attention_wgmma: tiles of 128 packed queries (tokens x heads of a group) of one kv head, for pieces of prompts on sm_90. One
-// warp brings blocks of keys and values into a ring, two warpgroups attend with 64 packed rows each: while one computes
-// probabilities, the other multiplies.
+// attention_wgmma: rows that decode go through attention_pieces, pieces of prompts through tiles of 128 packed queries
+// (tokens x heads of a group) of one kv head. One warp brings blocks of keys and values into a ring, two warpgroups attend
+// with 64 packed rows each: while one computes probabilities, the other multiplies.
 #include "backends/cuda/kernels/attention_block.cuh"
 #include "backends/cuda/kernels/attention_tiles.cuh"
 #include "backends/cuda/kernels/launch.cuh"
@@ -125,6 +125,7 @@ class Consumer {
 #pragma unroll
     for (int i = 0; i < D / 4; ++i) total_at(i) = {0, 0};
     barrier_wait(&bars_.q, 0);
+    if (warpgroup_ == 1) give_turn();
     for_sequences(a_, first_, end_, [&](int seq, int row, int last) { run_sequence(row, last); });
     write();
   }
@@ -172,7 +173,13 @@ class Consumer {
     barrier_wait(&bars_.v_full[turn_.stage], turn_.parity);
     release(&bars_.v_empty[turn_.stage]);
     turn_.next();
+    take_turn();
+    give_turn();
   }
+
+  // The warpgroups multiply in turns, so that one's products hide the other's probabilities.
+  __device__ void take_turn() const { asm volatile("bar.sync %0, 256;" ::"r"(warpgroup_ + 3) : "memory"); }
+  __device__ void give_turn() const { asm volatile("bar.arrive %0, 256;" ::"r"(4 - warpgroup_) : "memory"); }
 
   // Starts the scores of the block whose turn it is.
   __device__ void begin_scores() { begin_scores(turn_); }
@@ -202,24 +209,26 @@ class Consumer {
       block_softmax<true>(s_, a_.scale * kLog2E, first, spans, part.m, part.l);
     else
       block_softmax(s_, a_.scale * kLog2E, first, spans, part.m, part.l);
-    std::uint32_t high[kBlock / 16][4], low[kBlock / 16][4];
-    split(high, low);
+    std::uint32_t p[kBlock / 16][4];
+#pragma unroll
+    for (int i = 0; i < kBlock / 4; ++i) p[i / 4][i % 4] = pack_bf16(s_[i / 2][i % 2 * 2], s_[i / 2][i % 2 * 2 + 1]);
     barrier_wait(&bars_.v_full[stage], parity);
     if (first + kBlock > end_position) clear_values(values(stage), end_position - first);
     const std::uint64_t v = transposed_descriptor(values(stage), kBlock * 128);
     auto& o = reinterpret_cast<float(&)[D / 2]>(part.o);
+    take_turn();
     wgmma_fence();
 #pragma unroll
-    for (int step = 0; step < kBlock / 16; ++step) {
-      wgmma_k16_from_registers<D>(o, high[step], v + (step * 2048 >> 4), step > 0);
-      wgmma_k16_from_registers<D>(o, low[step], v + (step * 2048 >> 4), 1);
-    }
+    for (int step = 0; step < kBlock / 16; ++step)
+      wgmma_k16_from_registers<D>(o, p[step], v + (step * 2048 >> 4), step > 0);
     wgmma_commit();
     turn_.next();
     if constexpr (kLast) {
+      give_turn();
       wgmma_wait<0>();
     } else {
       begin_scores(turn_);
+      give_turn();
       wgmma_wait<1>();
     }
     release(&bars_.v_empty[stage]);
@@ -234,18 +243,6 @@ class Consumer {
         for (int e = 2 * h; e < 2 * h + 2; ++e) state_.o[j][e] = by(state_.o[j][e], part.o[j][e]);
     }
     if (kLast || (block + 1) % kBlocksPerPiece == 0) finish_piece();
-  }
-
-  __device__ void split(std::uint32_t (&high)[kBlock / 16][4], std::uint32_t (&low)[kBlock / 16][4]) const {
-#pragma unroll
-    for (int step = 0; step < kBlock / 16; ++step)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float a = s_[2 * step + i / 2][i % 2 * 2], b = s_[2 * step + i / 2][i % 2 * 2 + 1];
-        high[step][i] = pack_bf16(a, b);
-        low[step][i] =
-            pack_bf16(a - __uint_as_float(high[step][i] << 16), b - __uint_as_float(high[step][i] & 0xffff0000u));
-      }
   }
 
   // Rows of values from `end` on are nobody's: what a slot holds that was never written must not meet a probability of zero.
@@ -362,8 +359,15 @@ bool launch(const AttentionArgs& a, cudaStream_t stream) {
 
 }  // namespace
 
-bool attention_tiles_wgmma(const AttentionArgs& a, cudaStream_t stream) {
-  return a.head_dim == 64 ? launch<64>(a, stream) : launch<128>(a, stream);
+std::size_t attention_wgmma_scratch(const AttentionShape& shape) { return attention_pieces_scratch(shape); }
+
+void attention_wgmma(const AttentionArgs& a, cudaStream_t stream) {
+  bool done = attention_pieces(a, stream);
+  if (done && a.rows.most > kGroup) done = a.head_dim == 64 ? launch<64>(a, stream) : launch<128>(a, stream);
+  if (done) return;
+  AttentionArgs unsplit = a;  // a driver that does not know this device's copies: the same bits
+  unsplit.scratch = nullptr;
+  attention_mma(unsplit, stream);
 }
 
 }  // namespace cajal::cuda

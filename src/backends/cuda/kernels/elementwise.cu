@@ -215,6 +215,43 @@ __global__ void __launch_bounds__(32) qk_norm_rope_kv_write_kernel(QkNormRopeKvW
   }
 }
 
+// The same for whole heads of kDim bf16 numbers, kDim / 8 threads a head: eight numbers each.
+template <int kDim>
+__global__ void __launch_bounds__(kThreads) qk_norm_rope_kv_write_by_eights(QkNormRopeKvWriteArgs a) {
+  follow_previous();
+  constexpr int kLanes = kDim / 8;
+  const int heads = a.num_heads + 2 * a.num_kv_heads, lane = threadIdx.x % kLanes;
+  const std::int64_t at = blockIdx.x * static_cast<std::int64_t>(kThreads / kLanes) + threadIdx.x / kLanes;
+  const std::int64_t row = at / heads;
+  if (row >= a.rows.count()) return;  // of whole warps but for the last: exchanges name who takes part
+  const unsigned together = __activemask();
+  const int head = static_cast<int>(at % heads), kv_head = head - a.num_heads;
+  const bool is_q = kv_head < 0, is_v = kv_head >= a.num_kv_heads;
+  const bf16* x = static_cast<const bf16*>(a.qkv) + at * kDim + lane * 8;
+  bf16* to = static_cast<bf16*>(a.q) + (row * a.num_heads + head) * kDim;
+  if (!is_q)
+    to = static_cast<bf16*>(is_v ? a.v_cache : a.k_cache) +
+         cache_at(a.slot_mapping[row], is_v ? kv_head - a.num_kv_heads : kv_head, a.num_kv_heads, a.block_size, kDim);
+  float v[8], weight[8], cosine[8], sine[8];
+  load8(x, 8, v);
+  float squares = add_squares(v, 0);
+#pragma unroll
+  for (int step = kLanes / 2; step > 0; step /= 2) squares += __shfl_xor_sync(together, squares, step);
+  const float factor = norm_factor(squares, kDim, a.epsilon);
+  const bf16* table = static_cast<const bf16*>(a.table) + row * kDim + lane % (kLanes / 2) * 8;
+  load8(static_cast<const bf16*>(is_q ? a.q_norm : a.k_norm) + lane * 8, 8, weight);
+  load8(table, 8, cosine);
+  load8(table + kDim / 2, 8, sine);
+  const bool first_half = lane < kLanes / 2;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const float mine = rounded<bf16>(normed<bf16>(v[i], factor, weight[i]));
+    const float other = __shfl_xor_sync(together, mine, kLanes / 2);
+    if (!is_v) v[i] = rotated<bf16>(mine, cosine[i], other, first_half ? -sine[i] : sine[i]);
+  }
+  store8(to + lane * 8, 8, v);
+}
+
 unsigned blocks_for(std::int64_t elements) { return static_cast<unsigned>((elements + kThreads - 1) / kThreads); }
 
 }  // namespace
@@ -256,6 +293,12 @@ void kv_write(const KvWriteArgs& a, cudaStream_t stream) {
   with_element(a.element, [&](auto t) { launch_kernel(kv_write_kernel<decltype(t)>, blocks, 64, 0, stream, a); });
 }
 void qk_norm_rope_kv_write(const QkNormRopeKvWriteArgs& a, cudaStream_t stream) {
+  if (a.element == Element::bf16 && (a.head_dim == 64 || a.head_dim == 128)) {
+    const std::int64_t all = static_cast<std::int64_t>(a.rows.most) * (a.num_heads + 2 * a.num_kv_heads);
+    launch_kernel(a.head_dim == 64 ? qk_norm_rope_kv_write_by_eights<64> : qk_norm_rope_kv_write_by_eights<128>,
+                  blocks_for(all * a.head_dim / 8), kThreads, 0, stream, a);
+    return;
+  }
   const unsigned blocks = static_cast<unsigned>(a.rows.most) * static_cast<unsigned>(a.num_heads + 2 * a.num_kv_heads);
   with_element(a.element,
                [&](auto t) { launch_kernel(qk_norm_rope_kv_write_kernel<decltype(t)>, blocks, 32, 0, stream, a); });

@@ -21,6 +21,7 @@ constexpr int kRaster = 8;  // tiles of tokens that one row of tiles walks throu
 // What does not change while a kernel runs.
 struct Plan {
   int stripes = 0;    // groups of eight outputs in a tile
+  int tokens = 0;     // rows in a tile, at most as many as the kernel multiplies
   int stages = 0;     // of the ring
   int out_tiles = 0;  // tiles side by side
 };
@@ -88,9 +89,8 @@ __device__ std::uint32_t pack(float lo, float hi) {
 }
 
 struct Output {
-  int group, first_n, stripes, first_m,
-      rows;               // warpgroup, first output, stripes that exist, first row, rows of the step
-  unsigned char* shared;  // Shape::out_bytes of the warpgroup
+  int group, first_n, stripes, first_m, end_m;  // warpgroup, first output, stripes that exist, rows
+  unsigned char* shared;                        // Shape::out_bytes of the warpgroup
 };
 
 // 64 outputs x kTokens rows from accumulators to memory, kChunkTokens rows at a time by way of shared memory.
@@ -122,7 +122,7 @@ __device__ void write(const LinearArgs& a, const float (&acc)[kTokens / 2], cons
 #pragma unroll
     for (int i = 0; i < kChunkTokens / 16; ++i) {
       const int token = i * 16 + thread / 8, column = thread % 8, m = out.first_m + chunk * kChunkTokens + token;
-      if (m < out.rows && column < out.stripes)
+      if (m < out.end_m && column < out.stripes)
         *reinterpret_cast<uint4*>(static_cast<bf16*>(a.y) + static_cast<std::int64_t>(m) * a.out_features +
                                   out.first_n + column * 8) =
             *reinterpret_cast<const uint4*>(out.shared + row_of_128(token, column));
@@ -204,8 +204,8 @@ __device__ void consume(const LinearArgs& a, const Plan& p, const Tiles& tiles, 
     const int2 where = tiles.at(tile);
     const int stripe = where.x * p.stripes + group * kGroupStripes;
     const int stripes = min(min(kGroupStripes, p.stripes - group * kGroupStripes), a.out_features / 8 - stripe);
-    write<S::tokens>(a, acc,
-                     {group, stripe * 8, stripes, where.y * S::tokens, a.rows.count(), out + group * S::out_bytes});
+    const int first_m = where.y * p.tokens, end_m = min(first_m + p.tokens, a.rows.count());
+    write<S::tokens>(a, acc, {group, stripe * 8, stripes, first_m, end_m, out + group * S::out_bytes});
   }
 }
 
@@ -218,7 +218,7 @@ __global__ void __launch_bounds__(S::threads, 1)
   let_next_begin();
   const std::uint32_t start = shared_address(dynamic), base = (start + 1023) / 1024 * 1024;
   const int stage_bytes = S::stage_bytes(p.stripes), blocks = a.in_features / S::block_k;
-  const Tiles tiles(p.out_tiles, a.rows.count(), S::tokens);
+  const Tiles tiles(p.out_tiles, a.rows.count(), p.tokens);
   if (threadIdx.x == 0) {
     for (int i = 0; i < p.stages; ++i) {
       barrier_init(&ring.full[i], 2);
@@ -242,10 +242,10 @@ __global__ void __launch_bounds__(S::threads, 1)
     wait_for_previous();
     produce(
         tiles, p, ring, base, stage_bytes, blocks, [&](std::uint32_t at, std::uint64_t* full, int block, int2 tile) {
-          barrier_expect(full, S::x_bytes);
+          barrier_expect(full, p.tokens * S::block_k * 2);
 #pragma unroll
           for (int atom = 0; atom < S::atoms; ++atom)
-            copy_tensor(at + atom * S::tokens * 128, &x, block * S::block_k + atom * kAtomK, tile.y * S::tokens, full);
+            copy_tensor(at + atom * S::tokens * 128, &x, block * S::block_k + atom * kAtomK, tile.y * p.tokens, full);
         });
   }
 }
@@ -260,12 +260,19 @@ int multiprocessors() {
   return count;
 }
 
+// The rows of a tile where there are `rows`: as many in each, since the copy engine is slow where a tile has none.
+template <class S>
+int tile_tokens(int rows) {
+  const int tiles = (rows + S::tokens - 1) / S::tokens;
+  return (rows + tiles - 1) / tiles;
+}
+
 template <class S>
 void launch(const LinearArgs& a, int stripes, cudaStream_t stream) {
   const std::int64_t k = a.in_features, all = a.out_features / 8;
-  Plan p{stripes, 0, static_cast<int>((all + stripes - 1) / stripes)};
+  Plan p{stripes, tile_tokens<S>(a.rows.most), 0, static_cast<int>((all + stripes - 1) / stripes)};
   CUtensorMap x, weight;
-  if (!make_tensor_map(x, a.x, {{k, 0, kAtomK}, {a.rows.most, k * 2, S::tokens}}, CU_TENSOR_MAP_SWIZZLE_128B) ||
+  if (!make_tensor_map(x, a.x, {{k, 0, kAtomK}, {a.rows.most, k * 2, p.tokens}}, CU_TENSOR_MAP_SWIZZLE_128B) ||
       !make_tensor_map(weight, a.weight, {{64, 0, 64}, {k / 8, 128, S::block_k / 8}, {all, k * 16, stripes}},
                        CU_TENSOR_MAP_SWIZZLE_NONE))
     return linear_mma(a, stream);  // the same bits
@@ -274,7 +281,7 @@ void launch(const LinearArgs& a, int stripes, cudaStream_t stream) {
   const int behind = std::max((groups * kGroupStripes - stripes) * S::stripe_bytes, S::groups * S::out_bytes);
   p.stages = std::min(kMostStages, (kSharedBytes - behind) / S::stage_bytes(stripes));
   const int bytes = p.stages * S::stage_bytes(stripes) + behind + 1024;
-  const std::int64_t tiles = static_cast<std::int64_t>(p.out_tiles) * ((a.rows.most + S::tokens - 1) / S::tokens);
+  const std::int64_t tiles = static_cast<std::int64_t>(p.out_tiles) * ((a.rows.most + p.tokens - 1) / p.tokens);
   cudaFuncSetAttribute(linear_wgmma_kernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   launch_kernel(linear_wgmma_kernel<S>, static_cast<unsigned>(std::min<std::int64_t>(tiles, multiprocessors())),
                 S::threads, static_cast<std::size_t>(bytes), stream, a, p, x, weight);
@@ -289,34 +296,41 @@ struct Choice {
 
 // Cycles of a stage, measured on an H200: the matrix units, what a multiprocessor takes in, a warpgroup's way through it.
 template <class S>
-double stage_cycles(int stripes) {
+double stage_cycles(int stripes, int tokens) {
   const int groups = (stripes + kGroupStripes - 1) / kGroupStripes;
-  const double multiplying = groups * S::atoms * 4 * (S::tokens / 2) / 0.9, fetching = S::stage_bytes(stripes) / 50.0,
-               reading = stripes * S::stripe_bytes / 17.0, walking = 250 + 190 * S::atoms;
-  return std::max(std::max(multiplying, fetching), std::max(reading, walking));
+  const double multiplying = groups * S::atoms * 4 * (S::tokens / 2) / 0.9,
+               fetching = (tokens * S::block_k * 2 + stripes * S::stripe_bytes) / 50.0, walking = 200 + 190 * S::atoms;
+  return std::max(std::max(multiplying, fetching), walking);
 }
 
 template <class S>
 void consider(const LinearArgs& a, Choice& best) {
+  constexpr int kLeastStages = 3;
+  constexpr double kReadPerCycle = 2300;  // bytes that all multiprocessors together read
   if (a.in_features / a.sum_parts % S::block_k != 0 || (a.sum_parts > 1) != S::parts) return;
-  const int all = a.out_features / 8, token_tiles = (a.rows.most + S::tokens - 1) / S::tokens;
+  const int all = a.out_features / 8, tokens = tile_tokens<S>(a.rows.most);
+  const std::int64_t token_tiles = (a.rows.most + tokens - 1) / tokens;
   for (int stripes = 1; stripes <= S::most_stripes; ++stripes) {
-    const std::int64_t tiles = static_cast<std::int64_t>((all + stripes - 1) / stripes) * token_tiles;
+    if (kLeastStages * S::stage_bytes(stripes) + S::groups * S::out_bytes > kSharedBytes) return;
+    const std::int64_t tiles = (all + stripes - 1) / stripes * token_tiles;
     const double waves = static_cast<double>((tiles + multiprocessors() - 1) / multiprocessors());
-    const double cycles = waves * (a.in_features / S::block_k * stage_cycles<S>(stripes) + 1500);
+    const double working = waves * (a.in_features / S::block_k) * stage_cycles<S>(stripes, tokens),
+                 reading = static_cast<double>(all) * a.in_features * 16 / kReadPerCycle;
+    const double cycles = std::max(working, reading) + waves * 1500;
     if (!best.run || cycles < best.cycles) best = {launch<S>, stripes, cycles};
   }
 }
 
 Choice choose(const LinearArgs& a) {
-  Choice best;
-  consider<Shape<2, 256, 1, false>>(a, best);
-  consider<Shape<3, 128, 1, false>>(a, best);
-  if (a.rows.most <= 512) consider<Shape<3, 128, 2, false>>(a, best);
-  if (a.rows.most <= 256) consider<Shape<3, 64, 2, false>>(a, best);
-  if (a.rows.most <= 64) consider<Shape<3, 32, 2, false>>(a, best);
-  consider<Shape<2, 128, 1, true>>(a, best);
-  if (a.rows.most <= 128) consider<Shape<2, 64, 1, true>>(a, best);
+  const int rows = a.rows.most;
+  Choice best;  // of equals the first
+  if (rows <= 32) consider<Shape<3, 32, 2, false>>(a, best);
+  if (rows <= 64) consider<Shape<3, 64, 2, false>>(a, best);
+  if (rows > 64 && rows <= 512) consider<Shape<3, 128, 2, false>>(a, best);
+  if (rows > 32 || !best.run) consider<Shape<3, 128, 1, false>>(a, best);
+  if (rows > 256) consider<Shape<2, 256, 1, false>>(a, best);
+  if (rows <= 64) consider<Shape<2, 64, 1, true>>(a, best);
+  if (rows > 64) consider<Shape<2, 128, 1, true>>(a, best);
   return best;
 }
 
