@@ -79,7 +79,7 @@ class CAJAL_LOCAL Engine::Impl {
   explicit Impl(const EngineConfig& config)
       : config_((check(config), config)),
         folder_(model_folder(config.model)),
-        backend_(make_backend(config.device, {.num_threads = config.threads})),
+        backend_(open_device(config, folder_)),
         tokenizer_(Tokenizer::is_present(folder_) ? std::optional(Tokenizer::from_folder(folder_)) : std::nullopt),
         chat_template_(ChatTemplate::is_present(folder_) ? std::optional(ChatTemplate::from_folder(folder_))
                                                          : std::nullopt),

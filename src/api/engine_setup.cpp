@@ -9,6 +9,7 @@
 #include "base/checked.h"
 #include "base/log.h"
 #include "engine/demo_model.h"
+#include "engine/export/export_limits.h"
 #include "engine/hub_cache.h"
 #include "engine/inspect.h"
 
@@ -80,6 +81,12 @@ std::int64_t kv_bytes_per_token(const Model& model) {
          static_cast<std::int64_t>(size_of(model.dtype()));
 }
 
+std::unique_ptr<Backend> open_device(const api::EngineConfig& config, const std::string& folder) {
+  BackendOptions options{.num_threads = config.threads};
+  if (is_export(folder)) options.target = ExportFolder(folder).manifest().target;
+  return make_backend(config.device, options);
+}
+
 ModelOptions model_options(const api::EngineConfig& config, const std::string& folder) {
   ModelOptions options;
   options.folder = folder;
@@ -97,8 +104,10 @@ ModelOptions assistant_options(const api::EngineConfig& config, const std::strin
   return options;
 }
 
-LLMEngineOptions engine_options(const api::EngineConfig& config, const Model& model, const Model* assistant) {
-  LLMEngineOptions options;
+namespace {
+
+// How many sequences of which length, and the pool of their keys and values.
+void set_pool(LLMEngineOptions& options, const api::EngineConfig& config, const Model& model, const Model* assistant) {
   options.max_num_seqs = config.max_num_seqs;
   options.prefill_chunk_size = config.max_num_batched_tokens;
   options.max_model_len = choose_max_model_len(config, model);
@@ -114,6 +123,29 @@ LLMEngineOptions engine_options(const api::EngineConfig& config, const Model& mo
          options.max_model_len, " tokens needs ", block_bytes * static_cast<std::uint64_t>(one + 1),
          remedy("raise it, or lower max_model_len"));
   options.max_num_kv_blocks = std::clamp(fitting, one, one * config.max_num_seqs);
+}
+
+// A setting that has its default may not have been set.
+std::int64_t wanted(std::int64_t value, std::int64_t unset) { return value == unset ? 0 : value; }
+
+void limit_to_export(LLMEngineOptions& options, const api::EngineConfig& config, const ExportFolder& exported,
+                     std::uint64_t free_bytes) {
+  const api::EngineConfig unset;
+  WantedLimits limits;
+  limits.max_model_len = config.max_model_len;
+  limits.max_num_seqs = wanted(config.max_num_seqs, unset.max_num_seqs);
+  limits.max_num_batched_tokens = wanted(config.max_num_batched_tokens, unset.max_num_batched_tokens);
+  limits.num_guesses = config.assistant_model.empty() ? config.prompt_lookup_num_tokens : config.num_assistant_tokens;
+  cajal::limit_to_export(options, exported.neuron_config(), limits);
+  check_memory(exported, free_bytes);
+}
+
+}  // namespace
+
+LLMEngineOptions engine_options(const api::EngineConfig& config, const Model& model, const Model* assistant) {
+  LLMEngineOptions options;
+  if (!model.exported()) set_pool(options, config, model, assistant);
+  if (model.exported()) limit_to_export(options, config, *model.exported(), model.backend().free_bytes());
   options.max_num_waiting = std::numeric_limits<std::int64_t>::max();  // counted in front of it
   options.enable_prefix_caching = config.enable_prefix_caching;
   options.assistant_model = assistant;

@@ -22,6 +22,9 @@ void check(const api::EngineConfig& config);
 // Where a model lies: a folder, a name in Hugging Face's cache, or, of an empty name, the demo model.
 std::string model_folder(const std::string& model);
 
+// The device that the configuration names, as the target that an export in `folder` was made for.
+std::unique_ptr<Backend> open_device(const api::EngineConfig& config, const std::string& folder);
+
 ModelOptions model_options(const api::EngineConfig& config, const std::string& folder);
 // Those of the model that guesses for `target`: it computes as that does, with a configuration of its own.
 ModelOptions assistant_options(const api::EngineConfig& config, const std::string& folder, const Model& target);

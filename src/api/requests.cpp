@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "engine/export/export_limits.h"
 #include "engine/generation_defaults.h"
 
 namespace cajal {
@@ -68,6 +69,7 @@ EngineRequest make_request(const RequestContext& context, std::vector<std::int32
   check(params, context);
   check_token_ids(prompt, context.model.config().vocab_size, context.max_model_len);
   const auto prompt_tokens = static_cast<std::int64_t>(prompt.size());
+  if (context.model.exported()) check_prompt_length(context.model.exported()->neuron_config(), prompt_tokens);
   if (prompt_tokens == context.max_model_len)
     fail(ErrorCode::invalid_argument, "the prompt has ", prompt_tokens, " tokens and the model takes ",
          context.max_model_len, " with the answer", remedy("shorten the prompt"));

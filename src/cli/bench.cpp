@@ -123,6 +123,14 @@ std::string report_text(const BenchReport& report, const Session& session, bool 
   return text;
 }
 
+void check_batches(const std::vector<BenchCase>& cases, const NeuronConfig& limits) {
+  for (const BenchCase& c : cases)
+    if (c.n_batch > limits.batch_size)
+      fail(ErrorCode::invalid_argument, "The specified batch_size (", c.n_batch,
+           ") exceeds the model static batch size (", limits.batch_size, ")",
+           remedy("lower -b, or export the model with --batch-size ", c.n_batch));
+}
+
 }  // namespace
 
 void run_bench(CommandContext& context) {
@@ -131,6 +139,7 @@ void run_bench(CommandContext& context) {
   SessionBuilder builder(o.common, o.common.model, context.environment);
   const Session session = std::move(builder).load();
   check_lengths(cases, session.max_model_len);
+  if (session.limits) check_batches(cases, *session.limits);
   cajal::BenchOptions options;
   options.repeats = o.bench.repeats.value_or(options.repeats);
   options.profile = o.bench.profile;

@@ -46,7 +46,12 @@ constexpr auto kCommands = std::to_array<CommandInfo>({
      "enable_thinking, …) and prints exactly the prompt, with no newline added. Needs only the tokenizer's files of a "
      "model.",
      run_render},
-    {"export", kExport, "MODEL -o DIR [flags]", "Prepare a model for a machine.", "", nullptr},
+    {"export", kExport, "MODEL -o DIR [--target TARGET] [flags]", "Prepare a model for a machine.",
+     "Writes a folder with a model's graphs, memory plans and weights as one kind of machine runs them. Wherever a "
+     "MODEL "
+     "goes, such a folder does too: it loads at once, takes the memory that was planned, and refuses what it was not "
+     "made for. Limits and defaults are those of Optimum Neuron, in whose neuron_config.json they are written.",
+     run_export},
     {"serve", kServe, "[MODEL] [flags]", "Answer over HTTP as OpenAI's API does.", "", nullptr},
     {"bench", kBench, "[MODEL] [-p N,…] [-n N,…] [-b N,…] [-d N,…] [-r N] [--json]", "Measure speed.",
      "Times prefill alone for each -p and decoding alone for each -n, each for every batch and depth, and compares "

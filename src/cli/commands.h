@@ -38,6 +38,7 @@ void run_rerank(CommandContext& context);
 void run_tokenize(CommandContext& context);
 void run_detokenize(CommandContext& context);
 void run_render(CommandContext& context);
+void run_export(CommandContext& context);
 void run_bench(CommandContext& context);
 void run_inspect(CommandContext& context);
 void run_doctor(CommandContext& context);

@@ -18,7 +18,8 @@ namespace {
 constexpr std::uint32_t kPromptCommands = kGenerate | kScore;
 constexpr std::uint32_t kSampling = kGenerate | kChat;
 constexpr std::uint32_t kText = kTokenize | kDetokenize;
-constexpr double kLarge = 1e6;  // beyond it no parameter makes a difference
+constexpr std::int64_t kLongest = std::int64_t{1} << 30;  // of any sequence
+constexpr double kLarge = 1e6;                            // beyond it no parameter makes a difference
 
 void set_device(Options& o, const Given& g) {
   if (g.text.starts_with("cuda") && !built_with_cuda())
@@ -209,10 +210,37 @@ constexpr auto kFlags = std::to_array<Flag>({
      [](Options& o, const Given& g) { o.texts.base64 = one_of(g, {"float", "base64"}) == "base64"; }},
     {"top-n", "", "N", kRerank, Group::output, "Only the N best documents.",
      [](Options& o, const Given& g) { o.texts.top_n = integer(g, 1); }},
-    {"json", "", "", kGenerate | kScore | kEmbed | kRerank | kTokenize | kBench | kInspect | kDoctor, Group::output,
-     "Print one JSON object.", [](Options& o, const Given& g) { o.json = boolean(g); }, OneOf::output_form},
+    {"json", "", "", kGenerate | kScore | kEmbed | kRerank | kTokenize | kBench | kInspect | kDoctor | kExport,
+     Group::output, "Print one JSON object.", [](Options& o, const Given& g) { o.json = boolean(g); },
+     OneOf::output_form},
     {"jsonl", "", "", kTokenize, Group::output, "Read one JSON string a line and answer each with one object.",
      [](Options& o, const Given& g) { o.jsonl = boolean(g); }, OneOf::output_form},
+
+    {"output", "-o", "DIR", kExport, Group::exports, "The folder to write; it must not be there yet.",
+     [](Options& o, const Given& g) { o.exports.output = g.text; }},
+    {"target", "", "TARGET", kExport | kInspect, Group::exports,
+     "cpu (this machine's), cpu-baseline, cpu-avx2, cpu-avx512, cpu-avx512_bf16, or a GPU such as sm_90. The machine "
+     "need not be here.",
+     [](Options& o, const Given& g) { o.exports.target = g.text; }},
+    {"batch-size", "", "B", kExport | kInspect, Group::exports, "Sequences that run side by side. Default: 1.",
+     [](Options& o, const Given& g) { o.exports.batch_size = integer(g, 1, 1 << 16); }},
+    {"sequence-length", "", "S", kExport | kInspect, Group::exports,
+     "Tokens of a sequence, prompt and answer. Default of an export: what the model allows, at most 4096.",
+     [](Options& o, const Given& g) { o.exports.sequence_length = integer(g, 1, kLongest); }},
+    {"max-context-length", "", "C", kExport | kInspect, Group::exports,
+     "Tokens of a prompt, where prompts are encoded whole. Default: the sequence length.",
+     [](Options& o, const Given& g) { o.exports.max_context_length = integer(g, 1, kLongest); }},
+    {"prefill-chunk-size", "", "P", kExport | kInspect, Group::exports,
+     "Prompts are read in pieces of P tokens; 0: whole. Default: 1024 where sequences are longer than that.",
+     [](Options& o, const Given& g) { o.exports.prefill_chunk_size = integer(g, 0, 1 << 20); }},
+    {"speculation-length", "", "K", kExport | kInspect, Group::exports,
+     "Rows that one pass validates: a token and K - 1 guesses. Default: 0, no speculation.",
+     [](Options& o, const Given& g) { o.exports.speculation_length = integer(g, 0, 1024); }},
+    {"capacity-factor", "", "F", kExport, Group::exports,
+     "Tokens that an expert takes, relative to an even share. Only what drops none is there.",
+     [](Options& o, const Given& g) { o.exports.capacity_factor = decimal(g, {.min = 0, .max = kLarge}); }},
+    {"memory-bytes", "", "N", kInspect, Group::exports, "Memory to fit the model in. Default: what is free here.",
+     [](Options& o, const Given& g) { o.inspect.memory_bytes = static_cast<std::uint64_t>(integer(g, 1)); }},
 
     {"n-prompt", "-p", "N,…", kBench, Group::bench, "Prompt lengths to prefill; 0 is none. Default: 512.",
      [](Options& o, const Given& g) { o.bench.n_prompt = integer_list(g, 0); }},
@@ -310,14 +338,6 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"help", "-h", "", kEveryCommand, Group::general, "Print this.", nullptr},
 
     // Flags of commands that later versions have, so that we can say whose they are.
-    {"output", "-o", "DIR", kExport, Group::output, "", nullptr},
-    {"batch-size", "", "B", kExport, Group::engine, "", nullptr},
-    {"sequence-length", "", "S", kExport, Group::engine, "", nullptr},
-    {"max-context-length", "", "C", kExport, Group::engine, "", nullptr},
-    {"prefill-chunk-size", "", "P", kExport, Group::engine, "", nullptr},
-    {"speculation-length", "", "K", kExport, Group::engine, "", nullptr},
-    {"capacity-factor", "", "F", kExport, Group::engine, "", nullptr},
-    {"target", "", "TARGET", kExport, Group::engine, "", nullptr},
     {"host", "", "HOST", kServe, Group::engine, "", nullptr},
     {"port", "", "PORT", kServe, Group::engine, "", nullptr},
     {"api-key", "", "KEY", kServe, Group::engine, "", nullptr, OneOf::none, true},

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "cli/usage_error.h"
 #include "engine/counter_rng.h"
+#include "engine/export/export_limits.h"
 #include "engine/generation_defaults.h"
 #include "engine/inspect.h"
 
@@ -73,6 +74,26 @@ std::int64_t plan_max_model_len(const Session& session, std::int64_t longest) {
   return std::min(fits, longest);
 }
 
+namespace {
+
+// What it was made for, and the memory that it was planned to take.
+LLMEngineOptions plan_exported(const Session& session, const EngineFlags& flags, std::int64_t sequences) {
+  constexpr int kDefaultGuesses = 5;
+  WantedLimits wanted;
+  wanted.max_num_seqs = flags.max_num_seqs.value_or(0);
+  wanted.max_num_batched_tokens = flags.max_num_batched_tokens.value_or(0);
+  wanted.num_guesses = flags.prompt_lookup_num_tokens.value_or(0);
+  if (!flags.assistant_model.empty()) wanted.num_guesses = flags.num_assistant_tokens.value_or(kDefaultGuesses);
+  LLMEngineOptions options;
+  limit_to_export(options, *session.limits, wanted);
+  check_memory(*session.model->exported(), session.backend->free_bytes());
+  options.max_num_waiting = sequences + 1;
+  options.enable_prefix_caching = flags.enable_prefix_caching;
+  return options;
+}
+
+}  // namespace
+
 LLMEngineOptions plan_engine(const Session& session, const EngineFlags& flags,
                              std::span<const EngineRequest> requests) {
   constexpr std::int64_t kMostAtATime = 64;
@@ -86,6 +107,7 @@ LLMEngineOptions plan_engine(const Session& session, const EngineFlags& flags,
     sequences += r.n;
   }
   LLMEngineOptions options;
+  if (session.limits) return plan_exported(session, flags, sequences);
   options.max_num_seqs = std::min(sequences, flags.max_num_seqs.value_or(kMostAtATime));
   options.prefill_chunk_size = flags.max_num_batched_tokens.value_or(options.prefill_chunk_size);
   options.max_num_waiting = sequences + 1;

@@ -33,6 +33,7 @@ std::string heading(Group group) {
     case Group::speculation: return "Speculation (changes the time that an answer takes, and nothing else)";
     case Group::sampling: return "Generation (what is not given comes from generation_config.json)";
     case Group::output: return "Output";
+    case Group::exports: return "What it is made for";
     case Group::bench: return "What to measure (lists as in 128,512)";
     case Group::engine: return "Model and machine";
     case Group::general: return "General";
@@ -99,7 +100,7 @@ std::string help_of(const CommandInfo& command) {
   std::string text =
       head + wrapped(command.usage, kWidth, head.size(), head.size()) + "\n" + paragraph(command.description);
   for (const Group group : {Group::prompt, Group::texts, Group::chat, Group::sampling, Group::speculation,
-                            Group::output, Group::bench, Group::engine, Group::general}) {
+                            Group::output, Group::exports, Group::bench, Group::engine, Group::general}) {
     std::string section;
     for (const Flag& flag : flags())
       if (flag.group == group && (flag.commands & command.bit)) section += flag_entry(flag);

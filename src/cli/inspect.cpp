@@ -8,6 +8,8 @@
 #include "cli/session.h"
 #include "cli/tables.h"
 #include "cli/usage_error.h"
+#include "engine/bench.h"
+#include "engine/export/export_folder.h"
 
 namespace cajal::cli {
 namespace {
@@ -52,6 +54,7 @@ Json graph_json(const GraphReport& g, bool plan) {
   Json json = Json::Object{{"kind", to_string(g.kind)},    {"bucket", bucket_json(g.bucket)}, {"nodes", g.num_nodes},
                            {"arena_bytes", g.arena_bytes}, {"values_bytes", g.values_bytes},  {"flops", g.cost.flops()},
                            {"bytes", g.cost.bytes()}};
+  if (g.floor_seconds) json.set("floor_seconds", *g.floor_seconds);
   if (!plan) return json;
   Json::Array kernels, values;
   for (const KernelUse& k : g.kernels)
@@ -70,6 +73,14 @@ Json fits_json(const std::vector<Fit>& fits) {
   return list;
 }
 
+Json memory_json(const MemoryByUse& m) {
+  return Json::Object{{"ranks", 1},
+                      {"weight_bytes", m.weight_bytes},
+                      {"kv_cache_bytes", m.kv_cache_bytes},
+                      {"arena_bytes", m.arena_bytes},
+                      {"total_bytes", m.total()}};
+}
+
 Json as_json(const Inspection& i, const std::string& name, bool plan) {
   const ParameterCount& p = i.parameters;
   Json::Array graphs;
@@ -77,6 +88,7 @@ Json as_json(const Inspection& i, const std::string& name, bool plan) {
   Json json = Json::Object{
       {"model", name},
       {"device", i.device},
+      {"target", i.target},
       {"dtype", flag_word(i.dtype)},
       {"config", config_json(i.config)},
       {"parameters",
@@ -84,6 +96,8 @@ Json as_json(const Inspection& i, const std::string& name, bool plan) {
       {"weight_bytes", i.weight_bytes},
       {"kv_bytes_per_token", i.kv_bytes_per_token},
       {"max_model_len", i.limits.max_model_len},
+      {"max_num_seqs", i.limits.max_num_seqs},
+      {"memory", memory_json(i.memory)},
       {"memory_bytes", i.memory_bytes},
       {"fits", fits_json(i.fits)},
       {"graphs", std::move(graphs)}};
@@ -128,16 +142,32 @@ std::string summary(const Inspection& i, const std::string& name) {
   line("weights", human_bytes(static_cast<double>(i.weight_bytes)));
   line("KV cache", human_bytes(static_cast<double>(i.kv_bytes_per_token)), " a token");
   line("max model len", i.limits.max_model_len, " tokens");
-  line("memory", human_bytes(static_cast<double>(i.memory_bytes)), " free, ", fits_text(i.fits));
+  line("takes", human_bytes(static_cast<double>(i.memory.total())), " with ", i.limits.max_num_seqs,
+       i.limits.max_num_seqs == 1 ? " sequence of " : " sequences of ", i.limits.max_model_len, " tokens: weights ",
+       human_bytes(static_cast<double>(i.memory.weight_bytes)), ", cache ",
+       human_bytes(static_cast<double>(i.memory.kv_cache_bytes)), ", activations ",
+       human_bytes(static_cast<double>(i.memory.arena_bytes)));
+  if (i.memory_bytes == 0) return text;
+  line("memory", human_bytes(static_cast<double>(i.memory_bytes)), ": ", fits_text(i.fits));
   return text;
 }
 
 std::string graphs_table(const Inspection& i) {
-  Table table({"graph", "rows", "sequences", "nodes", "activations", "GFLOP", "reads"});
-  for (const GraphReport& g : i.graphs)
-    table.add({to_string(g.kind), std::to_string(g.bucket.num_tokens), std::to_string(g.bucket.num_seqs),
-               std::to_string(g.num_nodes), human_bytes(static_cast<double>(g.arena_bytes)),
-               fixed(g.cost.flops() / 1e9, 2), human_bytes(g.cost.bytes())});
+  const bool has_floors = !i.graphs.empty() && i.graphs.front().floor_seconds.has_value();
+  std::vector<std::string> head{"graph", "rows", "sequences", "nodes", "activations", "GFLOP", "reads"};
+  if (has_floors) head.emplace_back("at least");
+  Table table(head);
+  for (const GraphReport& g : i.graphs) {
+    std::vector<std::string> row{to_string(g.kind),
+                                 std::to_string(g.bucket.num_tokens),
+                                 std::to_string(g.bucket.num_seqs),
+                                 std::to_string(g.num_nodes),
+                                 human_bytes(static_cast<double>(g.arena_bytes)),
+                                 fixed(g.cost.flops() / 1e9, 2),
+                                 human_bytes(g.cost.bytes())};
+    if (has_floors) row.push_back(human_seconds(g.floor_seconds.value_or(0)));
+    table.add(std::move(row));
+  }
   return "\n" + table.text();
 }
 
@@ -162,6 +192,45 @@ std::string as_text(const Inspection& i, const std::string& name, bool plan) {
 
 }  // namespace
 
+namespace {
+
+void set_limits(BucketLimits& limits, const Options& o) {
+  const ExportFlags& e = o.exports;
+  limits.max_num_seqs = e.batch_size.value_or(limits.max_num_seqs);
+  limits.max_model_len = e.sequence_length.value_or(o.common.max_model_len.value_or(0));
+  limits.max_context_length = e.max_context_length.value_or(0);
+  if (e.prefill_chunk_size.value_or(0) > 0) limits.prefill_chunk_size = *e.prefill_chunk_size;
+  if (e.speculation_length.value_or(0) > 0) limits.speculation_length = *e.speculation_length;
+}
+
+// What an export was made for; flags may not say otherwise.
+void take_from_export(cajal::InspectOptions& options, std::string& target, const Options& o) {
+  const ExportFolder exported(options.folder);
+  const ExportFlags& e = o.exports;
+  if (e.batch_size || e.sequence_length || e.max_context_length || e.prefill_chunk_size || e.speculation_length ||
+      o.common.max_model_len || !o.common.hf_overrides.is_null() || o.common.dtype != "auto")
+    misuse(options.folder, " is an export, and its limits are what they are", remedy("leave out flags that set them"));
+  options.dtype = exported.manifest().dtype;
+  options.quantization = exported.manifest().quantization;
+  options.limits = limits_of(exported.neuron_config());
+  if (target.empty()) target = exported.manifest().target;
+  if (target != exported.manifest().target) fail_other_target(exported.manifest().target, target);
+}
+
+// For the machine that this is, or for a target that may be elsewhere.
+Inspection inspect_for(cajal::InspectOptions& options, const std::string& target, const Options& o) {
+  const int threads = o.common.threads.value_or(available_cores());
+  if (target.empty()) {
+    const auto backend = open_device(o.common);
+    if (o.inspect.plan) options.ceilings = measure_ceilings(*backend);
+    return inspect(options, *backend);
+  }
+  if (!options.memory_bytes) options.memory_bytes = 0;
+  return inspect(options, *make_target(target), threads);
+}
+
+}  // namespace
+
 void run_inspect(CommandContext& context) {
   const Options& o = context.options;
   cajal::InspectOptions options;
@@ -170,12 +239,15 @@ void run_inspect(CommandContext& context) {
   options.dtype = wanted_dtype(o.common);
   options.quantization = wanted_quantization(o.common);
   options.config_overrides = o.common.hf_overrides;
-  options.limits.max_model_len = o.common.max_model_len.value_or(0);
-  const auto backend = open_device(o.common);
-  const Inspection result = inspect(options, *backend);
+  options.memory_bytes = o.inspect.memory_bytes;
+  std::string target = o.exports.target;
+  is_export(options.folder) ? take_from_export(options, target, o) : set_limits(options.limits, o);
+  const Inspection result = inspect_for(options, target, o);
   const std::string& name = o.common.model;
   context.out.write(o.json ? to_json(as_json(result, name, o.inspect.plan), 2) + "\n"
                            : as_text(result, name, o.inspect.plan));
+  const bool asks = o.exports.batch_size || o.exports.sequence_length || is_export(options.folder);
+  if (o.inspect.memory_bytes && asks) check_fits(result);
 }
 
 }  // namespace cajal::cli

@@ -16,7 +16,7 @@ namespace cajal::cli {
 struct CommonFlags {
   std::string model;  // a folder or a hub name; empty: the demo model
   std::string device = "auto";
-  std::string dtype = "auto";        // auto, bfloat16 or float32
+  std::string dtype = "auto";                                 // auto, bfloat16 or float32
   std::string quantization = "none", quantization_overrides;  // as quantization_recipe reads them
   int quantization_group_size = 32;
   std::string load_format = "auto";  // auto or dummy
@@ -73,6 +73,14 @@ struct BenchFlags {
 struct InspectFlags {
   std::string graph;  // empty: not asked for
   bool plan = false;
+  std::optional<std::uint64_t> memory_bytes;
+};
+
+// Of export, and of inspect what both have.
+struct ExportFlags {
+  std::string output, target;  // empty: not given
+  std::optional<std::int64_t> batch_size, sequence_length, max_context_length, prefill_chunk_size, speculation_length;
+  std::optional<double> capacity_factor;
 };
 
 struct RenderFlags {
@@ -96,6 +104,7 @@ struct Options {
   ScoreFlags score;
   BenchFlags bench;
   InspectFlags inspect;
+  ExportFlags exports;
   RenderFlags render;
   TextFlags texts;
   std::string input;  // a file: of render one request, of embed and rerank texts, one a line; empty: not given

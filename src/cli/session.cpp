@@ -7,12 +7,19 @@
 #include "cli/model_path.h"
 #include "cli/usage_error.h"
 #include "cli/values.h"
+#include "engine/export/export_limits.h"
 #include "engine/generator.h"
 
 namespace cajal::cli {
 namespace {
 
-std::int64_t allowed_length(const Qwen3Config& config, const CommonFlags& flags) {
+std::int64_t allowed_length(const Qwen3Config& config, const CommonFlags& flags,
+                            const std::optional<NeuronConfig>& limits) {
+  if (limits) {
+    LLMEngineOptions options;
+    limit_to_export(options, *limits, {.max_model_len = flags.max_model_len.value_or(0)});
+    return options.max_model_len;
+  }
   const std::int64_t most = default_max_model_len(config);
   if (flags.max_model_len && *flags.max_model_len > most)
     log_warning("--max-model-len is ", *flags.max_model_len, ", and the configuration is made for ", most,
@@ -22,8 +29,12 @@ std::int64_t allowed_length(const Qwen3Config& config, const CommonFlags& flags)
 
 }  // namespace
 
-std::unique_ptr<Backend> open_device(const CommonFlags& flags) {
-  return make_backend(flags.device, {.num_threads = flags.threads.value_or(0)});
+std::unique_ptr<Backend> open_device(const CommonFlags& flags, const std::string& target) {
+  return make_backend(flags.device, {.num_threads = flags.threads.value_or(0), .target = target});
+}
+
+LoadFormat wanted_load_format(const CommonFlags& flags) {
+  return flags.load_format == "dummy" ? LoadFormat::dummy : LoadFormat::automatic;
 }
 
 std::optional<DType> wanted_dtype(const CommonFlags& flags) {
@@ -49,8 +60,14 @@ SessionBuilder::SessionBuilder(const CommonFlags& flags, const std::string& mode
   session_.folder = resolve_model(model, environment);
   session_.name = model.empty() ? session_.folder : model;
   config_ = load_config(session_.folder, flags.hf_overrides);
-  session_.max_model_len = allowed_length(config_, flags);
-  session_.backend = open_device(flags);
+  std::string target;
+  if (is_export(session_.folder)) {
+    const ExportFolder exported(session_.folder);
+    session_.limits = exported.neuron_config();
+    target = exported.manifest().target;
+  }
+  session_.max_model_len = allowed_length(config_, flags, session_.limits);
+  session_.backend = open_device(flags, target);
   if (Tokenizer::is_present(session_.folder)) session_.tokenizer = Tokenizer::from_folder(session_.folder);
 }
 
@@ -82,6 +99,7 @@ std::vector<std::int32_t> SessionBuilder::prompt(const PromptFlags& flags, const
     misuse("no prompt is given", remedy("give one of --prompt, --prompt-file, --token-ids and --token-ids-file"));
   }
   check_token_ids(ids, config_.vocab_size, session_.max_model_len);
+  if (session_.limits) check_prompt_length(*session_.limits, static_cast<std::int64_t>(ids.size()));
   return ids;
 }
 
@@ -90,7 +108,7 @@ Session SessionBuilder::load(const Qwen3Outputs& outputs) && {
   options.folder = session_.folder;
   options.dtype = wanted_dtype(flags_);
   options.quantization = wanted_quantization(flags_);
-  options.load_format = flags_.load_format == "dummy" ? LoadFormat::dummy : LoadFormat::automatic;
+  options.load_format = wanted_load_format(flags_);
   options.config_overrides = flags_.hf_overrides;
   options.outputs = outputs;
   session_.model = std::make_unique<Model>(options, *session_.backend);

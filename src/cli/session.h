@@ -14,7 +14,9 @@
 
 namespace cajal::cli {
 
-std::unique_ptr<Backend> open_device(const CommonFlags& flags);
+// The device that the flags name, taken for `target` if that is not empty.
+std::unique_ptr<Backend> open_device(const CommonFlags& flags, const std::string& target = {});
+LoadFormat wanted_load_format(const CommonFlags& flags);
 std::optional<DType> wanted_dtype(const CommonFlags& flags);
 QuantizationRecipe wanted_quantization(const CommonFlags& flags);
 std::string_view flag_word(DType dtype);  // "bfloat16", as --dtype has it
@@ -25,7 +27,8 @@ struct Session {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Model> model;
   std::optional<Tokenizer> tokenizer;  // absent if the folder has none
-  std::int64_t max_model_len = 0;      // what the flags or the configuration allow
+  std::int64_t max_model_len = 0;      // what the flags, the export or the configuration allow
+  std::optional<NeuronConfig> limits;  // of an export
 };
 
 // What fails early goes first: the flags, the configuration and the prompt, then the weights.

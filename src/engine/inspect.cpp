@@ -1,6 +1,7 @@
 #include "engine/inspect.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 
 #include "base/checked.h"
@@ -217,6 +218,27 @@ Inspection inspect(const InspectOptions& options, Backend& backend) {
   Inspection i = inspect(here, *make_target(backend.target()), backend.host_threads().size());
   i.device = backend.description();
   return i;
+}
+
+void check_fits(const Inspection& i) {
+  const MemoryByUse& m = i.memory;
+  if (m.total() <= usable(i.memory_bytes)) return;
+  const MemoryNeed need{m.weight_bytes, i.kv_bytes_per_token, m.arena_bytes, i.limits.max_num_seqs, i.memory_bytes};
+  const std::int64_t longest = longest_that_fits(i.limits.max_model_len, need);
+  // Of sequences as long as they are: the pool without its spare block, cut into theirs.
+  const std::int64_t pool =
+      longest_that_fits(std::numeric_limits<std::int64_t>::max(), {.weight_bytes = m.weight_bytes,
+                                                                   .kv_bytes_per_token = i.kv_bytes_per_token,
+                                                                   .arena_bytes = m.arena_bytes,
+                                                                   .free_bytes = i.memory_bytes});
+  const std::int64_t most = pool / round_up(i.limits.max_model_len, kKvBlockSize);
+  fail(ErrorCode::out_of_memory, i.model, " does not fit: ", m.weight_bytes, " bytes of weights, ", m.kv_cache_bytes,
+       " of cache for ", i.limits.max_num_seqs, " sequences of ", i.limits.max_model_len, " tokens and ", m.arena_bytes,
+       " of activations are ", m.total(), " bytes, and of ", i.memory_bytes, " ", usable(i.memory_bytes),
+       " may be used",
+       longest > 0 ? remedy("take sequences of at most ", longest, " tokens",
+                            most > 0 ? detail::join(", or ", most, " of these") : std::string())
+                   : remedy("take a smaller model or dtype, or more memory"));
 }
 
 std::int64_t fit_max_model_len(std::int64_t wanted, const MemoryNeed& need) {

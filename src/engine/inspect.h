@@ -100,6 +100,10 @@ struct Inspection {
 Inspection inspect(const InspectOptions& options, const Target& target, int num_threads);
 Inspection inspect(const InspectOptions& options, Backend& backend);
 
+// Error(out_of_memory) if what its limits take does not fit `memory_bytes`: the numbers, and the longest sequences and the
+// most of them that would.
+void check_fits(const Inspection& inspection);
+
 // What takes memory when a model runs, in bytes.
 struct MemoryNeed {
   std::uint64_t weight_bytes = 0;  // that are still to be loaded; 0 if they already are, as free_bytes lacks them then

@@ -66,4 +66,27 @@ void limit_to_export(LLMEngineOptions& options, const NeuronConfig& config, cons
   options.max_num_logits = limits.max_num_logits;
 }
 
+void check_prompt_length(const NeuronConfig& config, std::int64_t tokens) {
+  if (config.prefill_chunk_size > 0 || tokens <= config.max_context_length) return;
+  fail(ErrorCode::invalid_argument, "The input sequence length (", tokens,
+       ") exceeds the model static sequence length (", config.max_context_length, ")",
+       remedy("shorten the prompt, or export with a larger --max-context-length or with --prefill-chunk-size"));
+}
+
+void check_memory(const ExportFolder& exported, std::uint64_t free_bytes) {
+  const Manifest& m = exported.manifest();
+  const RunnerLimits limits = runner_limits(exported.neuron_config(), {});
+  std::uint64_t arena = 0;
+  for (const ExportedGraph& graph : m.graphs) arena = std::max(arena, graph.arena_bytes);
+  const auto cache = checked_mul(m.kv_bytes_per_block, static_cast<std::uint64_t>(limits.num_kv_blocks), "the cache");
+  if (checked_add(cache, arena, "planned memory") <= free_bytes) return;
+  const std::uint64_t fits = free_bytes > arena ? (free_bytes - arena) / m.kv_bytes_per_block : 0;
+  const auto per_sequence = static_cast<std::uint64_t>(limits.max_num_seqs);
+  const std::uint64_t longest = fits > 0 ? (fits - 1) / per_sequence * kKvBlockSize : 0;
+  fail(ErrorCode::out_of_memory, exported.path(), ": the plan takes ", cache, " bytes of cache for ",
+       limits.max_num_seqs, " sequences of ", limits.max_model_len, " tokens and ", arena, " of activations, and ",
+       free_bytes, " bytes are free",
+       remedy("free memory, or export with --sequence-length ", longest, ", or a smaller --batch-size"));
+}
+
 }  // namespace cajal

@@ -3,6 +3,7 @@
 // them here, so that a graph that was exported is one that is asked for.
 #include <vector>
 
+#include "engine/export/export_folder.h"
 #include "engine/model_runner.h"
 #include "models/neuron_config.h"
 
@@ -27,5 +28,9 @@ struct WantedLimits {
 };
 // Error(invalid_argument) for what differs from the export.
 void limit_to_export(LLMEngineOptions& options, const NeuronConfig& config, const WantedLimits& wanted);
+// Error(invalid_argument) for a prompt that is longer than what is encoded at once, where prompts are not read in chunks.
+void check_prompt_length(const NeuronConfig& config, std::int64_t tokens);
+// Error(out_of_memory) with the numbers if the cache and the activations that were planned do not fit what is free.
+void check_memory(const ExportFolder& exported, std::uint64_t free_bytes);
 
 }  // namespace cajal
