@@ -41,7 +41,7 @@ struct Multiplier {
       sum_part(at, part, sums[level]);
       for (auto done = static_cast<unsigned>(part); done & 1; done >>= 1) {
         --level;
-        table.add(sums[level], sums[level + 1], at.rows);
+        table.add(sums[level], sums[level + 1], at.rows, at.tiles);
       }
       ++level;
     }
@@ -120,25 +120,23 @@ void multiply_quant_tiles(const QuantBlockTable& table, const QuantProduct& prod
 
 void round_row(const QuantBlockTable& table, const RoundedRow& layout, DType dtype, int bits, const std::byte* row,
                std::byte* out) {
-  alignas(64) float numbers[kMaxGroup];
-  const std::int64_t element = static_cast<std::int64_t>(size_of(dtype));
-  for (std::int64_t g = 0; g < layout.groups(); ++g) {
-    const std::int64_t first = g * layout.group_size, count = std::min(layout.group_size, layout.columns - first);
-    if (dtype == DType::f32) {
-      std::memcpy(numbers, row + first * element, static_cast<std::size_t>(count * element));
-    } else {
-      const auto* bf16 = reinterpret_cast<const std::uint16_t*>(row + first * element);
-      for (std::int64_t i = 0; i < count; ++i) numbers[i] = bf16_to_float(bf16[i]);
-    }
-    std::fill(numbers + count, numbers + layout.group_size, 0.0f);
-    table.round_group(numbers, layout.group_size, quantized_offset(bits), out + g * layout.group_bytes());
-  }
+  const std::int64_t element = static_cast<std::int64_t>(size_of(dtype)), size = layout.group_size;
+  const std::int64_t whole = layout.columns / size;
+  for (std::int64_t g = 0; g < whole; ++g)
+    table.round_group(row + g * size * element, dtype, size, quantized_offset(bits), out + g * layout.group_bytes());
+  if (whole == layout.groups()) return;
+  std::byte padded[kMaxGroup * sizeof(float)] = {};
+  std::memcpy(padded, row + whole * size * element, static_cast<std::size_t>(layout.columns % size * element));
+  table.round_group(padded, dtype, size, quantized_offset(bits), out + whole * layout.group_bytes());
 }
 
-void round_group_ref(const float* numbers, std::int64_t size, int offset, std::byte* out) {
+void round_group_ref(const std::byte* group, DType dtype, std::int64_t size, int offset, std::byte* out) {
+  float numbers[kMaxGroup];
   std::uint32_t largest = 0;  // bits of the magnitude: above those of an infinity for a NaN
-  for (std::int64_t i = 0; i < size; ++i)
+  for (std::int64_t i = 0; i < size; ++i) {
+    numbers[i] = load_element(group, i, dtype);
     largest = std::max(largest, std::bit_cast<std::uint32_t>(numbers[i]) & 0x7fffffffu);
+  }
   const auto magnitude = std::bit_cast<float>(largest);
   const bool rounds = largest < 0x7f800000u && magnitude >= kSmallestActivation;
   const float inverse = rounds ? 127.0f / magnitude : 0.0f;

@@ -56,10 +56,10 @@ struct QuantBlockTable {
   int best_rows;  // of a block, when there are many rows
   // [4 bits, 8 bits][groups of 32, 128][rows - 1][tiles - 1]; null where the registers do not suffice.
   void (*block[2][2][kMaxQuantRows][kMaxQuantTiles])(const QuantBlock&);
-  void (*add)(float* into, const float* other, int rows);  // whole rows of sums
+  void (*add)(float* into, const float* other, int rows, int tiles);
   void (*finish)(const QuantFinish&);
-  // One group of numbers, padded with zeros to its size, to RoundedRow's form.
-  void (*round_group)(const float* numbers, std::int64_t size, int offset, std::byte* out);
+  // One whole group of a row to RoundedRow's form.
+  void (*round_group)(const std::byte* numbers, DType dtype, std::int64_t size, int offset, std::byte* out);
 };
 extern const QuantBlockTable kQuantBlocksAvx512Vnni, kQuantBlocksAvx2;
 
@@ -103,7 +103,7 @@ void round_row(const QuantBlockTable& table, const RoundedRow& layout, DType dty
                std::byte* out);
 
 // One by one, as the meaning of round_group; shared with the reference kernels.
-void round_group_ref(const float* numbers, std::int64_t size, int offset, std::byte* out);
+void round_group_ref(const std::byte* numbers, DType dtype, std::int64_t size, int offset, std::byte* out);
 
 // Storage that these kernels read.
 bool is_quant_storage(const Storage& storage, DType dtype);

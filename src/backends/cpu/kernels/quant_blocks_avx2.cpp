@@ -95,10 +95,14 @@ struct Avx2 {
       std::memcpy(p, y, static_cast<std::size_t>(n) * sizeof(y[0]));
     }
   }
-  static std::uint32_t largest_magnitude(const float* numbers, std::int64_t size) {
+  static __m256 load_numbers(const std::byte* group, DType dtype, std::int64_t i) {
+    return dtype == DType::bf16 ? avx2::load_bf16(group + i * 2)
+                                : _mm256_loadu_ps(reinterpret_cast<const float*>(group) + i);
+  }
+  static std::uint32_t largest_magnitude(const std::byte* group, DType dtype, std::int64_t size) {
     __m256i largest = _mm256_setzero_si256();
     for (std::int64_t i = 0; i < size; i += 8) {
-      const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(numbers + i));
+      const __m256i bits = _mm256_castps_si256(load_numbers(group, dtype, i));
       largest = _mm256_max_epu32(largest, _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff)));
     }
     __m128i half = _mm_max_epu32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
@@ -106,18 +110,18 @@ struct Avx2 {
     half = _mm_max_epu32(half, _mm_shuffle_epi32(half, 0xb1));
     return static_cast<std::uint32_t>(_mm_cvtsi128_si32(half));
   }
-  static void round_group(const float* numbers, std::int64_t size, int offset, std::byte* out) {
-    const std::uint32_t largest = largest_magnitude(numbers, size);
+  static void round_group(const std::byte* group, DType dtype, std::int64_t size, int offset, std::byte* out) {
+    const std::uint32_t largest = largest_magnitude(group, dtype, size);
     float magnitude;
     std::memcpy(&magnitude, &largest, sizeof magnitude);
     if (!(largest < 0x7f800000u && magnitude >= kSmallestActivation))
-      return round_group_ref(numbers, size, offset, out);
+      return round_group_ref(group, dtype, size, offset, out);
     const __m256 inverse = _mm256_set1_ps(127.0f / magnitude);
     std::int32_t correction = 0;
     for (std::int64_t i = 0; i < size; i += 8) {
       alignas(32) std::int32_t q[8];
       _mm256_store_si256(reinterpret_cast<__m256i*>(q),
-                         _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(numbers + i), inverse)));
+                         _mm256_cvtps_epi32(_mm256_mul_ps(load_numbers(group, dtype, i), inverse)));
       for (int j = 0; j < 8; ++j) {
         out[i + j] = static_cast<std::byte>(q[j]);
         correction -= offset * q[j];

@@ -36,7 +36,8 @@ struct Avx512Vnni {
   }
   template <int kBits>
   static void dot(Int& sum, Weight w, X x) {
-    sum = _mm512_dpbusd_epi32(sum, w, x);
+    // Not the intrinsic: GCC 12 copies every sum twice a step around it, and runs out of registers.
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
   }
   static Sum load_scales(const std::byte* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -52,28 +53,35 @@ struct Avx512Vnni {
     const __mmask16 lanes = avx512::first_lanes(n);
     dtype == DType::bf16 ? avx512::store_bf16(p, v, lanes) : _mm512_mask_storeu_ps(p, lanes, v);
   }
-  static void round_group(const float* numbers, std::int64_t size, int offset, std::byte* out) {
+  template <int kVectors>
+  static void round_vectors(const std::byte* group, DType dtype, int offset, std::byte* out) {
+    __m512 v[kVectors];
     __m512i magnitudes = _mm512_setzero_si512();
-    for (std::int64_t i = 0; i < size; i += 16)
+    CAJAL_UNROLL for (int i = 0; i < kVectors; ++i) {
+      v[i] = dtype == DType::bf16 ? avx512::load_bf16(group + i * 32) : _mm512_loadu_ps(group + i * 64);
       magnitudes = _mm512_max_epu32(magnitudes,
-                                    _mm512_and_si512(_mm512_loadu_si512(numbers + i), _mm512_set1_epi32(0x7fffffff)));
+                                    _mm512_and_si512(_mm512_castps_si512(v[i]), _mm512_set1_epi32(0x7fffffff)));
+    }
     const std::uint32_t largest = _mm512_reduce_max_epu32(magnitudes);
     float magnitude;
     std::memcpy(&magnitude, &largest, sizeof magnitude);
     // Infinities, NaNs and nothing: seldom, and not worth a second way.
     if (!(largest < 0x7f800000u && magnitude >= kSmallestActivation))
-      return round_group_ref(numbers, size, offset, out);
+      return round_group_ref(group, dtype, kVectors * 16, offset, out);
     const __m512 inverse = _mm512_set1_ps(127.0f / magnitude);
     __m512i sums = _mm512_setzero_si512();
-    for (std::int64_t i = 0; i < size; i += 16) {
-      const __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(numbers + i), inverse));
+    CAJAL_UNROLL for (int i = 0; i < kVectors; ++i) {
+      const __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(v[i], inverse));
       sums = _mm512_add_epi32(sums, q);
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm512_cvtepi32_epi8(q));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i * 16), _mm512_cvtepi32_epi8(q));
     }
     const float scale = magnitude / 127.0f;
     const std::int32_t correction = -offset * _mm512_reduce_add_epi32(sums);
-    std::memcpy(out + size, &scale, sizeof scale);
-    std::memcpy(out + size + 4, &correction, sizeof correction);
+    std::memcpy(out + kVectors * 16, &scale, sizeof scale);
+    std::memcpy(out + kVectors * 16 + 4, &correction, sizeof correction);
+  }
+  static void round_group(const std::byte* group, DType dtype, std::int64_t size, int offset, std::byte* out) {
+    size == 32 ? round_vectors<2>(group, dtype, offset, out) : round_vectors<8>(group, dtype, offset, out);
   }
 };
 

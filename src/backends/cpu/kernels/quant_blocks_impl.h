@@ -92,9 +92,10 @@ void multiply_quant_block(const QuantBlock& b) {
 }
 
 template <class Isa>
-void add_quant_sums(float* into, const float* other, int rows) {
-  for (int i = 0; i < rows * kQuantSumsStride; i += 16)
-    Isa::store(into + i, Isa::add(Isa::load(into + i), Isa::load(other + i)));
+void add_quant_sums(float* into, const float* other, int rows, int tiles) {
+  for (int r = 0; r < rows; ++r)
+    for (int i = r * kQuantSumsStride; i < r * kQuantSumsStride + tiles * kQuantTileOutputs; i += 16)
+      Isa::store(into + i, Isa::add(Isa::load(into + i), Isa::load(other + i)));
 }
 
 template <class Isa>
