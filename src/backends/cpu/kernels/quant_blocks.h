@@ -1,7 +1,7 @@
 #pragma once
 // The inside of the matrix kernels whose weights are quantised, shared by Linear and the experts of MoeExperts. Activations
 // are rounded to 8 bits once, in the weight's groups, so that a group's dot product is one of integers, and exact. A
-// *block* is up to 6 rows times up to 4 tiles of 32 outputs over a stretch of groups; each instruction set has its table
+// *block* is up to 6 rows times up to 2 tiles of 32 outputs over a stretch of groups; each instruction set has its table
 // of blocks, and everything around them is written once, here.
 #include <cstddef>
 #include <cstdint>
@@ -13,7 +13,7 @@
 namespace cajal::cpu {
 
 constexpr int kQuantTileOutputs = 32;
-constexpr int kMaxQuantRows = 6, kMaxQuantTiles = 4;
+constexpr int kMaxQuantRows = 6, kMaxQuantTiles = 2;
 constexpr int kQuantSumsStride = kMaxQuantTiles * kQuantTileOutputs;  // floats from a row of sums to the next
 constexpr int kMaxQuantSumParts = 64;
 // Largest magnitudes below this round to a group of zeros: 127 / it still is a number.

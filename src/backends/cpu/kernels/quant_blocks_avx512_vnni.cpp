@@ -15,7 +15,7 @@ namespace cajal::cpu {
 namespace {
 
 struct Avx512Vnni {
-  static constexpr int kMaxVectors = 12, kBestRows = 6;
+  static constexpr int kMaxVectors = 8, kBestRows = 6;
   using Sum = __m512;
   using Int = __m512i;
   using Weight = __m512i;
@@ -59,8 +59,8 @@ struct Avx512Vnni {
     __m512i magnitudes = _mm512_setzero_si512();
     CAJAL_UNROLL for (int i = 0; i < kVectors; ++i) {
       v[i] = dtype == DType::bf16 ? avx512::load_bf16(group + i * 32) : _mm512_loadu_ps(group + i * 64);
-      magnitudes = _mm512_max_epu32(magnitudes,
-                                    _mm512_and_si512(_mm512_castps_si512(v[i]), _mm512_set1_epi32(0x7fffffff)));
+      magnitudes =
+          _mm512_max_epu32(magnitudes, _mm512_and_si512(_mm512_castps_si512(v[i]), _mm512_set1_epi32(0x7fffffff)));
     }
     const std::uint32_t largest = _mm512_reduce_max_epu32(magnitudes);
     float magnitude;

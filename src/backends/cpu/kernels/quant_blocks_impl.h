@@ -128,7 +128,6 @@ constexpr QuantBlockTable make_quant_table() {
   table.best_rows = Isa::kBestRows;
   const auto fill = [&table]<int kRows>() {
     fill_quant_blocks<Isa, kRows, 1>(table), fill_quant_blocks<Isa, kRows, 2>(table);
-    fill_quant_blocks<Isa, kRows, 3>(table), fill_quant_blocks<Isa, kRows, 4>(table);
   };
   fill.template operator()<1>(), fill.template operator()<2>(), fill.template operator()<3>();
   fill.template operator()<4>(), fill.template operator()<5>(), fill.template operator()<6>();
