@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import pty
+import resource
 import select
 import signal
 import struct
@@ -324,6 +325,28 @@ class EndToEnd(unittest.TestCase):
             self.assertEqual(process.returncode, 1, arguments)
             self.assertRegex(err.decode().rstrip("\n").split("\n")[-1], LAST_LINE)
             self.assertIn("standard output", err.decode())
+
+    def test_an_export_that_ends_early_leaves_nothing(self):
+        # Interrupted as soon as its folder is there, and without room for its weights.
+        with tempfile.TemporaryDirectory() as folder:
+            out = os.path.join(folder, "out")
+            arguments = ["export", *self.dummy, "-o", out, "--sequence-length", "2048"]
+            process = start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            while process.poll() is None and not os.listdir(folder):
+                pass
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+            self.assertIn(process.returncode, (0, 130))  # 0: it was done by then
+            self.assertEqual(os.listdir(folder), [] if process.returncode else ["out"], err)
+
+            def little_room():
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+            other = os.path.join(folder, "other")
+            ran = cajal("export", *self.dummy, "-o", other, preexec_fn=little_room)
+            self.assert_failed(ran, 1)
+            self.assertNotIn("other", " ".join(os.listdir(folder)))
 
     def test_remarks_take_the_form_that_is_asked_for(self):
         ran = cajal("tokenize", TOKENIZER, "--reasoning-parser", "qwen3", "--log-format", "json", input=b"hi")
