@@ -17,7 +17,7 @@ cmake --build --preset cuda -j "$jobs" --target cajal cuda_test backends_test cl
 echo "cuda: compiled in $((SECONDS - start)) s for $(sed -n 's/^CAJAL_CUDA_ARCHITECTURES:STRING=//p' $build/CMakeCache.txt)"
 
 # What chooses kernels and devices, and what people see of it, in the build that has both.
-ctest --preset cuda -j "$jobs" -R '^(cli|backends)\.' 
+ctest --preset cuda -j "$jobs" -R '^(cli|backends)\.'
 if ls /dev/nvidia[0-9]* >/dev/null 2>&1; then
   echo "cuda: tests that need a GPU are left to make gpu-test"
 else

@@ -1,6 +1,7 @@
 #pragma once
 // What the engine needs of a device. Nothing here assumes that memory is the host's or that a step is over when launch()
 // returns: PJRT in miniature, so that CUDA and PJRT plugins are further implementations.
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -91,6 +92,11 @@ class Executable {
   virtual std::span<std::byte> input(std::string_view name) = 0;
   virtual Event launch(const StepRows& rows) = 0;  // of at most as many rows as the graph has
   virtual void wait(Event event) = 0;
+  // The same; false if it takes longer. Where launch() returns when a step is over, there is nothing to wait for.
+  virtual bool wait_for(Event event, std::chrono::nanoseconds /*at_most*/) {
+    wait(event);
+    return true;
+  }
   // While on, launches time each kernel, which costs some speed; switching it on forgets older times. A backend without
   // timers ignores it and has no timings.
   virtual void set_profiling(bool /*on*/) {}
@@ -117,6 +123,7 @@ class Backend {
   // Host memory that outlives the buffer, such as a mapped file, as a buffer that is only read; null: the device reads only
   // what was uploaded to it.
   virtual std::unique_ptr<Buffer> adopt(std::span<const std::byte> /*memory*/) { return nullptr; }
+  virtual bool steps_run_alone() const { return false; }  // launch() returns at once, and the host is free meanwhile
   virtual ThreadPool& host_threads() = 0;  // the host's, for what is done outside of steps: loading, probes
   virtual std::unique_ptr<Uploader> make_uploader() { return nullptr; }  // none where buffers have a host_view()
   // The graph as this backend wants to run it: fused, with the storage that its kernels read. Weights are loaded and

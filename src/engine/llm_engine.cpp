@@ -64,8 +64,10 @@ LLMEngine::LLMEngine(const Model& model, const Tokenizer* tokenizer, const LLMEn
   core.step_timeout = options.step_timeout;
   core.on_kv_event = options.on_kv_event;
   runner_ = std::make_unique<ModelRunner>(model, limits);
-  executor_ =
-      std::make_unique<AsyncExecutor>(*runner_, limits.max_num_seqs * ceil_div(limits.max_model_len, kKvBlockSize));
+  if (!model.backend().steps_run_alone())
+    executor_ =
+        std::make_unique<AsyncExecutor>(*runner_, limits.max_num_seqs * ceil_div(limits.max_model_len, kKvBlockSize));
+  Executor& executor = executor_ ? static_cast<Executor&>(*executor_) : *runner_;
   drafter_ = make_drafter(model, options, limits);
   metrics_ = std::make_unique<EngineMetrics>(
       EngineMetricsOptions{.model_name = options.model_name.empty() ? model.name() : options.model_name,
@@ -75,7 +77,7 @@ LLMEngine::LLMEngine(const Model& model, const Tokenizer* tokenizer, const LLMEn
                            .num_kv_blocks = core.num_kv_blocks - 1,
                            .enable_prefix_caching = core.enable_prefix_caching});
   telemetry_ = std::make_unique<EngineTelemetry>(observer, metrics_.get(), options.trace);
-  core_ = std::make_unique<EngineCore>(core, EngineCore::Parts{.executor = *executor_,
+  core_ = std::make_unique<EngineCore>(core, EngineCore::Parts{.executor = executor,
                                                                .clock = clock_,
                                                                .observer = *telemetry_,
                                                                .tokenizer = tokenizer,

@@ -52,7 +52,7 @@ class LLMEngine {
  private:
   SteadyClock clock_;
   std::unique_ptr<ModelRunner> runner_;
-  std::unique_ptr<AsyncExecutor> executor_;
+  std::unique_ptr<AsyncExecutor> executor_;  // where the runner's steps keep their thread busy
   std::unique_ptr<Drafter> drafter_;
   std::unique_ptr<EngineMetrics> metrics_;
   std::unique_ptr<EngineTelemetry> telemetry_;

@@ -179,10 +179,7 @@ const RowChoice* ModelRunner::choice(std::int64_t i) const {
   return choice.status == ChoiceStatus::on_host ? nullptr : &choice;
 }
 
-bool ModelRunner::wait(std::chrono::nanoseconds /*at_most*/) {
-  if (last_) last_->wait(launched_);
-  return true;
-}
+bool ModelRunner::wait(std::chrono::nanoseconds at_most) { return !last_ || last_->wait_for(launched_, at_most); }
 
 void ModelRunner::read_logits(std::int64_t i, std::span<float> into) const {
   CAJAL_CHECK(limits_.outputs.logits && static_cast<std::int64_t>(into.size()) == vocab_size());

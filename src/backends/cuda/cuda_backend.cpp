@@ -54,6 +54,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Buffer> allocate(std::size_t bytes) override {
     return std::make_unique<DeviceBuffer>(stream_, bytes);
   }
+  bool steps_run_alone() const override { return true; }
   ThreadPool& host_threads() override { return pool_; }
   std::unique_ptr<Uploader> make_uploader() override { return cuda::make_uploader(stream_, pool_.size()); }
 

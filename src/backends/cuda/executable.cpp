@@ -1,6 +1,7 @@
 #include "backends/cuda/executable.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -140,6 +141,16 @@ class CudaExecutable final : public Executable {
     CAJAL_CHECK(event.serial <= serial_);
     stream_.make_current();
     check(cudaEventSynchronize(done_.get()), "running a step");
+  }
+  bool wait_for(Event event, std::chrono::nanoseconds at_most) override {
+    CAJAL_CHECK(event.serial <= serial_);
+    stream_.make_current();
+    const auto begin = std::chrono::steady_clock::now();
+    for (cudaError_t error = cudaEventQuery(done_.get()); error != cudaSuccess; error = cudaEventQuery(done_.get())) {
+      if (error != cudaErrorNotReady) check(error, "running a step");
+      if (std::chrono::steady_clock::now() - begin > at_most) return false;
+    }
+    return true;
   }
 
   void set_profiling(bool on) override {
