@@ -117,7 +117,8 @@ std::string report_text(const BenchReport& report, const Session& session, bool 
   std::string text =
       detail::join(session.name, ", ", flag_word(session.model->dtype()), ", ", report.device, "\nreads ",
                    fixed(c.read_bytes_per_s / 1e9, 1), " GB/s, multiplies ", fixed(c.f32_flops_per_s / 1e12, 2),
-                   " TFLOP/s in f32, ", fixed(c.bf16_flops_per_s / 1e12, 2), " in bf16\n\n", table.text());
+                   " TFLOP/s in f32, ", fixed(c.bf16_flops_per_s / 1e12, 2), " in bf16, ",
+                   fixed(c.int8_ops_per_s / 1e12, 2), " TOP/s in int8\n\n", table.text());
   if (profile)
     for (const BenchResult& r : report.results) text += profile_text(r);
   return text;

@@ -18,6 +18,7 @@ StepShape uniform_step(std::int64_t num_seqs, SequenceRows each, std::int64_t lo
 
 Cost& Cost::operator+=(const Cost& other) {
   linear_flops += other.linear_flops;
+  quantized_flops += other.quantized_flops;
   attention_flops += other.attention_flops;
   weight_bytes += other.weight_bytes;
   kv_read_bytes += other.kv_read_bytes;
@@ -80,7 +81,7 @@ class Costing {
   }
   void operator()(const ops::Linear&) {
     const Shape& w = type(1).shape;
-    costs.back().linear_flops += 2 * rows() * static_cast<double>(w[0]) * static_cast<double>(w[1]);
+    add_linear_flops(2 * rows() * static_cast<double>(w[0]) * static_cast<double>(w[1]), type(1));
     for (std::size_t i = 1; i < node_->inputs.size(); ++i) read_weight(i, 1);
   }
   void operator()(const ops::RmsNorm&) { read_weight(1, 1); }
@@ -105,7 +106,7 @@ class Costing {
   void operator()(const ops::MoeExperts&) {
     const Shape &gate_up = type(3).shape, &down = type(4).shape;
     const auto experts = static_cast<double>(down[0]), chosen = static_cast<double>(type(2).shape[1]);
-    costs.back().linear_flops += 2 * rows() * chosen * static_cast<double>(gate_up[1] * gate_up[2] + down[1] * down[2]);
+    add_linear_flops(2 * rows() * chosen * static_cast<double>(gate_up[1] * gate_up[2] + down[1] * down[2]), type(4));
     const double share_used = 1 - std::pow(1 - chosen / experts, rows());
     read_weight(3, share_used);
     read_weight(4, share_used);
@@ -140,6 +141,11 @@ class Costing {
   }
   double rows() const { return static_cast<double>(rows_now_); }
   const TensorType& type(std::size_t input) const { return graph_.type(node_->inputs[input]); }
+
+  void add_linear_flops(double flops, const TensorType& weight) {
+    costs.back().linear_flops += flops;
+    if (weight.quantized()) costs.back().quantized_flops += flops;
+  }
 
   // One position of a layer's keys, or values.
   static double kv_row_bytes(const TensorType& cache) {
@@ -222,9 +228,11 @@ Ceilings max(const Ceilings& a, const Ceilings& b) {
 }
 
 double floor_seconds(const Cost& cost, const Ceilings& ceilings, DType dtype) {
-  const double peak = ceilings.flops_per_s(dtype);
+  const double peak = ceilings.flops_per_s(dtype), int8_peak = std::max(peak, ceilings.flops_per_s(DType::i8));
   const double memory = ceilings.read_bytes_per_s > 0 ? cost.bytes() / ceilings.read_bytes_per_s : 0;
-  return std::max(memory, peak > 0 ? cost.flops() / peak : 0);
+  double multiplying = peak > 0 ? (cost.flops() - cost.quantized_flops) / peak : 0;
+  if (int8_peak > 0) multiplying += cost.quantized_flops / int8_peak;
+  return std::max(memory, multiplying);
 }
 
 }  // namespace cajal

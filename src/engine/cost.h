@@ -26,6 +26,7 @@ StepShape uniform_step(std::int64_t num_seqs, SequenceRows each, std::int64_t lo
 // Doubles, because the number of distinct experts is an expected one.
 struct Cost {
   double linear_flops = 0;     // of matrix products, experts included; a multiply and an add are two operations
+  double quantized_flops = 0;  // those of linear_flops whose weights are quantised
   double attention_flops = 0;  // of scores and sums over values, for the positions that each row sees
   double weight_bytes = 0;     // each weight once, as stored; embedding rows and experts only as far as they are needed
   double kv_read_bytes = 0;    // positions before this step that some row of it sees, each once
@@ -57,7 +58,8 @@ struct Ceilings {
 };
 Ceilings max(const Ceilings& a, const Ceilings& b);  // of each the larger
 
-// max(bytes / bandwidth, operations / peak of dtype); a ceiling of 0 sets no floor.
+// max(bytes / bandwidth, operations / peak of dtype); a ceiling of 0 sets no floor. Operations on quantised weights count
+// at the peak of 8-bit integers, where that is higher.
 double floor_seconds(const Cost& cost, const Ceilings& ceilings, DType dtype);
 
 }  // namespace cajal

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "backends/backend.h"
+#include "compiler/quantize_weights.h"
 #include "shapes.h"
 
 namespace cajal {
@@ -158,6 +159,25 @@ TEST(Cost, TheFloorIsTheSlowerOfMemoryAndArithmetic) {
   EXPECT_EQ(floor_seconds(cost, {.f32_flops_per_s = 100, .bf16_flops_per_s = 200}, DType::bf16), 2);
   EXPECT_EQ(floor_seconds(cost, {.f32_flops_per_s = 100}, DType::bf16), 4);
   EXPECT_EQ(floor_seconds(cost, {}, DType::bf16), 0);
+}
+
+TEST(Cost, QuantisedProductsCountAtThePeakOfIntegersIfThatIsHigher) {
+  const Cost cost{.linear_flops = 300, .quantized_flops = 200, .attention_flops = 100};
+  EXPECT_EQ(floor_seconds(cost, {.bf16_flops_per_s = 100, .int8_ops_per_s = 200}, DType::bf16), 3);
+  EXPECT_EQ(floor_seconds(cost, {.bf16_flops_per_s = 100}, DType::bf16), 4);
+}
+
+TEST(Cost, QuantisedWeightsAreReadInTheirBits) {
+  const Shape06B m;
+  const auto cost_in = [&](std::string_view kind) {
+    return step_cost(quantize_weights(m.graph, quantization_recipe(kind)), uniform_step(1, {0, 1}, 1));
+  };
+  const Cost plain = cost_in("none"), int8 = cost_in("int8"), int4 = cost_in("int4");
+  EXPECT_EQ(plain.quantized_flops, 0);
+  EXPECT_EQ(int8.quantized_flops, int8.linear_flops);
+  EXPECT_EQ(int8.linear_flops, plain.linear_flops);
+  EXPECT_NEAR(int8.weight_bytes / plain.weight_bytes, 8.5 / 16, 0.001);  // 8 bits and a scale of 16 for 32 weights
+  EXPECT_LT(int4.weight_bytes / int8.weight_bytes, 0.75);
 }
 
 }  // namespace
