@@ -84,6 +84,7 @@ Json result_json(const BenchResult& r, bool profile) {
                            {"percent_of_ceiling", r.percent_of_ceiling},
                            {"seconds", spread_json(r.seconds)},
                            {"floor_seconds", r.floor_seconds}};
+  if (r.distinct_experts.max > 0) json.set("distinct_experts", spread_json(r.distinct_experts));
   if (profile) json.set("profile", profile_json(r.profile));
   return json;
 }
@@ -108,6 +109,12 @@ std::string profile_text(const BenchResult& r) {
   return "\n" + table.text();
 }
 
+std::string experts_text(const BenchResult& r) {
+  return detail::join(label(r.what), ", batch ", r.what.n_batch, ": a step reads ", fixed(r.distinct_experts.median, 1),
+                      " distinct experts a layer (", fixed(r.distinct_experts.min, 0), " to ",
+                      fixed(r.distinct_experts.max, 0), ")\n");
+}
+
 std::string report_text(const BenchReport& report, const Session& session, bool profile) {
   Table table({"test", "batch", "tokens/s", "min", "max", "% of ceiling"});
   for (const BenchResult& r : report.results)
@@ -119,6 +126,8 @@ std::string report_text(const BenchReport& report, const Session& session, bool 
                    fixed(c.read_bytes_per_s / 1e9, 1), " GB/s, multiplies ", fixed(c.f32_flops_per_s / 1e12, 2),
                    " TFLOP/s in f32, ", fixed(c.bf16_flops_per_s / 1e12, 2), " in bf16, ",
                    fixed(c.int8_ops_per_s / 1e12, 2), " TOP/s in int8\n\n", table.text());
+  for (const BenchResult& r : report.results)
+    if (r.distinct_experts.max > 0) text += experts_text(r);
   if (profile)
     for (const BenchResult& r : report.results) text += profile_text(r);
   return text;

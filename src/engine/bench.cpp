@@ -60,12 +60,12 @@ struct PlannedStep {
 // One case's sequences: their tokens, their blocks of the cache, their steps.
 class CaseRunner {
  public:
-  CaseRunner(const Model& model, const BenchCase& what, const BenchOptions& options)
+  CaseRunner(const Model& model, const BenchCase& what, const BenchOptions& options, bool chosen_experts = false)
       : what_(what),
         length_(what.depth + what.n_prompt + what.n_gen),
         chunk_size_(options.chunk_size),
         rng_(options.seed),
-        runner_(model, limits(length_, what, options)),
+        runner_(model, limits(length_, what, options, chosen_experts)),
         kv_({.num_blocks = runner_.limits().num_kv_blocks,
              .max_blocks_per_seq = ceil_div(length_, kKvBlockSize),
              .enable_prefix_caching = false}),
@@ -88,8 +88,26 @@ class CaseRunner {
   const std::vector<PlannedStep>& steps() const { return steps_; }
   ModelRunner& runner() { return runner_; }
 
-  static RunnerLimits limits(std::int64_t length, const BenchCase& what, const BenchOptions& options) {
+  // Of the first step of generation: how many experts of each layer some sequence chose.
+  std::vector<double> distinct_experts(const Qwen3Config& config) {
+    fill_cache();
+    run(std::span(steps_).first(1));
+    std::vector<double> counts;
+    for (const bool sparse : config.sparse_layer) {
+      if (!sparse) continue;
+      std::set<std::int32_t> chosen;
+      for (std::int64_t row = 0; row < what_.n_batch; ++row)
+        for (const std::int32_t id : runner_.chosen_experts(static_cast<std::int64_t>(counts.size()), row))
+          chosen.insert(id);
+      counts.push_back(static_cast<double>(chosen.size()));
+    }
+    return counts;
+  }
+
+  static RunnerLimits limits(std::int64_t length, const BenchCase& what, const BenchOptions& options,
+                             bool chosen_experts = false) {
     RunnerLimits l;
+    l.outputs.chosen_experts = chosen_experts;
     l.max_num_seqs = l.max_num_logits = what.n_batch;
     l.max_model_len = length;
     const std::int64_t prefill_rows = what.n_batch * std::max(what.n_prompt, what.depth);
@@ -134,7 +152,7 @@ class CaseRunner {
     return steps;
   }
 
-  void run(const std::vector<PlannedStep>& steps) {
+  void run(std::span<const PlannedStep> steps) {
     StepInput input;
     input.block_tables = tables_;
     RowSampling greedy;
@@ -262,11 +280,17 @@ void add_floor(BenchResult& result, const Graph& graph, const std::vector<Planne
   result.percent_of_ceiling = 100 * result.floor_seconds / result.seconds.median;
 }
 
+bool has_experts(const Qwen3Config& c) {
+  return c.num_experts > 0 && std::ranges::find(c.sparse_layer, true) != c.sparse_layer.end();
+}
+
 // Nothing if on_progress wants the benchmark to end.
 std::optional<BenchResult> run_case(const Model& model, const BenchCase& what, const BenchOptions& options,
                                     CeilingProbe& probe, BenchProgress at) {
-  CaseRunner runner(model, what, options);
   BenchResult result;
+  if (what.n_gen > 0 && has_experts(model.config()))
+    result.distinct_experts = spread_of(CaseRunner(model, what, options, true).distinct_experts(model.config()));
+  CaseRunner runner(model, what, options);
   result.what = what;
   std::vector<double> seconds;
   for (at.repeat = 0; at.repeat <= at.num_repeats; ++at.repeat) {

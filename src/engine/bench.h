@@ -62,6 +62,7 @@ struct BenchResult {
   double percent_of_ceiling = 0;       // floor over median; 0 where the ceilings are unknown
   Cost cost;                           // of a run
   Ceilings ceilings;                   // measured just before and just after; of each the larger
+  Spread distinct_experts;             // that a step of generation reads, over layers; only of mixtures of experts
   std::vector<KernelProfile> profile;  // slowest first; only if asked for
 };
 

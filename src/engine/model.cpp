@@ -80,7 +80,12 @@ DType choose_dtype(DType stored, std::optional<DType> wanted) {
 Model::Model(const ModelOptions& options, Backend& backend)
     : folder_(options.folder), backend_(backend), generation_config_(load_generation_config(options.folder)) {
   const auto start = std::chrono::steady_clock::now();
-  is_export(folder_) ? load_export(options) : load_checkpoint(options);
+  if (is_export(folder_))
+    load_export(folder_, options);
+  else if (!options.prepared.empty())
+    load_export(options.prepared, options);
+  else
+    load_checkpoint(options);
   load_time_ = std::chrono::steady_clock::now() - start;
 }
 
@@ -88,7 +93,7 @@ Graph Model::graph(const Bucket& bucket, const Qwen3Outputs& outputs) const {
   if (outputs.logits && !has_lm_head())
     fail(ErrorCode::unsupported, folder_, ": the checkpoint has no output head (lm_head.weight), so it gives no logits",
          remedy("it is a base model, good for 'cajal embed'; to generate use a Qwen3ForCausalLM checkpoint"));
-  if (exported_ && outputs.last_hidden_state <= recipe_.graph.outputs.last_hidden_state)
+  if (exported_ && !outputs.chosen_experts && outputs.last_hidden_state <= recipe_.graph.outputs.last_hidden_state)
     if (auto graph = exported_->graph(bucket)) return keep_outputs(std::move(*graph), recipe_.graph.outputs, outputs);
   return prepared_graph(recipe_, bucket, outputs, [this](const Graph& built) { return backend_.prepare(built); });
 }
@@ -141,9 +146,9 @@ void check_parameters(const Graph& graph, std::span<const PreparedTensor> tensor
 
 }  // namespace
 
-void Model::load_export(const ModelOptions& options) {
-  exported_.emplace(folder_);
-  check_wishes(options, *exported_);
+void Model::load_export(const std::string& folder, const ModelOptions& options) {
+  exported_.emplace(folder);
+  if (folder == folder_) check_wishes(options, *exported_);
   const Manifest& manifest = exported_->manifest();
   if (manifest.target != backend_.target()) fail_other_target(manifest.target, backend_.target());
   if (manifest.world_size() != 1)
@@ -151,7 +156,7 @@ void Model::load_export(const ModelOptions& options) {
          " ranks but only 1 is available", remedy("export it with --tensor-parallel-size 1"));
   recipe_ = exported_->recipe();
   mapped_.emplace(exported_->open_weights(0));
-  check_parameters(graph(Bucket{}), mapped_->tensors(), folder_);
+  check_parameters(graph(Bucket{}), mapped_->tensors(), folder);
   mapped_->verify(backend_.host_threads());
   bool reads_pages = true;
   for (std::size_t i = 0; i < mapped_->tensors().size(); ++i) {
@@ -166,6 +171,7 @@ void Model::load_export(const ModelOptions& options) {
     weight_bytes_ += bytes.size();
   }
   if (!reads_pages) mapped_.reset();
+  if (folder != folder_) exported_.reset();  // it says nothing of what this model may do
 }
 
 Buffer& Model::parameter(const std::string& name) const {

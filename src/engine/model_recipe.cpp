@@ -51,16 +51,21 @@ Graph prepared_graph(const ModelRecipe& recipe, const Bucket& bucket, const Qwen
   Qwen3GraphOptions options = recipe.graph;
   options.bucket = bucket;
   options.outputs.last_hidden_state = options.outputs.last_hidden_state || outputs.last_hidden_state;
+  options.outputs.chosen_experts = outputs.chosen_experts;
   return keep_outputs(prepare(quantize_weights(build_qwen3(recipe.config, options), recipe.quantization)),
                       options.outputs, outputs);
 }
 
 Graph keep_outputs(Graph graph, const Qwen3Outputs& there, const Qwen3Outputs& wanted) {
   if (there == wanted) return graph;
-  CAJAL_CHECK(there.logits >= wanted.logits && there.last_hidden_state >= wanted.last_hidden_state);
+  CAJAL_CHECK(there.logits >= wanted.logits && there.last_hidden_state >= wanted.last_hidden_state &&
+              there.chosen_experts >= wanted.chosen_experts);
   std::vector<Value> kept;
   if (wanted.logits) kept.push_back(graph.outputs().front());
-  if (wanted.last_hidden_state) kept.push_back(graph.outputs().back());
+  if (wanted.last_hidden_state) kept.push_back(graph.outputs()[there.logits ? 1 : 0]);
+  if (wanted.chosen_experts)
+    for (const Value v : graph.outputs().subspan((there.logits ? 1 : 0) + (there.last_hidden_state ? 1 : 0)))
+      kept.push_back(v);
   graph.set_outputs(std::move(kept));
   return eliminate_dead_code(graph);
 }

@@ -191,6 +191,15 @@ void ModelRunner::read_last_hidden_state(std::int64_t i, std::span<float> into) 
   read_row(limits_.outputs.logits ? 1 : 0, i, into);
 }
 
+std::span<const std::int32_t> ModelRunner::chosen_experts(std::int64_t mixture, std::int64_t row) const {
+  CAJAL_CHECK(last_ != nullptr && limits_.outputs.chosen_experts);
+  const std::int64_t first = limits_.outputs.logits + limits_.outputs.last_hidden_state;
+  const auto top_k = static_cast<std::size_t>(model_.config().num_experts_per_tok);
+  const std::span<const std::byte> bytes = last_->output(static_cast<std::size_t>(first + mixture));
+  const std::span ids(reinterpret_cast<const std::int32_t*>(bytes.data()), bytes.size() / sizeof(std::int32_t));
+  return ids.subspan(static_cast<std::size_t>(row) * top_k, top_k);
+}
+
 void ModelRunner::read_row(std::size_t output, std::int64_t i, std::span<float> into) const {
   CAJAL_CHECK(last_ != nullptr);
   const std::byte* row =

@@ -36,6 +36,8 @@ class ModelRunner final : public Executor {
   const RowChoice* choice(std::int64_t i) const override;
   // The same of last_hidden_state, into [hidden_size]; only of a runner that was made for it.
   void read_last_hidden_state(std::int64_t i, std::span<float> into) const;
+  // The experts that row `row` chose in the `mixture`-th layer that has some; only of a runner that was made for it.
+  std::span<const std::int32_t> chosen_experts(std::int64_t mixture, std::int64_t row) const;
 
   // Makes the buckets of these numbers of rows ready now, so that no later step has to.
   void warm_up(std::span<const std::int64_t> rows);

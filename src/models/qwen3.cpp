@@ -149,6 +149,9 @@ Graph build_qwen3(const Qwen3Config& c, const Qwen3GraphOptions& options) {
   std::vector<Value> outputs;
   if (options.outputs.logits) outputs.push_back(lm_head(root / "lm_head", c, options, embedding, x));
   if (options.outputs.last_hidden_state) outputs.push_back(x);
+  if (options.outputs.chosen_experts)
+    for (const Node& node : g.nodes())
+      if (std::holds_alternative<ops::Router>(node.op)) outputs.push_back(node.results[1]);
   g.set_outputs(std::move(outputs));
   return g;
 }

@@ -24,6 +24,7 @@ inline constexpr const char* kRopeLengths = "rope_lengths";      // [T], only wh
 struct Qwen3Outputs {
   bool logits = true;              // dt[R, vocab_size]
   bool last_hidden_state = false;  // dt[R, hidden_size]: after the final norm, Hugging Face's last_hidden_state
+  bool chosen_experts = false;     // i32[T, num_experts_per_tok] of every mixture of experts, the first layer's first
   bool operator==(const Qwen3Outputs&) const = default;
 };
 

@@ -64,6 +64,17 @@ TEST_P(Bench, TimesEveryCaseAndCountsItsWork) {
   }
 }
 
+TEST_P(Bench, CountsTheExpertsThatAStepReads) {
+  const Cases cases = {{0, 2, 1, 0}, {0, 2, 4, 5}, {8, 0, 1, 0}};
+  const BenchReport report = run_bench(model, cases, {.repeats = 1});
+  const bool mixture = model.config().num_experts > 0;
+  for (const BenchResult& r : report.results) {
+    const bool counted = mixture && r.what.n_gen > 0;
+    EXPECT_EQ(r.distinct_experts.min >= 2, counted);  // each row's own are different
+    EXPECT_LE(r.distinct_experts.max, counted ? std::min<double>(8, 2.0 * static_cast<double>(r.what.n_batch)) : 0);
+  }
+}
+
 TEST_P(Bench, ProfilesEveryKernelOfEveryStep) {
   const Cases cases = {{0, 4, 2, 10}};
   const BenchReport report = run_bench(model, cases, {.repeats = 1, .profile = true});
