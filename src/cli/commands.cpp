@@ -67,7 +67,11 @@ constexpr auto kCommands = std::to_array<CommandInfo>({
      "Worth adding to a bug report.",
      run_doctor},
     {"pull", kPull, "NAME [--revision R]", "Download a model.", "", nullptr},
-    {"cache", kCache, "", "Manage downloaded models.", "", nullptr},
+    {"cache", kCache, "list | clean [--json]", "See and empty cajal's cache.",
+     "Lists, or removes, the exports that --export-cache keeps: in CAJAL_CACHE_DIR, else in XDG_CACHE_HOME/cajal, else "
+     "in "
+     "~/.cache/cajal.",
+     run_cache},
 });
 
 }  // namespace

@@ -39,6 +39,7 @@ void run_tokenize(CommandContext& context);
 void run_detokenize(CommandContext& context);
 void run_render(CommandContext& context);
 void run_export(CommandContext& context);
+void run_cache(CommandContext& context);
 void run_bench(CommandContext& context);
 void run_inspect(CommandContext& context);
 void run_doctor(CommandContext& context);

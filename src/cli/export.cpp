@@ -1,6 +1,7 @@
 // cajal export: a model's graphs, plans and weights, made for a machine.
 #include "engine/export/export_model.h"
 
+#include <filesystem>
 #include <iostream>
 
 #include "cli/commands.h"
@@ -65,6 +66,10 @@ void run_export(CommandContext& context) {
   options.model.load_format = wanted_load_format(o.common);
   options.model.config_overrides = o.common.hf_overrides;
   options.output = o.exports.output;
+  if (options.model.folder != o.common.model) {  // a name that was looked up: its folder is called after the revision
+    options.checkpoint_id = o.common.model;
+    options.checkpoint_revision = std::filesystem::path(options.model.folder).filename().string();
+  }
   options.target = o.exports.target.empty() ? "cpu" : o.exports.target;
   options.limits = wish_of(o.exports);
   options.num_threads = o.common.threads.value_or(0);

@@ -210,7 +210,7 @@ constexpr auto kFlags = std::to_array<Flag>({
      [](Options& o, const Given& g) { o.texts.base64 = one_of(g, {"float", "base64"}) == "base64"; }},
     {"top-n", "", "N", kRerank, Group::output, "Only the N best documents.",
      [](Options& o, const Given& g) { o.texts.top_n = integer(g, 1); }},
-    {"json", "", "", kGenerate | kScore | kEmbed | kRerank | kTokenize | kBench | kInspect | kDoctor | kExport,
+    {"json", "", "", kGenerate | kScore | kEmbed | kRerank | kTokenize | kBench | kInspect | kDoctor | kExport | kCache,
      Group::output, "Print one JSON object.", [](Options& o, const Given& g) { o.json = boolean(g); },
      OneOf::output_form},
     {"jsonl", "", "", kTokenize, Group::output, "Read one JSON string a line and answer each with one object.",
@@ -306,6 +306,9 @@ constexpr auto kFlags = std::to_array<Flag>({
      [](Options& o,
         const Given&
             g) { o.common.load_format = one_of(g, {"auto", "safetensors", "dummy"}) == "dummy" ? "dummy" : "auto"; }},
+    {"export-cache", "", "", kModelCommands, Group::engine,
+     "Keep the model's weights as this machine reads them in cajal's cache: it loads at once the next time.",
+     [](Options& o, const Given& g) { o.common.export_cache = boolean(g); }},
     {"rope-scaling", "", "JSON", kModelCommands, Group::engine, "Replaces rope_scaling of config.json.",
      [](Options& o, const Given& g) {
        override_config(o, g, Json(Json::Object{{"rope_scaling", json_object(g)}}));

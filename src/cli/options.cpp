@@ -41,6 +41,7 @@ class Reader {
   const CommandInfo& command_;
   std::vector<Setting> settings_;  // as flags()
   std::vector<std::string> notes_;
+  std::string action_;  // of cache
 };
 
 // A source that comes later in the order of precedence adds nothing to what is there.
@@ -84,6 +85,11 @@ std::size_t Reader::read_flag(std::span<const std::string> arguments, std::size_
 }
 
 void Reader::read_positional(const std::string& argument) {
+  if (command_.bit == kCache && action_.empty()) {
+    if (argument != "list" && argument != "clean") misuse("cajal cache ", argument, ": expected list or clean");
+    action_ = argument;
+    return;
+  }
   const Flag* model = find_flag("model", command_.bit);
   const bool takes_model = command_.usage.find("MODEL") != std::string_view::npos;
   if (takes_model && argument.empty()) misuse("MODEL is empty, expected a folder or a name such as Qwen/Qwen3-0.6B");
@@ -109,7 +115,9 @@ void Reader::read_command_line(std::span<const std::string> arguments) {
 }
 
 // Variables that are ours and no flags.
-bool is_other_variable(std::string_view name) { return name == "CAJAL_CPU_ISA" || name == "CAJAL_DEMO_MODEL"; }
+bool is_other_variable(std::string_view name) {
+  return name == "CAJAL_CPU_ISA" || name == "CAJAL_DEMO_MODEL" || name == "CAJAL_CACHE_DIR";
+}
 
 void Reader::read_environment(const Environment& environment) {
   std::vector<std::string> names;
@@ -202,6 +210,7 @@ Options Reader::options() {
       flag.set(options, values.back());  // as everywhere, the last one counts
     }
   }
+  options.action = action_;
   if (options.generate.logprobs && !options.json) notes_.push_back("--logprobs shows only with --json");
   if (options.score.top_logprobs && !options.json) notes_.push_back("--top-logprobs shows only with --json");
   options.notes.insert(options.notes.end(), notes_.begin(), notes_.end());

@@ -22,7 +22,8 @@ struct CommonFlags {
   std::string load_format = "auto";  // auto or dummy
   std::optional<int> threads;
   std::optional<std::int64_t> max_model_len;
-  Json hf_overrides;  // keys that replace those of config.json; null: none
+  bool export_cache = false;  // keep packed weights, see export_cache.h
+  Json hf_overrides;          // keys that replace those of config.json; null: none
   LogLevel log_level = LogLevel::info;
   bool log_json = false;
 };
@@ -106,6 +107,7 @@ struct Options {
   InspectFlags inspect;
   ExportFlags exports;
   RenderFlags render;
+  std::string action;  // of cache: list or clean
   TextFlags texts;
   std::string input;  // a file: of render one request, of embed and rerank texts, one a line; empty: not given
   bool json = false, jsonl = false, skip_special_tokens = false;

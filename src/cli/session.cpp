@@ -7,6 +7,7 @@
 #include "cli/model_path.h"
 #include "cli/usage_error.h"
 #include "cli/values.h"
+#include "engine/export/export_cache.h"
 #include "engine/export/export_limits.h"
 #include "engine/generator.h"
 
@@ -58,6 +59,7 @@ std::string_view flag_word(DType dtype) {
 SessionBuilder::SessionBuilder(const CommonFlags& flags, const std::string& model, const Environment& environment)
     : flags_(flags) {
   session_.folder = resolve_model(model, environment);
+  if (flags.export_cache) cache_ = cache_folder(environment);
   session_.name = model.empty() ? session_.folder : model;
   config_ = load_config(session_.folder, flags.hf_overrides);
   std::string target;
@@ -111,6 +113,9 @@ Session SessionBuilder::load(const Qwen3Outputs& outputs) && {
   options.load_format = wanted_load_format(flags_);
   options.config_overrides = flags_.hf_overrides;
   options.outputs = outputs;
+  if (flags_.export_cache && !session_.limits && options.load_format == LoadFormat::automatic)
+    options.prepared =
+        cached_export(options, session_.backend->target(), cache_, session_.backend->host_threads().size());
   session_.model = std::make_unique<Model>(options, *session_.backend);
   const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(session_.model->load_time()).count();
   log_debug("loaded ", session_.name, " in ", ms, " ms: ", session_.model->weight_bytes(), " bytes of weights on ",

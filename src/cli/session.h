@@ -53,6 +53,7 @@ class SessionBuilder {
 
  private:
   const CommonFlags& flags_;
+  std::string cache_;  // cajal's own, if it is wanted
   Session session_;
   Qwen3Config config_;
 };

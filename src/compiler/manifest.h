@@ -53,7 +53,7 @@ struct Manifest {
   QuantizationRecipe quantization = {};
   int num_threads = 1;                   // that the plans are made for
   std::uint64_t kv_bytes_per_block = 0;  // of the cache on a rank, over all layers
-  std::string source;                    // a fingerprint of what it was made from, for caches; may be empty
+  std::string source;                    // the folder that it was made from, for people; may be empty
   std::vector<ExportedFile> files;       // but the weights' and this one
   std::vector<ExportedGraph> graphs;
   std::vector<ExportedWeights> ranks;  // one for each

@@ -25,6 +25,9 @@ struct ModelOptions {
   std::uint64_t dummy_seed = 0;
   QuantizationRecipe quantization = {};
   Json config_overrides;  // an object whose keys replace those of config.json; or null
+  // A folder with an export of this very model (see export_cache.h): its weights are taken instead of the checkpoint's, and
+  // none of its limits. Empty: none.
+  std::string prepared = {};
   // What graphs will be asked for: without logits the head's weights are not loaded.
   Qwen3Outputs outputs = {};
 };
@@ -59,7 +62,7 @@ class Model {
 
  private:
   void load_checkpoint(const ModelOptions& options);
-  void load_export(const ModelOptions& options);
+  void load_export(const std::string& folder, const ModelOptions& options);
 
   std::string folder_;
   Backend& backend_;

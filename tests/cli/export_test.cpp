@@ -131,5 +131,49 @@ TEST_F(ExportCommand, IsInspectedAsItWasMade) {
   EXPECT_EQ(cajal({"inspect", made(), "--batch-size", "4"}).code, 2);
 }
 
+// A checkpoint with weights of its own.
+std::string golden() { return CAJAL_TEST_DATA "/goldens/d_bf16_tied"; }
+
+TEST(ExportCache, KeepsWeightsAndGivesTheSameTokens) {
+  const TemporaryFolder folder;
+  const Environment environment{{"CAJAL_CACHE_DIR", folder.path()}};
+  const Words words{"generate", golden(), "--token-ids", "1,2,3", "--max-new-tokens", "12", "--ignore-eos"};
+  Words cached = words;
+  cached.emplace_back("--export-cache");
+  const Ran direct = cajal(words, {}, environment);
+  EXPECT_EQ(cajal({"cache", "list", "--json"}, {}, environment).out, "[]\n");
+  const Ran first = cajal(cached, {}, environment), second = cajal(cached, {}, environment);
+  EXPECT_EQ(first.code, 0) << first.err;
+  EXPECT_EQ(first.out, direct.out);
+  EXPECT_EQ(second.out, direct.out);
+
+  const Json list = cajal({"cache", "list", "--json"}, {}, environment).json();
+  ASSERT_EQ(list.as_array().size(), 1u);
+  EXPECT_EQ(list.as_array()[0].find("model")->as_string(), golden());
+  EXPECT_GT(list.as_array()[0].find("bytes")->as_int(), 0);
+  // Another dtype is another export.
+  cached.insert(cached.end(), {"--dtype", "float32"});
+  EXPECT_EQ(cajal(cached, {}, environment).code, 0);
+  EXPECT_EQ(cajal({"cache", "list", "--json"}, {}, environment).json().as_array().size(), 2u);
+  EXPECT_THAT(cajal({"cache", "clean"}, {}, environment).out, HasSubstr("removed 2 exports"));
+  EXPECT_THAT(cajal({"cache", "list"}, {}, environment).out, HasSubstr("nothing in"));
+}
+
+TEST(ExportCache, DoesNotOutliveAChangeOfItsModel) {
+  const TemporaryFolder folder, cache;
+  const Environment environment{{"CAJAL_CACHE_DIR", cache.path()}};
+  for (const char* name : {"config.json", "model.safetensors"})
+    std::filesystem::copy_file(golden() + "/" + name, folder.path() + "/" + name);
+  const Words words{"score", folder.path(), "--token-ids", "1,2,3", "--export-cache"};
+  const std::string before = cajal(words, {}, environment).out;
+  std::string config = read_file(folder.path() + "/config.json");
+  const auto at = config.find("\"rope_theta\": ");
+  ASSERT_NE(at, std::string::npos);
+  config.insert(at + 14, "9");
+  folder.file("config.json", config);
+  EXPECT_NE(cajal(words, {}, environment).out, before);
+  EXPECT_EQ(cajal({"cache", "list", "--json"}, {}, environment).json().as_array().size(), 2u);
+}
+
 }  // namespace
 }  // namespace cajal::cli

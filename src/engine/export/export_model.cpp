@@ -76,6 +76,8 @@ class Exporter {
     config_.target = target_->name();
     config_.neuronxcc_version = "cajal-" CAJAL_VERSION;
     config_.output_logits = !config_.on_device_sampling;
+    config_.checkpoint_id = options.checkpoint_id;
+    config_.checkpoint_revision = options.checkpoint_revision;
     refuse_what_is_not_there();
   }
 
@@ -128,6 +130,7 @@ class Exporter {
     m.lm_head_tensor = recipe_.graph.lm_head_tensor;
     m.quantization = recipe_.quantization;
     m.num_threads = pool_.size();
+    m.source = options_.model.folder;
   }
 
   // With overrides, what they make of it, so that the graphs and the file agree.

@@ -16,6 +16,7 @@ struct ExportOptions {
   std::string output;          // the folder; must not be there yet, or be empty
   std::string target = "cpu";  // see make_target
   NeuronConfigWish limits;
+  std::optional<std::string> checkpoint_id, checkpoint_revision;  // where the model comes from a hub
   int num_threads = 0;  // that plans are made for, and that work here; 0: the cores that this process may use
   // Called now and then with how much of the weights is written; what it throws ends the export.
   std::function<void(std::uint64_t done_bytes, std::uint64_t all_bytes)> on_progress;
