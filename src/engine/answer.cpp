@@ -1,7 +1,6 @@
 #include "engine/answer.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace cajal {
 
@@ -34,25 +33,9 @@ GeneratedToken Answer::choose(std::span<const float> logits, std::int64_t positi
 }
 
 RowSampling device_sampling(const SequenceRequest& request, std::uint32_t sequence_index, std::int64_t position) {
-  const SamplingParams& p = request.sampling;
-  RowSampling row;
-  const bool penalties = p.repetition_penalty != 1 || p.presence_penalty != 0 || p.frequency_penalty != 0;
-  if (penalties || request.num_logprobs > kMostTopLogprobs) return row;
+  if (request.num_logprobs > kMostTopLogprobs) return {};
+  RowSampling row = device_sampling(request.sampling, sequence_index, position);
   row.num_logprobs = static_cast<std::int32_t>(request.num_logprobs);
-  if (p.greedy()) {
-    row.how = ChooseHow::greedy;
-    return row;
-  }
-  // Far from 1, logits that differ may become equal, or infinite.
-  constexpr float kLeastTemperature = 1e-3f, kMostTemperature = 1e3f;
-  constexpr std::int64_t kMostTopK = 1024;  // more are candidates that a device does not keep
-  if (p.temperature < kLeastTemperature || p.temperature > kMostTemperature || p.top_k > kMostTopK) return row;
-  row.how = ChooseHow::draw;
-  row.temperature = p.temperature;
-  row.top_k = static_cast<std::int32_t>(p.top_k);
-  row.top_p = static_cast<double>(p.top_p);
-  if (p.min_p > 0) row.log_min_p = std::log(static_cast<double>(p.min_p));
-  row.key = {p.seed, static_cast<std::uint64_t>(position), sequence_index};
   return row;
 }
 

@@ -14,8 +14,7 @@
 
 namespace cajal {
 
-// What to tell an executor of the token at `position` of one sequence, so that it chooses what Answer::choose would. How is
-// on_host where it takes what devices do not know: penalties, or more log-probabilities than they give.
+// device_sampling() of a request, with its log-probabilities; on_host too if it wants more of them than devices give.
 RowSampling device_sampling(const SequenceRequest& request, std::uint32_t sequence_index, std::int64_t position);
 
 class Answer {

@@ -181,6 +181,26 @@ void LogitsProcessor::keep_min_p(std::span<float> logits) const {
     if (static_cast<double>(logit) < threshold) logit = kRemoved;
 }
 
+RowSampling device_sampling(const SamplingParams& p, std::uint32_t sequence_index, std::int64_t position) {
+  RowSampling row;
+  if (p.repetition_penalty != 1 || p.presence_penalty != 0 || p.frequency_penalty != 0) return row;
+  if (p.greedy()) {
+    row.how = ChooseHow::greedy;
+    return row;
+  }
+  // Far from 1, logits that differ may become equal, or infinite.
+  constexpr float kLeastTemperature = 1e-3f, kMostTemperature = 1e3f;
+  constexpr std::int64_t kMostTopK = 1024;  // more are candidates that a device does not keep
+  if (p.temperature < kLeastTemperature || p.temperature > kMostTemperature || p.top_k > kMostTopK) return row;
+  row.how = ChooseHow::draw;
+  row.temperature = p.temperature;
+  row.top_k = static_cast<std::int32_t>(p.top_k);
+  row.top_p = static_cast<double>(p.top_p);
+  if (p.min_p > 0) row.log_min_p = std::log(static_cast<double>(p.min_p));
+  row.key = {p.seed, static_cast<std::uint64_t>(position), sequence_index};
+  return row;
+}
+
 std::int32_t sample_gumbel(std::span<const float> logits, std::uint64_t seed, std::uint32_t sequence,
                            std::uint64_t position) {
   CounterRng rng(seed, sequence, position);

@@ -6,6 +6,8 @@
 #include <unordered_set>
 #include <vector>
 
+#include "backends/sampling.h"
+
 namespace cajal {
 
 struct SamplingParams {
@@ -60,6 +62,10 @@ class LogitsProcessor {
   std::vector<float> values_;       // scratch
   std::vector<TokenLogprob> heap_;  // scratch
 };
+
+// What to tell an executor of the token at `position` of one sequence, so that it chooses what the host would. `how` is
+// on_host where devices cannot: they know nothing of penalties.
+RowSampling device_sampling(const SamplingParams& params, std::uint32_t sequence_index, std::int64_t position);
 
 // Chooses by the Gumbel-max rule over processed logits; -infinity is never chosen. `sequence` and `position` (of the
 // token in its sequence) select the random numbers.

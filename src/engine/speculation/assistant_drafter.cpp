@@ -92,9 +92,11 @@ struct AssistantDrafter::Drafting {
   void add_guess(std::span<float> logits) {
     processor.apply(logits);
     const SamplingParams& sampling = *context.sampling;
-    const std::int32_t token = sampling.greedy() ? argmax(logits)
-                                                 : sample_gumbel(logits, sampling.seed, context.sequence_index,
-                                                                 static_cast<std::uint64_t>(length()));
+    add_guess(sampling.greedy()
+                  ? argmax(logits)
+                  : sample_gumbel(logits, sampling.seed, context.sequence_index, static_cast<std::uint64_t>(length())));
+  }
+  void add_guess(std::int32_t token) {
     processor.accept(token);
     draft.tokens.push_back(token);
   }
@@ -210,6 +212,7 @@ bool AssistantDrafter::compose_step() {
   kv_.clear_pending_copies();
   step_.rows.clear();
   step_.block_tables.clear();
+  step_.sampling.clear();
   in_step_.clear();
   std::int64_t budget = runner_.limits().max_num_batched_tokens;
   for (const bool behind : {false, true})
@@ -222,6 +225,8 @@ bool AssistantDrafter::compose_step() {
       step_.block_tables.push_back(kv_.block_table(s.context.sequence));
       for (std::int64_t p = first; p < first + s.rows; ++p)
         step_.rows.push_back(s.row(p, seq_index, kv_.slot(s.context.sequence, p)));
+      if (s.rows == left)
+        step_.sampling.push_back(device_sampling(*s.context.sampling, s.context.sequence_index, s.length()));
       budget -= s.rows;
     }
   return !step_.rows.empty();
@@ -233,11 +238,15 @@ void AssistantDrafter::take_guesses() {
   for (Drafting* const s : in_step_) {
     for (std::int64_t i = 0; i < s->rows; ++i) s->cached.tokens.push_back(s->token(s->cached.length()));
     if (s->cached.length() < s->length()) continue;
-    runner_.read_logits(next_logits++, logits_);
-    if (all_finite(logits_))
-      s->add_guess(logits_);
-    else
+    const std::int64_t row = next_logits++;
+    const RowChoice* const choice = runner_.choice(row);
+    if (!choice) runner_.read_logits(row, logits_);
+    if (choice ? choice->status == ChoiceStatus::not_finite : !all_finite(logits_))
       s->wanted = s->num_guesses();  // the model itself would end the answer
+    else if (choice)
+      s->add_guess(choice->token_id);
+    else
+      s->add_guess(logits_);
   }
 }
 
