@@ -107,23 +107,29 @@ __device__ void block_scores(std::uint32_t q, std::uint32_t k, float (&s)[kBlock
   }
 }
 
-// Scores to probabilities, with m and l. What a row does not see has none; kWhole: both rows see all of the block.
-template <bool kWhole = false>
-__device__ inline void block_softmax(float (&s)[kBlock / 8][4], float factor, int first, const Span (&spans)[2],
-                                     float (&m)[2], float (&l)[2]) {
+// Scores of positions that a row does not see: -infinity.
+__device__ inline void mask_block(float (&s)[kBlock / 8][4], int first, const Span (&spans)[2]) {
   const int column = threadIdx.x % 4 * 2;
 #pragma unroll
+  for (int n = 0; n < kBlock / 8; ++n)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const int position = first + n * 8 + column + e % 2;
+      if (position < spans[e / 2].begin || position >= spans[e / 2].end) s[n][e] = -INFINITY;
+    }
+}
+
+// Scores to probabilities, with m and l.
+__device__ inline void whole_block_softmax(float (&s)[kBlock / 8][4], float factor, float (&m)[2], float (&l)[2]) {
+#pragma unroll
   for (int h = 0; h < 2; ++h) {
-    float largest = -INFINITY;
+    float most[4];  // of a quarter each: the order of a maximum is free
 #pragma unroll
-    for (int n = 0; n < kBlock / 8; ++n)
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int position = first + n * 8 + column + e;
-        float& v = s[n][2 * h + e];
-        if (!kWhole) v = position >= spans[h].begin && position < spans[h].end ? v : -INFINITY;
-        largest = fmaxf(largest, v);
-      }
+    for (int n = 0; n < kBlock / 8; ++n) {
+      const float larger = fmaxf(s[n][2 * h], s[n][2 * h + 1]);
+      most[n % 4] = n < 4 ? larger : fmaxf(most[n % 4], larger);
+    }
+    float largest = fmaxf(fmaxf(most[0], most[1]), fmaxf(most[2], most[3]));
     largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
     largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
     m[h] = largest * factor;
@@ -140,6 +146,12 @@ __device__ inline void block_softmax(float (&s)[kBlock / 8][4], float factor, in
     sum = sum + __shfl_xor_sync(~0u, sum, 1);
     l[h] = sum + __shfl_xor_sync(~0u, sum, 2);
   }
+}
+// What a row does not see has no probability.
+__device__ inline void block_softmax(float (&s)[kBlock / 8][4], float factor, int first, const Span (&spans)[2],
+                                     float (&m)[2], float (&l)[2]) {
+  mask_block(s, first, spans);
+  whole_block_softmax(s, factor, m, l);
 }
 
 template <int D, class Layout = InRows<D>>

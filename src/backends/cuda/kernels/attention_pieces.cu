@@ -11,7 +11,7 @@
 namespace cajal::cuda {
 namespace {
 
-constexpr int kWarps = 6, kThreads = kWarps * 32, kMostGroups = 1024;
+constexpr int kWarps = 6, kThreads = kWarps * 32, kMostEntries = 1024;
 constexpr std::size_t kMostSlotBytes = std::size_t{64}
                                        << 20;  // for results of pieces; a step with more goes row by row
 constexpr float kLog2E = 1.4426950408889634f;
@@ -34,7 +34,7 @@ struct Sizes {
                        all = pieces > 1 ? rows * pieces * units : 0,
                        fit = static_cast<std::int64_t>(kMostSlotBytes) / (slot_floats * 4);
     most_slots = static_cast<int>(all < fit ? all : fit);
-    header_floats = (kMostGroups + 1 + 31) / 32 * 32;
+    header_floats = (kMostEntries + 2 + 31) / 32 * 32;
   }
 };
 
@@ -49,12 +49,45 @@ struct Extent {
   __device__ int slots() const { return pieces > 1 ? pieces : 0; }
 };
 
-// Blocks and slots before each group of rows.
+// Blocks and slots before each entry: a row, or kGroup rows where there are many.
 struct Deal {
-  int blocks[kMostGroups + 1], slots[kMostGroups + 1];
+  int blocks[kMostEntries + 1], slots[kMostEntries + 1];
   bool by_pieces;  // else row by row, since there are more results of pieces than fit
 
-  __device__ void make(const AttentionArgs& a, const Sizes& sizes, int groups) {
+  static __host__ __device__ int rows_per_entry(int most) { return most <= kMostEntries ? 1 : kGroup; }
+
+  __device__ void make(const AttentionArgs& a, const Sizes& sizes, int entries) {
+    if (rows_per_entry(a.rows.most) == 1)
+      count_rows(a, sizes, entries);
+    else
+      count_groups(a, sizes, entries);
+    __syncthreads();
+    if (threadIdx.x < 32) {
+      const int total = scan(blocks, entries), all_slots = scan(slots, entries);
+      if (threadIdx.x == 0)
+        blocks[entries] = total, slots[entries] = all_slots, by_pieces = all_slots <= sizes.most_slots;
+    }
+    __syncthreads();
+  }
+
+ private:
+  // A thread a row: what through_tiles asks of its group, a half-warp knows together.
+  __device__ void count_rows(const AttentionArgs& a, const Sizes& sizes, int rows) {
+    for (int first = static_cast<int>(threadIdx.x) / 32 * 32; first < rows; first += kThreads) {
+      const int row = first + static_cast<int>(threadIdx.x) % 32, in_group = row % kGroup;
+      const bool there = row < rows;
+      const int seq = there ? a.seq_indices[row] : 0;
+      const Extent e(a, there ? row : 0);
+      const bool change = __shfl_up_sync(~0u, seq, 1) != seq && in_group > 0 && there;
+      const unsigned of_group = 0xffffu << (row % 32 - in_group);
+      const int changes = __popc(__ballot_sync(~0u, change) & of_group),
+                size = __popc(__ballot_sync(~0u, there) & of_group);
+      if (!there) continue;
+      const bool tiles = tiles_for(a.rows.most, changes, size);
+      blocks[row] = tiles ? 0 : e.blocks * sizes.units, slots[row] = tiles ? 0 : e.slots() * sizes.units;
+    }
+  }
+  __device__ void count_groups(const AttentionArgs& a, const Sizes& sizes, int groups) {
     for (int g = threadIdx.x; g < groups; g += kThreads) {
       int sum = 0, slot = 0;
       if (!through_tiles(a, g * kGroup))
@@ -64,16 +97,8 @@ struct Deal {
         }
       blocks[g] = sum, slots[g] = slot;
     }
-    __syncthreads();
-    if (threadIdx.x < 32) {
-      const int total = scan(blocks, groups), all_slots = scan(slots, groups);
-      if (threadIdx.x == 0)
-        blocks[groups] = total, slots[groups] = all_slots, by_pieces = all_slots <= sizes.most_slots;
-    }
-    __syncthreads();
   }
 
- private:
   // The sums before each, by one warp; the sum of all.
   static __device__ int scan(int* x, int count) {
     const int lane = threadIdx.x;
@@ -102,11 +127,11 @@ struct Item {
 // A warp's share, item by item.
 class Walk {
  public:
-  __device__ Walk(const AttentionArgs& a, const Sizes& sizes, const Deal& deal, int groups, int share, int shares)
-      : a_(a), sizes_(sizes), deal_(deal) {
-    const std::int64_t total = deal.blocks[groups];
+  __device__ Walk(const AttentionArgs& a, const Sizes& sizes, const Deal& deal, int entries, int share, int shares)
+      : a_(a), sizes_(sizes), deal_(deal), per_(Deal::rows_per_entry(a.rows.most)) {
+    const std::int64_t total = deal.blocks[entries];
     at_ = static_cast<int>(total * share / shares), end_ = static_cast<int>(total * (share + 1) / shares);
-    int low = 0, high = groups;  // the group that at_ lies in
+    int low = 0, high = entries;  // the entry that at_ lies in
     while (high - low > 1) {
       const int middle = (low + high) / 2;
       (deal.blocks[middle] <= at_ ? low : high) = middle;
@@ -116,7 +141,7 @@ class Walk {
 
   __device__ bool next(Item& item) {
     while (at_ < end_) {
-      while (at_ >= deal_.blocks[group_ + 1]) enter(group_ + 1);
+      while (at_ >= deal_.blocks[entry_ + 1]) enter(entry_ + 1);
       Extent e(a_, row_);
       for (; at_ >= row_at_ + e.blocks * sizes_.units; e = Extent(a_, row_))
         row_at_ += e.blocks * sizes_.units, row_slot_ += e.slots() * sizes_.units, ++row_;
@@ -134,14 +159,14 @@ class Walk {
   }
 
  private:
-  __device__ void enter(int group) {
-    group_ = group, row_ = group * kGroup, row_at_ = deal_.blocks[group], row_slot_ = deal_.slots[group];
+  __device__ void enter(int entry) {
+    entry_ = entry, row_ = entry * per_, row_at_ = deal_.blocks[entry], row_slot_ = deal_.slots[entry];
   }
 
   const AttentionArgs& a_;
   const Sizes& sizes_;
   const Deal& deal_;
-  int at_, end_, group_, row_, row_at_, row_slot_;
+  int per_, at_, end_, entry_, row_, row_at_, row_slot_;
 };
 
 template <int D>
@@ -237,7 +262,7 @@ class Warp {
     Partial<D> part;
     const Span spans[2] = {span, span};
     if (span.begin <= first && span.end >= first + kBlock)
-      block_softmax<true>(s, a_.scale * kLog2E, first, spans, part.m, part.l);
+      whole_block_softmax(s, a_.scale * kLog2E, part.m, part.l);
     else
       block_softmax(s, a_.scale * kLog2E, first, spans, part.m, part.l);
     const std::uint32_t v = arrived();
@@ -315,7 +340,7 @@ class Warp {
   Partial<D> state_;
 };
 
-// Scratch: slots before each group for the second kernel, slots, totals of warps.
+// Scratch: whether there are pieces to merge, slots before each entry, slots, totals of warps.
 template <int D>
 __global__ void __launch_bounds__(kThreads, 1)
     attention_pieces_kernel(const __grid_constant__ AttentionArgs a, const __grid_constant__ Sizes sizes,
@@ -325,17 +350,19 @@ __global__ void __launch_bounds__(kThreads, 1)
   __shared__ Deal deal;
   __shared__ std::uint64_t full[kWarps][S::kStages];
   let_next_begin();
-  const int warp = threadIdx.x / 32, groups = (a.rows.count() + kGroup - 1) / kGroup;
+  const int warp = threadIdx.x / 32, per = Deal::rows_per_entry(a.rows.most),
+            entries = (a.rows.count() + per - 1) / per;
   if (threadIdx.x < kWarps * S::kStages) barrier_init(&full[0][threadIdx.x], 1);
   barrier_fence_init();
-  deal.make(a, sizes, groups);
+  deal.make(a, sizes, entries);
   wait_for_previous();
   if (blockIdx.x == 0)
-    for (int g = threadIdx.x; g <= kMostGroups; g += kThreads)
-      reinterpret_cast<int*>(a.scratch)[g] = deal.by_pieces && g <= groups ? deal.slots[g] : -1;
-  if (deal.blocks[groups] == 0) return;
+    for (int e = threadIdx.x; e <= entries; e += kThreads) reinterpret_cast<int*>(a.scratch)[e + 1] = deal.slots[e];
+  if (blockIdx.x == 0 && threadIdx.x == 0)
+    *reinterpret_cast<int*>(a.scratch) = deal.by_pieces && deal.slots[entries] > 0;
+  if (deal.blocks[entries] == 0) return;
   const int share = warp * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x);
-  const Walk walk(a, sizes, deal, groups, share, static_cast<int>(gridDim.x) * kWarps);
+  const Walk walk(a, sizes, deal, entries, share, static_cast<int>(gridDim.x) * kWarps);
   const std::uint32_t base = (shared_address(dynamic) + 1023) / 1024 * 1024 + warp * S::kWarp;
   float* slots = a.scratch + sizes.header_floats;
   auto* totals = reinterpret_cast<float2*>(slots + static_cast<std::int64_t>(sizes.most_slots) * sizes.slot_floats);
@@ -348,13 +375,13 @@ __global__ void __launch_bounds__(128)
     attention_merge_kernel(const __grid_constant__ AttentionArgs a, const __grid_constant__ Sizes sizes) {
   follow_previous();
   const int at = static_cast<int>(blockIdx.x) * 4 + static_cast<int>(threadIdx.x) / 32, lane = threadIdx.x % 32;
-  const int row = at / a.num_heads, head = at % a.num_heads, group = row / kGroup;
-  if (row >= a.rows.count()) return;
-  const int before = reinterpret_cast<const int*>(a.scratch)[group];
+  const int row = at / a.num_heads, head = at % a.num_heads, per = Deal::rows_per_entry(a.rows.most);
+  const int* header = reinterpret_cast<const int*>(a.scratch);
+  if (row >= a.rows.count() || header[0] == 0) return;
   const Extent extent(a, row);
-  if (before < 0 || extent.pieces == 1 || through_tiles(a, group * kGroup)) return;
-  std::int64_t slot = before;
-  for (int other = group * kGroup; other < row; ++other) slot += Extent(a, other).slots() * sizes.units;
+  if (extent.pieces == 1 || through_tiles(a, row / kGroup * kGroup)) return;
+  std::int64_t slot = header[1 + row / per];
+  for (int other = row / per * per; other < row; ++other) slot += Extent(a, other).slots() * sizes.units;
   const int of_group = a.num_heads / a.num_kv_heads, in_group = head % of_group;
   slot += (head / of_group * ((of_group + 15) / 16) + in_group / 16) * extent.pieces;
   constexpr int kNumbers = D / 32, kAtOnce = 4;
@@ -424,7 +451,7 @@ std::size_t attention_pieces_scratch(const AttentionShape& s) {
 }
 
 bool attention_pieces(const AttentionArgs& a, cudaStream_t stream) {
-  if (a.rows.most > kMostGroups * kGroup) return false;
+  if (a.rows.most > kMostEntries * kGroup) return false;
   return a.head_dim == 64 ? launch<64>(a, stream) : launch<128>(a, stream);
 }
 

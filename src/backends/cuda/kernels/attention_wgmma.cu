@@ -114,7 +114,6 @@ class Consumer {
         kv_head_(kv_head) {}
 
   __device__ void run() {
-    state_.clear();
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       total_m_[h] = -INFINITY, total_l_[h] = 0;
@@ -144,12 +143,14 @@ class Consumer {
   }
 
   __device__ void run_sequence(int begin_row, int end_row) {
-    Span spans[2];
+    whole_begin_ = 0, whole_end_ = INT_MAX;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      spans[h] = {0, 0};
-      if (mine_[h] && row_[h] >= begin_row && row_[h] < end_row) spans[h] = visible(a_, row_[h]);
+      in_sequence_[h] = mine_[h] && row_[h] >= begin_row && row_[h] < end_row;
+      const Span span = span_of(h);
+      whole_begin_ = max(whole_begin_, span.begin), whole_end_ = min(whole_end_, span.end);
     }
+    whole_begin_ = __reduce_max_sync(~0u, whole_begin_), whole_end_ = __reduce_min_sync(~0u, whole_end_);
     int end_position, unused;
     const Blocks all = blocks_of(a_, begin_row, end_row, end_position);
     const int group_first = first_ + warpgroup_ * kGroupRows / group_,
@@ -160,8 +161,11 @@ class Consumer {
     for (; block < own_begin; ++block) pass();
     if (own.begin < own.end) {
       begin_scores();
-      for (; block + 1 < own.end; ++block) attend<false>(block, end_position, spans);
-      attend<true>(block++, end_position, spans);
+      bool first = true;
+      for (; block + 1 < own.end; ++block, first = block % kBlocksPerPiece == 0)
+        first ? attend<true, false>(block, end_position) : attend<false, false>(block, end_position);
+      first ? attend<true, true>(block, end_position) : attend<false, true>(block, end_position);
+      ++block;
     }
     for (; block < all.end; ++block) pass();
   }
@@ -196,19 +200,21 @@ class Consumer {
     wgmma_commit();
   }
 
-  // The block whose scores have begun; those of the next begin while this one's values are multiplied.
-  template <bool kLast>
-  __device__ void attend(int block, int end_position, const Span (&spans)[2]) {
+  __device__ Span span_of(int h) const { return in_sequence_[h] ? visible(a_, row_[h]) : Span{0, 0}; }
+
+  // The block whose scores have begun; those of the next begin while this one's values are multiplied. kFirst: of a piece.
+  template <bool kFirst, bool kLast>
+  __device__ void attend(int block, int end_position) {
     const int first = block * kBlock, stage = turn_.stage, parity = turn_.parity;
     wgmma_wait<0>();
     release(&bars_.k_empty[stage]);
-    Partial<D> part;
-    const bool whole = spans[0].begin <= first && spans[0].end >= first + kBlock && spans[1].begin <= first &&
-                       spans[1].end >= first + kBlock;
-    if (__all_sync(~0u, whole))
-      block_softmax<true>(s_, a_.scale * kLog2E, first, spans, part.m, part.l);
-    else
-      block_softmax(s_, a_.scale * kLog2E, first, spans, part.m, part.l);
+    Partial<D> other;
+    Partial<D>& part = kFirst ? state_ : other;
+    if (first < whole_begin_ || first + kBlock > whole_end_) {
+      const Span spans[2] = {span_of(0), span_of(1)};
+      mask_block(s_, first, spans);
+    }
+    whole_block_softmax(s_, a_.scale * kLog2E, part.m, part.l);
     std::uint32_t p[kBlock / 16][4];
 #pragma unroll
     for (int i = 0; i < kBlock / 4; ++i) p[i / 4][i % 4] = pack_bf16(s_[i / 2][i % 2 * 2], s_[i / 2][i % 2 * 2 + 1]);
@@ -232,15 +238,17 @@ class Consumer {
       wgmma_wait<1>();
     }
     release(&bars_.v_empty[stage]);
+    if constexpr (!kFirst) {
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const SafeMerge by(state_.m[h], part.m[h]);
-      state_.m[h] = by.m;
-      state_.l[h] = by(state_.l[h], part.l[h]);
+      for (int h = 0; h < 2; ++h) {
+        const SafeMerge by(state_.m[h], part.m[h]);
+        state_.m[h] = by.m;
+        state_.l[h] = by(state_.l[h], part.l[h]);
 #pragma unroll
-      for (int j = 0; j < D / 8; ++j)
+        for (int j = 0; j < D / 8; ++j)
 #pragma unroll
-        for (int e = 2 * h; e < 2 * h + 2; ++e) state_.o[j][e] = by(state_.o[j][e], part.o[j][e]);
+          for (int e = 2 * h; e < 2 * h + 2; ++e) state_.o[j][e] = by(state_.o[j][e], part.o[j][e]);
+      }
     }
     if (kLast || (block + 1) % kBlocksPerPiece == 0) finish_piece();
   }
@@ -272,7 +280,6 @@ class Consumer {
         at = {by(t.x, state_.o[j][2 * h]), by(t.y, state_.o[j][2 * h + 1])};
       }
     }
-    state_.clear();
   }
 
   __device__ void write() {
@@ -297,7 +304,8 @@ class Consumer {
   int warpgroup_ = static_cast<int>(threadIdx.x) / kGroupThreads - 1, warp_ = threadIdx.x / 32 % 4,
       lane_ = threadIdx.x % 32;
   int row_[2];
-  bool mine_[2];
+  bool mine_[2], in_sequence_[2];
+  int whole_begin_ = 0, whole_end_ = 0;  // what all rows of the warp see
   Turn turn_;
   float s_[kBlock / 8][4];
   float total_m_[2], total_l_[2];

@@ -35,24 +35,29 @@ __global__ void gather_rows_kernel(GatherRowsArgs a) {
 // A block a row; kSumLanes threads.
 template <class T>
 __global__ void __launch_bounds__(kSumLanes) rms_norm_kernel(RmsNormArgs a) {
-  follow_previous();
+  let_next_begin();
   const auto row = static_cast<std::int64_t>(blockIdx.x);
-  if (row >= a.rows.count()) return;
   __shared__ float sums[kSumLanes / 32];
   const int lane = threadIdx.x, columns = a.columns, groups = (columns + 7) / 8;
+  // The first groups stay in registers, all of them on their way before the first is needed, weights even earlier.
+  float kept[kKept][8], other[kKept][8], weights[kKept][8];
+  const auto load_kept = [&](const T* from, float(&to)[kKept][8]) {
+#pragma unroll
+    for (int j = 0; j < kKept; ++j) {
+      const int g = lane + j * kSumLanes;
+      load8(from + (g < groups ? g : 0) * 8, g < groups ? columns - g * 8 : 0, to[j]);
+    }
+  };
+  const T* weight = static_cast<const T*>(a.weight);
+  load_kept(weight, weights);
+  wait_for_previous();
+  if (row >= a.rows.count()) return;
   const T* x = static_cast<const T*>(a.x) + row * columns;
   const T* b = a.b ? static_cast<const T*>(a.b) + row * columns : nullptr;
   T* total = static_cast<T*>(a.sum) + row * columns;
-  // The first groups stay in registers, all of them on their way before the first is needed.
-  float kept[kKept][8];
-#pragma unroll
-  for (int j = 0; j < kKept; ++j) {
-    const int g = lane + j * kSumLanes;
-    load8(x + (g < groups ? g : 0) * 8, g < groups ? columns - g * 8 : 0, kept[j]);
-  }
-  const auto add_b = [&](int g, float(&v)[8]) {
-    float w[8];
-    load8(b + g * 8, columns - g * 8, w);
+  load_kept(x, kept);
+  if (b) load_kept(b, other);
+  const auto add_b = [&](int g, float(&v)[8], const float(&w)[8]) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) v[i] = rounded<T>(v[i] + w[i]);
     store8(total + g * 8, columns - g * 8, v);
@@ -61,35 +66,36 @@ __global__ void __launch_bounds__(kSumLanes) rms_norm_kernel(RmsNormArgs a) {
 #pragma unroll
   for (int j = 0; j < kKept; ++j) {
     const int g = lane + j * kSumLanes;
-    if (b && g < groups) add_b(g, kept[j]);
+    if (b && g < groups) add_b(g, kept[j], other[j]);
     if (g < groups) sum = add_squares(kept[j], sum);
   }
   for (int g = lane + kKept * kSumLanes; g < groups; g += kSumLanes) {
-    float v[8];
+    float v[8], w[8];
     load8(x + g * 8, columns - g * 8, v);
-    if (b) add_b(g, v);
+    if (b) {
+      load8(b + g * 8, columns - g * 8, w);
+      add_b(g, v, w);
+    }
     sum = add_squares(v, sum);
   }
   sum = warp_sum(sum);
   if (lane % 32 == 0) sums[lane / 32] = sum;
   __syncthreads();
   const float factor = norm_factor((sums[0] + sums[1]) + (sums[2] + sums[3]), columns, a.epsilon);
-  const auto write = [&](int g, float(&v)[8]) {
-    const int n = columns - g * 8;
-    float w[8];
-    load8(static_cast<const T*>(a.weight) + g * 8, n, w);
+  const auto write = [&](int g, float(&v)[8], const float(&w)[8]) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) v[i] = normed<T>(v[i], factor, w[i]);
-    store8(static_cast<T*>(a.y) + row * columns + g * 8, n, v);
+    store8(static_cast<T*>(a.y) + row * columns + g * 8, columns - g * 8, v);
   };
 #pragma unroll
   for (int j = 0; j < kKept; ++j)
-    if (lane + j * kSumLanes < groups) write(lane + j * kSumLanes, kept[j]);
+    if (lane + j * kSumLanes < groups) write(lane + j * kSumLanes, kept[j], weights[j]);
   const T* source = b ? total : x;  // what this thread itself wrote
   for (int g = lane + kKept * kSumLanes; g < groups; g += kSumLanes) {
-    float v[8];
+    float v[8], w[8];
     load8(source + g * 8, columns - g * 8, v);
-    write(g, v);
+    load8(weight + g * 8, columns - g * 8, w);
+    write(g, v, w);
   }
 }
 
