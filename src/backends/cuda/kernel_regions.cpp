@@ -10,6 +10,8 @@
 namespace cajal::cuda {
 namespace {
 
+constexpr int kFewRows = 16;  // where decode_persistent or linear_stream read the weights
+
 bool wgmma_gates(const Graph& graph, const Node& region) {
   const TensorType &x = graph.type(region.inputs[0]), &weight = graph.type(region.inputs[1]);
   LinearArgs a{};
@@ -22,7 +24,7 @@ bool wgmma_gates(const Graph& graph, const Node& region) {
   a.sum_parts = std::get<ops::Linear>(linear->op).sum_parts;
   a.element = x.dtype == DType::bf16 ? Element::bf16 : Element::f32;
   a.gated = true;
-  return linear_wgmma_accepts(a);
+  return a.rows.most > kFewRows && linear_wgmma_accepts(a);
 }
 
 }  // namespace
