@@ -310,5 +310,36 @@ TEST_F(Export, RefusesAGraphOfAnotherModelEvenIfItsChecksumFits) {
   EXPECT_THAT(refusal(broken), AllOf(HasSubstr(name), HasSubstr("is i32[2], expected i32[1]")));
 }
 
+// Logits and answers of a model, and of its export, with the same options.
+void expect_runs_as(ModelOptions model, const std::string& output) {
+  export_model({.model = model, .output = output, .limits = {.batch_size = 2, .sequence_length = 96}});
+  const auto backend = make_backend("cpu", {.num_threads = 2});
+  const Model direct(model, *backend), exported({.folder = output}, *backend);
+  const std::vector<std::int32_t> prompt{5, 17, 3, 60, 2, 41};
+  EXPECT_EQ(logits_of(exported, prompt), logits_of(direct, prompt));
+  LLMEngineOptions options;
+  limit_to_export(options, exported.exported()->neuron_config(), {});
+  const auto requests = requests_of(prompt);
+  expect_equal(generate(exported, options, requests), generate(direct, {.max_model_len = 96}, requests));
+}
+
+TEST_F(Export, OfQuantizedWeightsHoldsThemAsTheyAreLoaded) {
+  for (const char* kind : {"int8", "int4"})
+    expect_runs_as({.folder = source(), .quantization = quantization_recipe(kind)}, folder_ / kind);
+}
+
+TEST_F(Export, OfTheDemoModelsRunsAsTheyDo) {
+  for (const char* name : {"demo-model", "demo-model-moe"})
+    expect_runs_as({.folder = std::string(CAJAL_SOURCE_DIR) + "/share/" + name}, folder_ / name);
+}
+
+TEST_F(Export, OfTheShapeOfARealModelRunsAsItDoesSlow) {
+  expect_runs_as({.folder = std::string(CAJAL_SOURCE_DIR) + "/bench/shapes/Qwen3-0.6B",
+                  .load_format = LoadFormat::dummy,
+                  .dummy_seed = 3,
+                  .config_overrides = Json(Json::Object{{"num_hidden_layers", 4}})},
+                 folder_ / "shape");
+}
+
 }  // namespace
 }  // namespace cajal
