@@ -51,9 +51,10 @@ demo: $(SETUP) all
 test: $(SETUP) all
 	@ctest --preset release -j $(JOBS)
 
-## bench: what the program reaches on this machine at the shape of Qwen3-0.6B, beside what the machine can reach
+## bench: what the program reaches on this machine at the shape of Qwen3-0.6B, beside what the machine and llama.cpp can
 bench: all
 	@build/release/cajal bench bench/shapes/Qwen3-0.6B --load-format dummy -p 512 -n 64 -r 5
+	@python3 bench/compare_llama_cpp.py --shapes 0.6b,moe-small
 
 ## engine-bench: what the engine adds to the model: streams, books, prefixes and guesses, as ratios of one run
 engine-bench: configure

@@ -166,27 +166,29 @@ TEST(QuantEmbedding, GivesTheRowsThatUnpackingGives) {
   ThreadPool pool(2);
   std::mt19937 random(1);
   for (const DType dtype : {DType::bf16, DType::f32})
-    for (const Format& f : kFormats) {
-      const TensorType type{dtype, {45, 200}, quantized_weight_storage({.bits = f.bits, .group_size = f.group})};
-      const Bytes table = packed_tensor(type, random_tensor(dtype, 45 * 200, Values::ordinary, random));
-      Bytes all(45 * 200 * size_of(dtype));
-      unpack_rows(type, 0, 45, table.data(), all.data());
-      std::vector<std::int32_t> ids;
-      for (std::int32_t i = 0; i < 45; ++i) ids.push_back(i);
-      Bytes y(all.size());
-      const EmbeddingKernel& kernel = choose(embedding_kernels(), {dtype, type.storage}, detect_isa());
-      kernel.run({.table = table.data(),
-                  .ids = ids.data(),
-                  .y = y.data(),
-                  .rows = 45,
-                  .vocab_size = 45,
-                  .hidden_size = 200,
-                  .dtype = dtype,
-                  .packed = {},
-                  .quantized = *type.quantized()},
-                 pool);
-      EXPECT_EQ(y, all);
-    }
+    for (const Format& f : kFormats)
+      for (const int tile : {1, 32}) {
+        const Quantized storage{.bits = f.bits, .group_size = f.group, .tile_rows = tile};
+        const TensorType type{dtype, {45, 200}, storage};
+        const Bytes table = packed_tensor(type, random_tensor(dtype, 45 * 200, Values::ordinary, random));
+        Bytes all(45 * 200 * size_of(dtype));
+        unpack_rows(type, 0, 45, table.data(), all.data());
+        std::vector<std::int32_t> ids;
+        for (std::int32_t i = 0; i < 45; ++i) ids.push_back(i);
+        Bytes y(all.size());
+        const EmbeddingKernel& kernel = choose(embedding_kernels(), {dtype, type.storage}, detect_isa());
+        kernel.run({.table = table.data(),
+                    .ids = ids.data(),
+                    .y = y.data(),
+                    .rows = 45,
+                    .vocab_size = 45,
+                    .hidden_size = 200,
+                    .dtype = dtype,
+                    .packed = {},
+                    .quantized = *type.quantized()},
+                   pool);
+        EXPECT_EQ(y, all);
+      }
 }
 
 }  // namespace

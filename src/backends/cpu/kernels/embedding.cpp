@@ -66,7 +66,12 @@ bool packed_by_words(const EmbeddingShape& s) {
   const auto* packed = std::get_if<Packed>(&s.storage);
   return packed && static_cast<std::size_t>(packed->group) * size_of(s.dtype) == 4;
 }
-bool quantized(const EmbeddingShape& s) { return is_quant_storage(s.storage, s.dtype); }
+bool quantized(const EmbeddingShape& s) {
+  // A table that no linear reads lies row by row.
+  Storage tiled = s.storage;
+  if (auto* q = std::get_if<Quantized>(&tiled); q && q->tile_rows == 1) q->tile_rows = kQuantTileOutputs;
+  return is_quant_storage(tiled, s.dtype);
+}
 bool anything(const EmbeddingShape& s) { return !std::holds_alternative<Quantized>(s.storage); }
 
 constexpr EmbeddingKernel kKernels[] = {
