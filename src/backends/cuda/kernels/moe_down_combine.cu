@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads, 1) moe_down_combine_kernel(MoeDownCo
   barrier_fence_init();
   __syncthreads();
   const int rows = a.rows.count(), pairs = rows * a.top_k, units = a.out_features / 16;
-  make_block_plan(a.ids, pairs, a.tile_rows, shared.plan);
+  make_block_plan(a.ids, rows, a.top_k, a.tile_rows, shared.plan);
   MoeRing ring{shared_address(dynamic) + x_bytes + warp * stages * kMoeStageBytes, shared.full[warp], stages};
   Weights weights{a, shared.plan, static_cast<int>(blockIdx.x), warp};
   if (lane == 0)
@@ -80,9 +80,10 @@ __global__ void __launch_bounds__(kThreads, 1) moe_down_combine_kernel(MoeDownCo
   for (int unit = static_cast<int>(blockIdx.x); unit < units; unit += static_cast<int>(gridDim.x), buffer ^= 1) {
     for (int i = warp; i < shared.plan.num_tiles; i += kMoeWarps) {
       const GroupTile tile = shared.plan.tiles[i];
-      const bool high = tile.end - tile.begin > 8;
+      const int count = tile.end - tile.begin;
+      const bool high = count > 8;
       const std::uint32_t x = shared_address(dynamic) + tile.begin * stride * 2 +
-                              (high ? lane_offset<true>(stride) : lane_offset<false>(stride));
+                              (high ? lane_offset<true>(count, stride) : lane_offset<false>(count, stride));
       float acc[2][4] = {};
       for (int k = 0; k < a.in_features; k += kMoeChunkK) {
         const std::uint32_t w = ring.wait() + lane * 16;

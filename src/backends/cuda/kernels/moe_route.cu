@@ -60,6 +60,7 @@ __global__ void __cluster_dims__(kCluster, 1, 1) moe_route_kernel(MoeRouteArgs a
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int block = static_cast<int>(blockIdx.x) % kCluster, stripe = warp * kCluster + block;
   const int first_row = static_cast<int>(blockIdx.x) / kCluster * kClusterRows;
+  const int rows = min(a.router.rows.count() - first_row, kClusterRows);  // known since before the step's first kernel
   const bool working = stripe * 8 < a.router.num_experts;
   const std::uint32_t x = shared_address(dynamic), weights = x + x_size + warp * a.in_features * 16;
   if (threadIdx.x == 0) barrier_init(&shared.x_full, 1);
@@ -73,8 +74,8 @@ __global__ void __cluster_dims__(kCluster, 1, 1) moe_route_kernel(MoeRouteArgs a
   }
   __syncthreads();
   wait_for_previous();
-  let_next_begin();  // from here on x is there for the next kernel too
-  const int rows = min(a.router.rows.count() - first_row, kClusterRows);
+  // From here on x is there for the next kernel too.
+  let_next_begin();
   if (rows <= 0) {                                     // for all blocks of the cluster
     if (working) barrier_wait(&shared.full[warp], 0);  // nothing may come to memory that is another block's
     return;
@@ -92,7 +93,7 @@ __global__ void __cluster_dims__(kCluster, 1, 1) moe_route_kernel(MoeRouteArgs a
   if (working) {
     barrier_wait(&shared.full[warp], 0);
     barrier_wait(&shared.x_full, 0);
-    const int row = kHigh ? lane % 16 : lane % 8, group = kHigh ? lane / 16 : lane / 8;
+    const int row = min(kHigh ? lane % 16 : lane % 8, rows - 1), group = kHigh ? lane / 16 : lane / 8;
     multiply<kHigh>(x + row * x_stride(a) * 2 + group * 16, weights + lane * 16, a.in_features, acc);
 #pragma unroll
     for (int e = 0; e < 4; ++e) {

@@ -119,8 +119,9 @@ __device__ void stream_units(const MoeStreamArgs& a, const Share& share, Weights
     barrier_wait(&shared.x_full[i % buffers], (i / buffers) & 1);
     const std::uint32_t rows = x + i % buffers * a.tile_rows * stride * 2;
     float acc[2][4] = {};
-    const bool high = tile.end - tile.begin > 8;
-    const std::uint32_t own = rows + (high ? lane_offset<true>(stride) : lane_offset<false>(stride));
+    const int count = tile.end - tile.begin;
+    const bool high = count > 8;
+    const std::uint32_t own = rows + (high ? lane_offset<true>(count, stride) : lane_offset<false>(count, stride));
     for (int chunk = 0; chunk < weights.chunks; ++chunk) {
       const int k = chunk * kMoeChunkK, length = min(kMoeChunkK, a.in_features - k);
       const std::uint32_t w = ring.wait() + lane * 16;
@@ -150,16 +151,16 @@ __global__ void __launch_bounds__(kThreads, 1) moe_stream_kernel(MoeStreamArgs a
     for (int i = 0; i < buffers; ++i) barrier_init(&shared.x_full[i], 1), barrier_init(&shared.x_free[i], kMoeWarps);
   barrier_fence_init();
   __syncthreads();
+  const int rows = a.rows.count();  // of the step: there since before its first kernel
   // The next kernel may begin when the plan's ingredients are there for it too.
   if constexpr (kGateUp) wait_for_previous(), let_next_begin();
   const Shape shape = shape_of<kGateUp>(a);
   Share share{};
   if (a.ids) {
-    const int pairs = a.rows.count() * a.top_k;
-    make_block_plan(a.ids, pairs, a.tile_rows, shared.plan);
+    make_block_plan(a.ids, rows, a.top_k, a.tile_rows, shared.plan);
     share = share_of(shared.plan.num_tiles, shape.units);
     share.tiles = shared.plan.tiles + share.first_tile;
-    if (kGateUp && a.plan.places && blockIdx.x == 0 && threadIdx.x < pairs)
+    if (kGateUp && a.plan.places && blockIdx.x == 0 && threadIdx.x < rows * a.top_k)
       a.plan.places[threadIdx.x] = shared.plan.place[threadIdx.x];
   } else {
     share = share_of(__ldcg(a.plan.num_tiles), shape.units);

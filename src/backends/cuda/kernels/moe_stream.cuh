@@ -20,12 +20,21 @@ struct BlockPlan {
   std::int32_t num_tiles;
 };
 
-// By all threads, at least as many as pairs. The ids must be there: that they come from two kernels before is enough where
-// the kernel between has let this one begin after it waited itself.
-__device__ inline void make_block_plan(const std::int32_t* ids, int pairs, int tile_rows, BlockPlan& plan) {
+// One row's choices are tiles as they are. By all threads, at least as many as pairs. The ids must be there: that they come
+// from two kernels before is enough where the kernel between has let this one begin after it waited itself.
+__device__ inline void make_block_plan(const std::int32_t* ids, int rows, int top_k, int tile_rows, BlockPlan& plan) {
+  const int pairs = rows * top_k;
   const int t = static_cast<int>(threadIdx.x), lane = t % 32, warp = t / 32;
   const bool mine = t < pairs;
   const int id = mine ? __ldcg(ids + t) : 0;
+  if (rows == 1) {
+    if (mine) {
+      plan.tiles[t] = {id, t, t + 1, 0};
+      plan.pair[t] = plan.place[t] = static_cast<std::int16_t>(t);
+    }
+    if (t == 0) plan.num_tiles = pairs;
+    return __syncthreads();
+  }
   if (mine) plan.ids[t] = id;
   __syncthreads();
   if (mine) {
@@ -86,10 +95,11 @@ __device__ void multiply_two(std::uint32_t x, std::uint32_t weights, int length,
   }
   for (int k = 0; k < length; k += 32) step(k);
 }
-// Byte offset of a lane in rows `stride` elements apart: of 8 rows four groups of k, of 16 rows two.
+// Byte offset of a lane in `rows` rows `stride` elements apart: of 8 rows four groups of k, of 16 rows two. What is not there
+// repeats the last, because others may be writing behind it.
 template <bool kHigh>
-__device__ int lane_offset(int stride) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, row = kHigh ? lane % 16 : lane % 8;
+__device__ int lane_offset(int rows, int stride) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, row = min(kHigh ? lane % 16 : lane % 8, rows - 1);
   return row * stride * 2 + (kHigh ? lane / 16 : lane / 8) * 16;
 }
 
