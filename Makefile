@@ -105,7 +105,7 @@ simulate: configure
 fuzz:
 	@cmake --preset fuzz --log-level=WARNING
 	@cmake --build --preset fuzz -j $(JOBS)
-	@tools/fuzz.sh build/fuzz $(FUZZ_SECONDS)
+	@tools/fuzz.sh build/fuzz $(FUZZ_SECONDS) $(JOBS)
 
 ## lint: format, structure, scripts and clang-tidy
 lint: configure
