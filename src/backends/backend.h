@@ -136,6 +136,8 @@ struct BackendOptions {
   int num_threads = 0;  // of the host; 0: as many as the cores that this process may use
   // What the machine is to be taken for, if it can be that: a CPU for one without its newest instructions. Empty: itself.
   std::string target = {};
+  // cuda: steps of few rows in one launch where the graph allows. Off until it has been proven on a device.
+  bool one_launch_decode = false;
 };
 // "cpu", "cuda", "cuda:1", or "auto": cuda if there is a device, else cpu. A backend that this build or this machine lacks is
 // refused by name, with the reason.

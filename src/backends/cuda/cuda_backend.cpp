@@ -34,6 +34,7 @@ class CudaBackend final : public Backend {
   CudaBackend(int index, const BackendOptions& options)
       : stream_(index),
         sm_(options.target.empty() ? sm_of(index) : least_of(options.target, sm_of(index))),
+        one_launch_decode_(options.one_launch_decode),
         target_(make_cuda_target(sm_)),
         pool_(options.num_threads > 0 ? options.num_threads : available_cores()) {
     cudaDeviceProp properties{};
@@ -61,7 +62,8 @@ class CudaBackend final : public Backend {
   std::string target() const override { return target_->name(); }
   Graph prepare(const Graph& graph) const override { return target_->prepare(graph); }
   std::unique_ptr<Executable> compile(const Graph& prepared) override {
-    return make_executable(inline_regions(prepared, has_region_kernel), stream_, sm_);
+    return make_executable(inline_regions(prepared, has_region_kernel), stream_,
+                           {.sm = sm_, .one_launch_decode = one_launch_decode_});
   }
 
   DeviceRates measure_rates() const { return cuda::measure_rates(stream_, free_bytes(), sm_); }
@@ -69,6 +71,7 @@ class CudaBackend final : public Backend {
  private:
   Stream stream_;
   int sm_;
+  bool one_launch_decode_;
   std::unique_ptr<Target> target_;
   std::string device_name_;
   ThreadPool pool_;

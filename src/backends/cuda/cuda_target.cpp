@@ -27,7 +27,7 @@ class CudaTarget final : public Target {
   // Choosing kernels asks no device: what they need of one is its compute capability.
   TargetPlan plan(const Graph& prepared, int /*num_threads*/) const override {
     TargetPlan made{inline_regions(prepared, has_region_kernel), {}, {}};
-    Selection selection = select_kernels(made.graph, sm_);
+    Selection selection = select_kernels(made.graph, {.sm = sm_});
     made.kernel_names = std::move(selection.kernel_names);
     made.memory = plan_memory(made.graph, sequential_schedule(made.graph), selection.scratch_bytes);
     return made;

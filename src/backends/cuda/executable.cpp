@@ -72,9 +72,10 @@ class CapturedGraph {
 
 class CudaExecutable final : public Executable {
  public:
-  CudaExecutable(const Graph& graph, const Stream& stream, int sm) : graph_(graph), stream_(stream), sm_(sm) {
+  CudaExecutable(const Graph& graph, const Stream& stream, const KernelOptions& options)
+      : graph_(graph), stream_(stream), options_(options) {
     stream_.make_current();
-    Selection selection = select_kernels(graph_, sm_);
+    Selection selection = select_kernels(graph_, options_);
     kernel_names_ = std::move(selection.kernel_names);
     max_rows_ = selection.max_rows;
     kinds_ = row_kinds(graph_);
@@ -105,7 +106,9 @@ class CudaExecutable final : public Executable {
       return reinterpret_cast<const float*>(device_inputs_->data() + frequencies_.at(&op).offset);
     };
     places.header = reinterpret_cast<const StepHeader*>(device_inputs_->data());
-    launches_ = lower(graph_, sm_, places);
+    places.keep = [this](std::size_t bytes) { return keep(bytes); };
+    kept_.clear();
+    launches_ = lower(graph_, options_, places);
     step_.capture(stream_.get(), [this] {
       upload_inputs();
       for (const Launch& launch : launches_) run(launch);
@@ -256,8 +259,15 @@ class CudaExecutable final : public Executable {
     return ours.data();
   }
 
+  std::byte* keep(std::size_t bytes) {
+    kept_.push_back(std::make_unique<DeviceBuffer>(stream_, bytes));
+    check(cudaMemsetAsync(kept_.back()->data(), 0xff, bytes, stream_.get()), "preparing memory");
+    return kept_.back()->data();
+  }
+
   void fill_hidden_inputs(const StepRows& rows) {
-    const StepHeader header{static_cast<std::int32_t>(rows.num_tokens), static_cast<std::int32_t>(rows.num_logits)};
+    const StepHeader header{static_cast<std::int32_t>(rows.num_tokens), static_cast<std::int32_t>(rows.num_logits),
+                            static_cast<std::int32_t>(serial_ & 1)};
     std::memcpy(host_inputs_->span().data(), &header, sizeof header);
     for (auto& f : row_frequencies_) {
       const std::span<std::byte> lengths = input(f.lengths),
@@ -289,7 +299,7 @@ class CudaExecutable final : public Executable {
                    .rows = {static_cast<std::int32_t>(type.shape[0]), &header->num_logits, 1},
                    .vocab_size = static_cast<std::int32_t>(type.shape[1]),
                    .element = type.dtype == DType::bf16 ? Element::bf16 : Element::f32},
-                  sm_, stream_.get());
+                  options_.sm, stream_.get());
     check(cudaGetLastError(), "choosing tokens");
   }
 
@@ -332,7 +342,7 @@ class CudaExecutable final : public Executable {
 
   Graph graph_;
   const Stream& stream_;
-  int sm_;
+  KernelOptions options_;
   MemoryPlan plan_;
   std::vector<std::string> kernel_names_;
   std::vector<RowKind> kinds_;
@@ -350,7 +360,8 @@ class CudaExecutable final : public Executable {
   std::optional<std::size_t> stays_;  // the output of the last launch that is on the device alone
   StepRows last_rows_;
   DeviceBuffer* arena_ = nullptr;
-  std::vector<std::byte*> addresses_;  // by value
+  std::vector<std::unique_ptr<DeviceBuffer>> kept_;  // beside the arena, for what must outlive a step
+  std::vector<std::byte*> addresses_;                // by value
   std::vector<Launch> launches_;
   CapturedGraph step_;
   CudaEvent done_;
@@ -361,8 +372,8 @@ class CudaExecutable final : public Executable {
 
 }  // namespace
 
-std::unique_ptr<Executable> make_executable(const Graph& graph, const Stream& stream, int sm) {
-  return std::make_unique<CudaExecutable>(graph, stream, sm);
+std::unique_ptr<Executable> make_executable(const Graph& graph, const Stream& stream, const KernelOptions& options) {
+  return std::make_unique<CudaExecutable>(graph, stream, options);
 }
 
 }  // namespace cajal::cuda

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <set>
 
+#include "backends/cuda/decode_chain.h"
 #include "backends/cuda/kernels/attention.h"
 #include "backends/cuda/kernels/elementwise.h"
 #include "backends/cuda/kernels/linear.h"
@@ -50,7 +51,10 @@ std::int64_t rows_per_row(const Shape& shape) {
 // Visits one node: picks its kernel and, where the places are known, makes its launch.
 class Lowering {
  public:
-  Lowering(const Graph& graph, int sm) : graph_(graph), sm_(sm), kinds_(row_kinds(graph)) {}
+  Lowering(const Graph& graph, const KernelOptions& options)
+      : graph_(graph), sm_(options.sm), kinds_(row_kinds(graph)) {
+    if (options.one_launch_decode && sm_ == 90) decode_ = find_decode_chain(graph);
+  }
   void with_memory(const Places& places) { places_ = &places; }
 
   void run() {
@@ -60,7 +64,10 @@ class Lowering {
       node_ = &graph_.node(index_);
       selection.kernel_names.emplace_back();
       selection.scratch_bytes.push_back(0);
-      std::visit(*this, node_->op);
+      if (decode_ && decode_->has(index_))
+        decode_persistently();
+      else
+        std::visit(*this, node_->op);
     }
   }
 
@@ -221,6 +228,12 @@ class Lowering {
   }
 
  private:
+  // All nodes of the chain in the launch of its last one: what they would leave in the arena is nobody else's to read.
+  void decode_persistently() {
+    selection.kernel_names.back() = "decode_persistent";
+    if (places_ && index_ == decode_->nodes.back()) launches.push_back({index_, decode_launch(*decode_, *places_)});
+  }
+
   // What is made in a step has the rows of the step in front: kernels stop after those that a step really has.
   void find_rows() {
     for (const Node& node : graph_.nodes()) {
@@ -382,6 +395,7 @@ class Lowering {
   int sm_;
   std::vector<RowKind> kinds_;
   std::set<std::uint32_t> routes_;  // linears that their router makes
+  std::optional<DecodeChain> decode_;
   const Places* places_ = nullptr;
   const Node* node_ = nullptr;
   std::uint32_t index_ = 0;
@@ -389,14 +403,14 @@ class Lowering {
 
 }  // namespace
 
-Selection select_kernels(const Graph& graph, int sm) {
-  Lowering lowering(graph, sm);
+Selection select_kernels(const Graph& graph, const KernelOptions& options) {
+  Lowering lowering(graph, options);
   lowering.run();
   return std::move(lowering.selection);
 }
 
-std::vector<Launch> lower(const Graph& graph, int sm, const Places& places) {
-  Lowering lowering(graph, sm);
+std::vector<Launch> lower(const Graph& graph, const KernelOptions& options, const Places& places) {
+  Lowering lowering(graph, options);
   lowering.with_memory(places);
   lowering.run();
   return std::move(lowering.launches);

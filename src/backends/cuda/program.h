@@ -20,11 +20,18 @@ std::vector<RowKind> row_kinds(const Graph& graph);  // by value
 // The first bytes of a step's inputs: how many rows it has. Kernels read it on the device.
 struct StepHeader {
   std::int32_t num_tokens = 0, num_logits = 0;
+  std::int32_t serial = 0;  // of the step: one more each time
 };
 
 struct Launch {
   std::uint32_t node = 0;
   std::function<void(cudaStream_t)> run;
+};
+
+// What kernels are chosen for.
+struct KernelOptions {
+  int sm = 0;
+  bool one_launch_decode = false;
 };
 
 // What compiling learns before memory is known.
@@ -33,7 +40,7 @@ struct Selection {
   std::vector<std::size_t> scratch_bytes;  // by node
   StepRows max_rows;                       // of a step; 0 where the graph has no such rows
 };
-Selection select_kernels(const Graph& graph, int sm);
+Selection select_kernels(const Graph& graph, const KernelOptions& options);
 
 // Where things are on the device.
 struct Places {
@@ -41,11 +48,13 @@ struct Places {
   std::function<std::byte*(std::uint32_t node)> scratch;
   std::function<const float*(const ops::RotaryTable&)> frequencies;  // [T, D/2] or [D/2], as row_frequencies says
   const StepHeader* header = nullptr;
+  // Memory that lives across steps and belongs to the executable alone, all ones before the first.
+  std::function<std::byte*(std::size_t bytes)> keep;
 };
 // Frequencies that differ from row to row.
 bool row_frequencies(const ops::RotaryTable& op);
 
-std::vector<Launch> lower(const Graph& graph, int sm, const Places& places);
+std::vector<Launch> lower(const Graph& graph, const KernelOptions& options, const Places& places);
 
 // Regions that have kernels here.
 bool has_region_kernel(std::string_view kind);

@@ -1,0 +1,114 @@
+// A step in one launch against the same step launch by launch, bit for bit, caches included.
+#include <cstdlib>
+
+#include "models/qwen3.h"
+#include "on_device.h"
+
+namespace cajal::cuda::test {
+namespace {
+
+struct Case {
+  const char* name;
+  std::int64_t hidden, intermediate, vocabulary;
+  int heads, kv_heads, head_dim;
+  std::int64_t sliding_window = 0;  // of every other layer
+  bool bias = false;
+};
+
+constexpr std::int64_t kSeqs = 16, kMaxBlocks = 12;
+
+Graph decode_graph(const Case& c, std::int64_t rows) {
+  Qwen3Config config;
+  config.model_type = "qwen3";
+  config.vocab_size = c.vocabulary, config.hidden_size = c.hidden, config.intermediate_size = c.intermediate;
+  config.num_hidden_layers = 2, config.num_attention_heads = c.heads, config.num_key_value_heads = c.kv_heads;
+  config.head_dim = c.head_dim, config.max_position_embeddings = 4096, config.attention_bias = c.bias;
+  config.sliding_window = {0, c.sliding_window}, config.sparse_layer = {false, false};
+  return build_qwen3(config, {.bucket = {rows, kSeqs, kMaxBlocks, rows}});
+}
+
+// Which sequence and position each row has.
+struct Step {
+  std::vector<std::int32_t> seqs, positions;
+  void add(std::int32_t seq, std::int32_t position) { seqs.push_back(seq), positions.push_back(position); }
+};
+
+// Blocks of different sequences never meet, but for that the cache is small: a sequence has those that it needs.
+Inputs inputs(const Step& step) {
+  std::vector<std::int32_t> tables(kSeqs * kMaxBlocks), slots, ids, wanted;
+  std::int32_t next = 1;
+  for (std::size_t i = 0; i < step.seqs.size(); ++i) {
+    const std::int32_t seq = step.seqs[i], position = step.positions[i];
+    for (std::int32_t b = 0; b <= position / 64; ++b) {
+      std::int32_t& block = tables[static_cast<std::size_t>(seq * kMaxBlocks + b)];
+      if (block == 0) block = next++;
+    }
+    slots.push_back(tables[static_cast<std::size_t>(seq * kMaxBlocks + position / 64)] * 64 + position % 64);
+    ids.push_back(static_cast<std::int32_t>(i * 37 % 100));
+    wanted.push_back(static_cast<std::int32_t>(step.seqs.size() - 1 - i));
+  }
+  EXPECT_LE(next, kBlocks);
+  return {{"input_ids", ids},         {"positions", step.positions}, {"slot_mapping", slots},
+          {"seq_indices", step.seqs}, {"block_tables", tables},      {"logits_indices", wanted}};
+}
+
+// They run on request, since a kernel that is off by default must not fail everybody's tests.
+class DecodeOnDevice : public OnDevice, public testing::WithParamInterface<Case> {
+ protected:
+  void SetUp() override {
+    OnDevice::SetUp();
+    if (!IsSkipped() && !std::getenv("CAJAL_TEST_ONE_LAUNCH_DECODE"))
+      GTEST_SKIP() << "one_launch_decode is off by default; set CAJAL_TEST_ONE_LAUNCH_DECODE=1 to test it";
+  }
+  static Backend& in_one() {
+    static const std::unique_ptr<Backend> backend = make_backend("cuda", {.num_threads = 4, .one_launch_decode = true});
+    return *backend;
+  }
+  static bool in_one_launch(const Executable& e) { return e.kernel_names().back() == "decode_persistent"; }
+
+  // The same steps on both, one after the other on the same caches.
+  static void expect_same(std::int64_t bucket, std::span<const Step> steps) {
+    const Graph graph = decode_graph(GetParam(), bucket);
+    Ran one(in_one(), graph), many(device(), graph);
+    ASSERT_TRUE(in_one_launch(one.executable()));
+    ASSERT_FALSE(in_one_launch(many.executable()));
+    for (std::size_t s = 0; s < steps.size(); ++s) {
+      const auto rows = static_cast<std::int64_t>(steps[s].seqs.size());
+      const Inputs in = inputs(steps[s]);
+      EXPECT_EQ(one.run(in, {rows, rows}), many.run(in, {rows, rows})) << "bucket " << bucket << ", step " << s;
+    }
+  }
+};
+
+TEST_P(DecodeOnDevice, GivesTheBitsOfManyLaunches) {
+  for (const std::int64_t bucket : {1, 3, 8, 16}) {
+    std::vector<Step> steps(4);
+    for (std::int32_t r = 0; r < bucket; ++r) steps[0].add(r, r == 0 ? 600 : r * 7 % 90);  // mixed lengths
+    for (std::int32_t r = 0; r < bucket; ++r) steps[1].add(r == 0 ? 1 : 2, 250 + r);       // a piece of a prompt
+    for (std::int32_t r = 0; r < (bucket + 1) / 2; ++r) steps[2].add(r / 3, 60 + r % 3);   // guesses, half a bucket
+    for (std::int32_t r = 0; r < bucket; ++r) steps[3].add(0, r);                          // from the beginning
+    expect_same(bucket, steps);
+  }
+}
+
+TEST_P(DecodeOnDevice, RowsThatWantNoLogitsStillFillTheCache) {
+  const Graph graph = decode_graph(GetParam(), 4);
+  Ran one(in_one(), graph), many(device(), graph);
+  Step fill, next;
+  for (std::int32_t r = 0; r < 4; ++r) fill.add(0, 62 + r);
+  next.add(0, 66);
+  one.run(inputs(fill), {4, 0}), many.run(inputs(fill), {4, 0});
+  EXPECT_EQ(one.run(inputs(next), {1, 1}), many.run(inputs(next), {1, 1}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, DecodeOnDevice,
+                         testing::Values(Case{"sums_in_parts", 1024, 1536, 1024, 16, 8, 128},
+                                         Case{"sums_in_one_part", 2048, 1024, 512, 8, 2, 128},
+                                         Case{"heads_of_64", 512, 1024, 1024, 8, 2, 64},
+                                         Case{"windows", 512, 1024, 1024, 8, 4, 128, 100},
+                                         Case{"one_kv_head", 512, 768, 512, 24, 1, 64, 1},
+                                         Case{"biases", 256, 512, 1024, 4, 4, 64, 0, true}),
+                         [](const auto& i) { return std::string(i.param.name); });
+
+}  // namespace
+}  // namespace cajal::cuda::test
