@@ -46,7 +46,8 @@ std::uint32_t detect_isa() {
   if (name == "avx512") return isa & (kAvx2 | kAvx512);
   if (name == "avx512_vnni") return isa & (kAvx2 | kAvx512 | kAvx512Vnni);
   if (name == "avx512_bf16") return isa & (kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Bf16);
-  fail(ErrorCode::invalid_argument, "CAJAL_CPU_ISA is '", name, "', expected baseline, avx2, avx512, avx512_vnni or avx512_bf16");
+  fail(ErrorCode::invalid_argument, "CAJAL_CPU_ISA is '", name,
+       "', expected baseline, avx2, avx512, avx512_vnni or avx512_bf16");
 }
 
 std::string isa_name(std::uint32_t isa) {

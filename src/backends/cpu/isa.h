@@ -9,8 +9,8 @@ namespace cajal::cpu {
 
 enum Isa : std::uint32_t {
   kBaseline = 0,
-  kAvx2 = 1u << 0,    // avx2, fma, f16c
-  kAvx512 = 1u << 1,  // f, bw, vl, dq
+  kAvx2 = 1u << 0,        // avx2, fma, f16c
+  kAvx512 = 1u << 1,      // f, bw, vl, dq
   kAvx512Bf16 = 1u << 2,  // with kAvx512Vnni: no CPU has the one without the other
   kAvx512Vnni = 1u << 3,
 };
