@@ -83,7 +83,7 @@ std::int64_t kv_bytes_per_token(const Model& model) {
 
 std::unique_ptr<Backend> open_device(const api::EngineConfig& config, const std::string& folder) {
   BackendOptions options{.num_threads = config.threads};
-  if (is_export(folder)) options.target = ExportFolder(folder).manifest().target;
+  if (is_export(folder)) options.target = read_manifest(folder).target;
   return make_backend(config.device, options);
 }
 
@@ -144,8 +144,10 @@ void limit_to_export(LLMEngineOptions& options, const api::EngineConfig& config,
 
 LLMEngineOptions engine_options(const api::EngineConfig& config, const Model& model, const Model* assistant) {
   LLMEngineOptions options;
-  if (!model.exported()) set_pool(options, config, model, assistant);
-  if (model.exported()) limit_to_export(options, config, *model.exported(), model.backend().free_bytes());
+  if (model.exported())
+    limit_to_export(options, config, *model.exported(), model.backend().free_bytes());
+  else
+    set_pool(options, config, model, assistant);
   options.max_num_waiting = std::numeric_limits<std::int64_t>::max();  // counted in front of it
   options.enable_prefix_caching = config.enable_prefix_caching;
   options.assistant_model = assistant;

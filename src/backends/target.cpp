@@ -1,7 +1,6 @@
 #include "backends/target.h"
 
 #include <charconv>
-#include <optional>
 
 #include "backends/backend.h"
 #include "backends/cpu/cpu_target.h"
@@ -12,17 +11,7 @@
 namespace cajal {
 namespace {
 
-constexpr int kLeastSm = 80, kMostSm = 999;
-
-// 90 for "sm_90".
-std::optional<int> sm_of_target(std::string_view name) {
-  if (!name.starts_with("sm_")) return std::nullopt;
-  name.remove_prefix(3);
-  int sm = 0;
-  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), sm);
-  if (error != std::errc() || end != name.data() + name.size() || sm < kLeastSm || sm > kMostSm) return std::nullopt;
-  return sm;
-}
+constexpr int kMostSm = 999;
 
 [[noreturn]] void fail_unknown(std::string_view name) {
   fail(ErrorCode::invalid_argument, "target '", name, "' is unknown",
@@ -31,6 +20,15 @@ std::optional<int> sm_of_target(std::string_view name) {
 }
 
 }  // namespace
+
+std::optional<int> sm_of_target(std::string_view name) {
+  if (!name.starts_with("sm_")) return std::nullopt;
+  name.remove_prefix(3);
+  int sm = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), sm);
+  if (error != std::errc() || end != name.data() + name.size() || sm < kLeastSm || sm > kMostSm) return std::nullopt;
+  return sm;
+}
 
 std::unique_ptr<Target> make_target(std::string_view name) {
   if (device_of_target(name) == "cpu") return cpu::make_cpu_target(cpu::isa_of_target(name));

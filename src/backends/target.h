@@ -2,6 +2,7 @@
 // A kind of machine by its name, and what becomes of a graph on it. All of it is known without having the machine: plans
 // are made, models inspected and exported for targets that are elsewhere.
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,12 +29,17 @@ class Target {
   virtual TargetPlan plan(const Graph& prepared, int num_threads) const = 0;
 };
 
-// "cpu-baseline", "cpu-avx2", "cpu-avx512", "cpu-avx512_vnni", "cpu-avx512_bf16"; "cpu" for what this machine's CPU can do; "sm_80" and later.
+// "cpu-baseline", "cpu-avx2", "cpu-avx512", "cpu-avx512_vnni", "cpu-avx512_bf16"; "cpu" for what this machine's CPU can
+// do; "sm_80" and later.
 // Error(unsupported) names a target that this build has no kernels for, Error(invalid_argument) one that there is not.
 std::unique_ptr<Target> make_target(std::string_view name);
 
 // "cpu" or "cuda": the device that runs what was made for a target.
 std::string_view device_of_target(std::string_view target);
+
+// The compute capability of an NVIDIA GPU's target: 90 for "sm_90". Nothing for other targets.
+constexpr int kLeastSm = 80;  // of a GPU that has kernels here
+std::optional<int> sm_of_target(std::string_view name);
 
 // Refuses to run what was made for one target on a device of another.
 [[noreturn]] void fail_other_target(std::string_view made_for, std::string_view here);

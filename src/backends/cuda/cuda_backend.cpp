@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+
 #include "backends/cuda/check.h"
 #include "backends/cuda/cuda_target.h"
 #include "backends/cuda/executable.h"
@@ -13,8 +15,6 @@
 namespace cajal::cuda {
 namespace {
 
-constexpr int kLeastSm = 80;
-
 int sm_of(int index) {
   int major = 0, minor = 0;
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index), "asking for the compute capability");
@@ -23,11 +23,7 @@ int sm_of(int index) {
 }
 
 // What the device is to be taken for: itself, or an older one, whose kernels it runs too.
-int least_of(const std::string& target, int sm) {
-  for (int older = kLeastSm; older < sm; ++older)
-    if (make_cuda_target(older)->name() == target) return older;
-  return sm;
-}
+int least_of(const std::string& target, int sm) { return std::min(sm_of_target(target).value_or(sm), sm); }
 
 class CudaBackend final : public Backend {
  public:

@@ -20,20 +20,6 @@ struct Extent {
   std::size_t offset = 0, bytes = 0;
 };
 
-class CudaEvent {
- public:
-  explicit CudaEvent(unsigned flags = cudaEventDisableTiming) {
-    check(cudaEventCreateWithFlags(&event_, flags), "creating an event");
-  }
-  ~CudaEvent() { cudaEventDestroy(event_); }
-  CudaEvent(const CudaEvent&) = delete;
-  CudaEvent& operator=(const CudaEvent&) = delete;
-  cudaEvent_t get() const { return event_; }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
-
 // Launches recorded once, to be repeated at the cost of one.
 class CapturedGraph {
  public:

@@ -24,6 +24,9 @@ Stream::~Stream() {
 void Stream::make_current() const { check(cudaSetDevice(device_), detail::join("choosing device ", device_)); }
 void Stream::wait() const { check(cudaStreamSynchronize(stream_), "waiting for the device"); }
 
+CudaEvent::CudaEvent(unsigned flags) { check(cudaEventCreateWithFlags(&event_, flags), "creating an event"); }
+CudaEvent::~CudaEvent() { cudaEventDestroy(event_); }
+
 DeviceBuffer::DeviceBuffer(const Stream& stream, std::size_t bytes) : stream_(stream), bytes_(bytes) {
   stream_.make_current();
   const cudaError_t error = cudaMalloc(reinterpret_cast<void**>(&data_), std::max<std::size_t>(1, bytes));

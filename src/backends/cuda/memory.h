@@ -41,6 +41,19 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
+// A point in a stream; by default one that measures no time.
+class CudaEvent {
+ public:
+  explicit CudaEvent(unsigned flags = cudaEventDisableTiming);
+  ~CudaEvent();
+  CudaEvent(const CudaEvent&) = delete;
+  CudaEvent& operator=(const CudaEvent&) = delete;
+  cudaEvent_t get() const { return event_; }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 class DeviceBuffer final : public Buffer {
  public:
   DeviceBuffer(const Stream& stream, std::size_t bytes);

@@ -20,18 +20,6 @@ constexpr std::size_t kSlotBytes = std::size_t{4} << 20;
 constexpr int kLeastSlots = 4, kMostSlots = 48;
 constexpr int kNumStreams = 4;  // copies and kernels of different slots overlap
 
-class EventOf {
- public:
-  EventOf() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "creating an event"); }
-  ~EventOf() { cudaEventDestroy(event_); }
-  EventOf(const EventOf&) = delete;
-  EventOf& operator=(const EventOf&) = delete;
-  cudaEvent_t get() const { return event_; }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
-
 class CudaUploader final : public Uploader {
  public:
   CudaUploader(const Stream& stream, int num_slots)
@@ -41,7 +29,7 @@ class CudaUploader final : public Uploader {
         device_(stream, kSlotBytes * static_cast<std::size_t>(num_slots)) {
     for (int i = 0; i < kNumStreams; ++i) streams_.push_back(std::make_unique<Stream>(stream.device()));
     for (int i = 0; i < num_slots; ++i) {
-      done_.push_back(std::make_unique<EventOf>());
+      done_.push_back(std::make_unique<CudaEvent>());
       idle_.push_back(i);
     }
     main_.wait();  // the device's slots have been cleared
@@ -163,8 +151,8 @@ class CudaUploader final : public Uploader {
   PinnedMemory host_;
   DeviceBuffer device_;
   std::vector<std::unique_ptr<Stream>> streams_;
-  EventOf cleared_;
-  std::vector<std::unique_ptr<EventOf>> done_;  // by slot
+  CudaEvent cleared_;
+  std::vector<std::unique_ptr<CudaEvent>> done_;  // by slot
   DeviceBuffer* to_ = nullptr;
   TensorType type_;
 

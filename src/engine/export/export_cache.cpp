@@ -87,7 +87,7 @@ std::vector<CachedExport> list_cache(const std::string& cache) {
   for (fs::directory_iterator at(exports_of(cache), error), end; !error && at != end; at.increment(error)) {
     CachedExport entry{at->path().string(), {}, {}, bytes_in(at->path())};
     try {
-      const Manifest manifest = parse_manifest(read_file(entry.folder + "/" + kManifestFile), entry.folder);
+      const Manifest manifest = read_manifest(entry.folder);
       entry.model = manifest.source;
       entry.target = manifest.target;
     } catch (const Error&) {  // damaged, or being written

@@ -35,9 +35,12 @@ Interface interface_of(const Graph& graph) {
 
 bool is_export(const std::string& folder) { return file_exists(in_folder(folder, kManifestFile)); }
 
-ExportFolder::ExportFolder(const std::string& folder) : folder_(folder) {
+Manifest read_manifest(const std::string& folder) {
   const std::string path = in_folder(folder, kManifestFile);
-  manifest_ = parse_manifest(read_file(path, std::uint64_t{1} << 28), path);
+  return parse_manifest(read_file(path, std::uint64_t{1} << 28), path);
+}
+
+ExportFolder::ExportFolder(const std::string& folder) : folder_(folder), manifest_(read_manifest(folder)) {
   for (const ExportedFile& file : manifest_.files)
     if (!file.name.starts_with("graphs/")) read_checked(file);
   const std::string config = in_folder(folder, kNeuronConfigFile);

@@ -14,6 +14,8 @@ namespace cajal {
 
 // Whether the folder says that it is one: then it is none of Hugging Face's, whatever else lies there.
 bool is_export(const std::string& folder);
+// What the folder says of itself; none of its other files is looked at.
+Manifest read_manifest(const std::string& folder);
 
 class ExportFolder {
  public:

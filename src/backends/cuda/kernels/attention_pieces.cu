@@ -410,16 +410,6 @@ __global__ void __launch_bounds__(128)
   for (int n = 0; n < kNumbers; n += 2) *reinterpret_cast<std::uint32_t*>(y + n) = pack_bf16(o[n] / l, o[n + 1] / l);
 }
 
-int multiprocessors() {
-  static const int count = [] {
-    int device = 0, n = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device);
-    return n;
-  }();
-  return count;
-}
-
 constexpr int kMostMultiprocessors = 256;
 
 template <int D>

@@ -23,6 +23,17 @@ __device__ inline void follow_previous() {
   wait_for_previous();
 }
 
+// Of the device that is current when it is first asked for.
+inline int multiprocessors() {
+  static const int count = [] {
+    int device = 0, n = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device);
+    return n;
+  }();
+  return count;
+}
+
 // Whether a kernel waits as it must: one that was compiled for older GPUs does not, whatever it runs on.
 inline bool may_overlap(const void* kernel) {
   cudaFuncAttributes attributes{};

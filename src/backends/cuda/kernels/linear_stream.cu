@@ -151,16 +151,6 @@ __global__ void __launch_bounds__(kThreads, 1) linear_stream_kernel(LinearArgs a
   }
 }
 
-int multiprocessors() {
-  static const int count = [] {
-    int device = 0, n = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device);
-    return n;
-  }();
-  return count;
-}
-
 template <bool kHigh>
 void launch(const LinearArgs& a, cudaStream_t stream) {
   const int bytes = x_bytes(a) + kWarps * stages(a) * kStageBytes;

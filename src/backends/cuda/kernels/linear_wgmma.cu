@@ -250,16 +250,6 @@ __global__ void __launch_bounds__(S::threads, 1)
   }
 }
 
-int multiprocessors() {
-  static const int count = [] {
-    int device = 0, n = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device);
-    return n;
-  }();
-  return count;
-}
-
 // The rows of a tile where there are `rows`: as many in each, since the copy engine is slow where a tile has none.
 template <class S>
 int tile_tokens(int rows) {

@@ -126,14 +126,4 @@ struct MoeRing {
 };
 constexpr int kMoeMostStages = 6;
 
-inline int multiprocessors() {
-  static const int count = [] {
-    int device = 0, n = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device);
-    return n;
-  }();
-  return count;
-}
-
 }  // namespace cajal::cuda

@@ -175,19 +175,14 @@ __global__ void __launch_bounds__(kDecodeThreads, 1)
   }
 }
 
-struct Device {
-  int multiprocessors = 0, shared_bytes = 0;
-};
-const Device& device() {
-  static const Device found = [] {
-    Device d;
-    int index = 0;
-    cudaGetDevice(&index);
-    cudaDeviceGetAttribute(&d.multiprocessors, cudaDevAttrMultiProcessorCount, index);
-    cudaDeviceGetAttribute(&d.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, index);
-    return d;
+int shared_bytes() {
+  static const int most = [] {
+    int device = 0, n = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&n, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    return n;
   }();
-  return found;
+  return most;
 }
 
 // Room for activations: those of the hidden size must fit whole, since they are normed; others go in passes if they are many.
@@ -252,7 +247,7 @@ bool encode_cache(CUtensorMap& map, const void* cache, int head_dim) {
 void decode_persistent(const DecodeArgs& args, const DecodeMaps& maps, cudaStream_t stream) {
   DecodeArgs a = args;
   a.exchange_elements = static_cast<std::int32_t>(exchange_layer_elements(a));
-  const DecodeKernel k = plan(a, device().multiprocessors, device().shared_bytes);
+  const DecodeKernel k = plan(a, multiprocessors(), shared_bytes());
   const auto kernel = a.head_dim == 64 ? decode_kernel<64> : decode_kernel<128>;
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, k.shared_bytes);
   launch_kernel(kernel, static_cast<unsigned>(k.grid), kDecodeThreads, static_cast<std::size_t>(k.shared_bytes), stream,

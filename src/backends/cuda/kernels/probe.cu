@@ -1,5 +1,7 @@
+#include "backends/cuda/kernels/launch.cuh"
 #include "backends/cuda/kernels/probe.h"
 
+#include "backends/cuda/kernels/launch.cuh"
 #include "backends/cuda/kernels/mma.cuh"
 #include "backends/cuda/kernels/wgmma.cuh"
 
@@ -84,13 +86,6 @@ __global__ void fill_kernel(std::uint32_t* data, std::size_t words) {
     h ^= h >> 15, h *= 2246822519u, h ^= h >> 13;
     data[i] = (h & 0x80ff80ffu) | 0x3c003c00u;
   }
-}
-
-int multiprocessors() {
-  int device = 0, count = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
-  return count;
 }
 
 }  // namespace
