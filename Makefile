@@ -93,7 +93,7 @@ asan tsan:
 	@cmake --build --preset $@ -j $(JOBS)
 	@echo "$@: tests with the label 'slow' are left out here: a sanitizer makes them ten times slower; make test runs them"
 	@$(if $(filter tsan,$@),echo "tsan: the simulator is left out here: it has one thread")
-	@$(if $(filter tsan,$@),echo "tsan: of Few/ManyAtOnce only slots run here, and of Quantization.ChunksAndThreads two models: the others run the same threads longer; asan and make test run them")
+	@$(if $(filter tsan,$@),echo "tsan: of Few/ManyAtOnce only slots run here and of Quantization.ChunksAndThreads two models: the others run the same threads longer; asan and make test run them")
 	@$(FIXED_ADDRESSES) ctest --preset $@ -j $(JOBS) $(NOT_SLOW) $(if $(filter tsan,$@),-E '$(NOT_TSAN)')
 
 ## simulate: play the engine through SEEDS=0..99999 and stop at the first that shows something wrong

@@ -38,6 +38,18 @@ check_shell() {
   return $result
 }
 
+# A recipe that the shell cannot parse would show only when somebody runs that target.
+check_recipes() {
+  local target result=0
+  for target in $(sed -n 's/^\.PHONY: //p' Makefile); do
+    "${MAKE:-make}" -n SETUP= "$target" | sh -n || {
+      echo "Makefile: the shell cannot parse the recipe of '$target'"
+      result=1
+    }
+  done
+  return $result
+}
+
 # Compiled sources of ours: not the tests, which are many, cannot ship, and are read by the compilers' own warnings.
 check_tidy() {
   python3 - "$build" <<'PYTHON' | xargs -r -P "$jobs" -n 1 tools/tidy_one.sh "$build"
@@ -54,6 +66,7 @@ PYTHON
 stage format check_format
 stage structure python3 tools/check_structure.py .
 stage scripts check_shell
+stage recipes check_recipes
 if [ ! -f "$build/compile_commands.json" ]; then
   echo "lint: clang-tidy FAILED: $build/compile_commands.json is missing; configure first"
   exit 1
