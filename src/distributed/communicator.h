@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 
 namespace cajal {
 
@@ -33,6 +34,10 @@ class Communicator {
 
   // The ranks that name the same colour, as a group of their own, ordered by rank: rows and columns of a tp x ep grid.
   virtual std::unique_ptr<Communicator> split(int color) = 0;
+
+  // This rank gives up: every call of the others, waiting or yet to come, in this group, what it was split from and its
+  // splits, throws Error(unavailable) with this rank's number and `why`. For whoever catches what a rank's work throws.
+  virtual void abandon(std::string_view why) noexcept = 0;
 };
 
 }  // namespace cajal
