@@ -242,8 +242,11 @@ void run_moe(Bench& bench, const Options& options) {
     if (!wanted || (kernel.isa & ~detect_isa())) continue;
     for (const std::int64_t rows : options.rows) {
       for (const Format& f : formats()) {
-        const MoeShape s{f.dtype, f.storage, f.storage, rows, 128, 2048, 768, 8, 1};  // Qwen3-30B-A3B
-        if (f.dtype == DType::bf16 && kernel.accepts(s)) bench.moe_line(kernel, s, "30B-A3B layer");
+        // Qwen3-30B-A3B, and the small mixture of compare_llama_cpp.py
+        const MoeShape large{f.dtype, f.storage, f.storage, rows, 128, 2048, 768, 8, 1};
+        const MoeShape small{f.dtype, f.storage, f.storage, rows, 64, 1024, 384, 8, 8};
+        if (f.dtype == DType::bf16 && kernel.accepts(large)) bench.moe_line(kernel, large, "30B-A3B layer");
+        if (f.dtype == DType::bf16 && kernel.accepts(small)) bench.moe_line(kernel, small, "moe-small layer");
       }
     }
   }

@@ -61,7 +61,9 @@ void linear_stream(const LinearArgs& a, ThreadPool& pool) {
   const std::int64_t grain = std::clamp<std::int64_t>(units / (8 * pool.size()), 1, most);
   pool.parallel_for(units, grain, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t first = begin * step, stop = std::min(end * step, product.tiles());
-    multiply_tiles(table, product, {0, a.rows, first, stop, weight_of(table, product, stop)});
+    // Threads probably take pieces in turn.
+    const std::int64_t after = (begin + grain * pool.size()) * step;
+    multiply_tiles(table, product, {0, a.rows, first, stop, weight_of(table, product, after)});
   });
 }
 

@@ -51,7 +51,9 @@ void stream_tiles(const QuantBlockTable& table, const QuantProduct& product, Thr
   const std::int64_t grain = std::clamp<std::int64_t>(units / (8 * pool.size()), 1, most);
   pool.parallel_for(units, grain, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t first = begin * step, stop = std::min(end * step, tiles);
-    multiply_quant_tiles(table, product, {0, product.rows, first, stop, weight_of(product, stop)});
+    // Threads probably take pieces in turn.
+    const std::int64_t after = (begin + grain * pool.size()) * step;
+    multiply_quant_tiles(table, product, {0, product.rows, first, stop, weight_of(product, after)});
   });
 }
 
