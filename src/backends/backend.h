@@ -19,6 +19,8 @@
 
 namespace cajal {
 
+struct RankGroups;
+
 // Memory of one device, freed with the object.
 class Buffer {
  public:
@@ -124,6 +126,8 @@ class Backend {
   // what was uploaded to it.
   virtual std::unique_ptr<Buffer> adopt(std::span<const std::byte> /*memory*/) { return nullptr; }
   virtual bool steps_run_alone() const { return false; }  // launch() returns at once, and the host is free meanwhile
+  // The ranks that compute together with this device; null: there are no others.
+  virtual const RankGroups* ranks() const { return nullptr; }
   virtual ThreadPool& host_threads() = 0;  // the host's, for what is done outside of steps: loading, probes
   virtual std::unique_ptr<Uploader> make_uploader() { return nullptr; }  // none where buffers have a host_view()
   // The graph as this backend wants to run it: fused, with the storage that its kernels read. Weights are loaded and
@@ -138,6 +142,8 @@ struct BackendOptions {
   std::string target = {};
   // cuda: steps of few rows in one launch where the graph allows. Off until it has been proven on a device.
   bool one_launch_decode = false;
+  // cpu: the ranks that the device is one of, as this one sees them; must outlive the backend. Null: there are no others.
+  const RankGroups* ranks = nullptr;
 };
 // "cpu", "cuda", "cuda:1", or "auto": cuda if there is a device, else cpu. A backend that this build or this machine lacks is
 // refused by name, with the reason.

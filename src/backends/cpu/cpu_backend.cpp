@@ -196,8 +196,11 @@ class CpuExecutable final : public Executable {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(std::uint32_t isa, int num_threads)
-      : isa_(isa), target_(make_cpu_target(isa)), pool_(num_threads > 0 ? num_threads : available_cores()) {}
+  CpuBackend(std::uint32_t isa, const BackendOptions& options)
+      : isa_(isa),
+        target_(make_cpu_target(isa)),
+        ranks_(options.ranks),
+        pool_(options.num_threads > 0 ? options.num_threads : available_cores()) {}
 
   std::string name() const override { return "cpu"; }
   std::string description() const override {
@@ -208,6 +211,7 @@ class CpuBackend final : public Backend {
   std::unique_ptr<Buffer> adopt(std::span<const std::byte> memory) override {
     return std::make_unique<ReadOnlyBuffer>(memory);
   }
+  const RankGroups* ranks() const override { return ranks_; }
   ThreadPool& host_threads() override { return pool_; }
 
   std::string target() const override { return target_->name(); }
@@ -220,6 +224,7 @@ class CpuBackend final : public Backend {
  private:
   std::uint32_t isa_;
   std::unique_ptr<Target> target_;
+  const RankGroups* ranks_;
   ThreadPool pool_;
 };
 
@@ -241,12 +246,12 @@ std::size_t CpuBackend::free_bytes() const {
 
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
   const std::uint32_t here = detect_isa();
-  if (options.target.empty()) return std::make_unique<CpuBackend>(here, options.num_threads);
+  if (options.target.empty()) return std::make_unique<CpuBackend>(here, options);
   const std::string own = make_cpu_target(here)->name();
   if (!is_cpu_target(options.target)) fail_other_target(options.target, own);
   const std::uint32_t isa = isa_of_target(options.target);
   if ((isa & ~here) != 0) fail_other_target(options.target, own);
-  return std::make_unique<CpuBackend>(isa, options.num_threads);
+  return std::make_unique<CpuBackend>(isa, options);
 }
 
 }  // namespace cajal::cpu
