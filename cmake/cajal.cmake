@@ -2,6 +2,7 @@
 find_package(Threads REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(simdjson REQUIRED)
+find_package(Boost 1.81 REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
 
@@ -20,7 +21,8 @@ target_compile_definitions(cajal_options INTERFACE CAJAL_VERSION="${PROJECT_VERS
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 target_compile_options(cajal_options INTERFACE -fvisibility=hidden -fvisibility-inlines-hidden)
 if(CAJAL_SANITIZE)
-  target_compile_options(cajal_options INTERFACE -O1 -g1)  # sanitized code is slow to build; it need not be fast
+  # Sanitized code is slow to build; it need not be fast, and tests least of all.
+  target_compile_options(cajal_options INTERFACE $<IF:$<BOOL:$<TARGET_PROPERTY:CAJAL_IS_TEST>>,-O0,-O1> -g1)
   target_compile_options(cajal_options INTERFACE -fsanitize=${CAJAL_SANITIZE} -fno-omit-frame-pointer
     -fno-sanitize-recover=all)
   target_link_options(cajal_options INTERFACE -fsanitize=${CAJAL_SANITIZE})
