@@ -64,6 +64,29 @@ function(cajal_layer name)
   endif()
 endfunction()
 
+# The page at "/" of the server, from its parts in src/server/page/.
+function(cajal_chat_page)
+  set(folder ${PROJECT_SOURCE_DIR}/src/server/page)
+  set(output ${PROJECT_BINARY_DIR}/generated/chat_page.cpp)
+  set(script ${PROJECT_SOURCE_DIR}/cmake/embed_page.cmake)
+  file(GLOB parts CONFIGURE_DEPENDS ${folder}/*)
+  add_custom_command(OUTPUT ${output} DEPENDS ${parts} ${script}
+    COMMAND ${CMAKE_COMMAND} -DFOLDER=${folder} -DOUTPUT=${output} -P ${script})
+  add_library(cajal_chat_page STATIC ${output})
+  target_link_libraries(cajal_chat_page PUBLIC cajal_options)
+  cajal_link(server cajal_chat_page)
+endfunction()
+
+# Adds to what a layer links, whether it has sources yet or not.
+function(cajal_link layer)
+  get_target_property(type cajal_${layer} TYPE)
+  if(type STREQUAL "INTERFACE_LIBRARY")
+    target_link_libraries(cajal_${layer} INTERFACE ${ARGN})
+  else()
+    target_link_libraries(cajal_${layer} PUBLIC ${ARGN})
+  endif()
+endfunction()
+
 function(cajal_program name source)
   cmake_parse_arguments(ARG "" "" "USES" ${ARGN})
   if(NOT EXISTS ${PROJECT_SOURCE_DIR}/${source})
