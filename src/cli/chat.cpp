@@ -10,8 +10,8 @@
 #include "cli/generation_request.h"
 #include "cli/line_editor.h"
 #include "cli/session.h"
-#include "cli/think_splitter.h"
 #include "engine/conversation.h"
+#include "text/think_splitter.h"
 
 namespace cajal::cli {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-namespace cajal::cli {
+namespace cajal {
 
 struct SplitText {
   std::string thinking, answer;  // in this order
@@ -29,4 +29,4 @@ class ThinkSplitter {
   std::string held_;
 };
 
-}  // namespace cajal::cli
+}  // namespace cajal

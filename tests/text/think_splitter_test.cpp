@@ -1,8 +1,8 @@
-#include "cli/think_splitter.h"
+#include "text/think_splitter.h"
 
 #include <gtest/gtest.h>
 
-namespace cajal::cli {
+namespace cajal {
 namespace {
 
 // In pieces of every size.
@@ -42,4 +42,4 @@ TEST(ThinkSplitter, EndsAnywhere) {
 }
 
 }  // namespace
-}  // namespace cajal::cli
+}  // namespace cajal

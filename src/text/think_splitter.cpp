@@ -1,9 +1,9 @@
-#include "cli/think_splitter.h"
+#include "text/think_splitter.h"
 
 #include <algorithm>
 #include <utility>
 
-namespace cajal::cli {
+namespace cajal {
 namespace {
 
 constexpr std::string_view kBegin = "<think>", kEnd = "</think>";
@@ -66,4 +66,4 @@ SplitText ThinkSplitter::flush() {
   return {{}, std::move(rest)};
 }
 
-}  // namespace cajal::cli
+}  // namespace cajal
