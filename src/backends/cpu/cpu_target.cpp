@@ -32,8 +32,8 @@ class CpuTarget final : public Target {
     policy.linear_weight = [this](const TensorType& t) {
       return t.quantized() ? quantized_weight_storage(*t.quantized()) : linear_weight_storage(t.dtype, isa_);
     };
-    policy.k_cache = [this](const TensorType& t) { return kv_cache_storage(t.dtype, t.shape[3], isa_).k; };
-    policy.v_cache = [this](const TensorType& t) { return kv_cache_storage(t.dtype, t.shape[3], isa_).v; };
+    policy.k_cache = [this](const TensorType& t) { return cache_storage(t).k; };
+    policy.v_cache = [this](const TensorType& t) { return cache_storage(t).v; };
     constexpr std::string_view kKinds[] = {kAddRmsNorm, kSiluMulHalves, kQkNormRopeKvWrite};
     return eliminate_dead_code(fuse_regions(assign_storage(fuse_projections(graph), policy), kKinds));
   }
@@ -47,6 +47,12 @@ class CpuTarget final : public Target {
   }
 
  private:
+  KvStorage cache_storage(const TensorType& t) const {
+    const std::int64_t head_dim = t.shape[3];
+    return t.quantized() ? quantized_kv_cache_storage(*t.quantized(), head_dim, isa_)
+                         : kv_cache_storage(t.dtype, head_dim, isa_);
+  }
+
   std::uint32_t isa_;
 };
 

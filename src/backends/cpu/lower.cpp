@@ -180,7 +180,8 @@ class Lowering {
                          .head_dim = x.shape[2],
                          .block_size = cache.shape[2],
                          .dtype = x.dtype,
-                         .packed = tile_of(cache)};
+                         .packed = cache_tile(cache.storage),
+                         .int8_cache = cache.quantized() != nullptr};
     });
   }
   void operator()(const ops::PagedAttention& op) {
@@ -213,8 +214,9 @@ class Lowering {
                            .sliding_window = op.sliding_window,
                            .scale = op.scale,
                            .dtype = q.dtype,
-                           .k_packed = tile_of(k),
-                           .v_packed = tile_of(v)};
+                           .k_packed = cache_tile(k.storage),
+                           .v_packed = cache_tile(v.storage),
+                           .int8_cache = k.quantized() != nullptr};
     });
   }
   void operator()(const ops::Router& op) {
@@ -352,8 +354,9 @@ class Lowering {
                                    .block_size = k.shape[2],
                                    .epsilon = find_op<ops::RmsNorm>(body).epsilon,
                                    .dtype = x.dtype,
-                                   .k_packed = tile_of(k),
-                                   .v_packed = tile_of(v)};
+                                   .k_packed = cache_tile(k.storage),
+                                   .v_packed = cache_tile(v.storage),
+                                   .int8_cache = k.quantized() != nullptr};
     });
   }
   [[noreturn]] void no_ranks() {

@@ -100,9 +100,22 @@ class Step {
   std::vector<std::int32_t> block_tables_, seq_indices_, positions_;
 };
 
-inline Packed packed_of(const Storage& storage) {
-  const Packed* packed = std::get_if<Packed>(&storage);
-  return packed ? *packed : Packed{1, 1};
+inline bool in_8_bits(const Storage& storage) { return std::holds_alternative<Quantized>(storage); }
+
+// A cache of blocks of 64 positions; of one in 8 bits the scales are `fill`.
+inline Elements empty_cache(const Heads& h, std::int64_t blocks, const Storage& storage, float fill) {
+  const TensorType type{h.dtype, {blocks, h.kv, 64, h.dim}, storage};
+  const DType filled = in_8_bits(storage) ? DType::f32 : h.dtype;
+  return Elements(filled, static_cast<std::int64_t>(type.bytes() / size_of(filled)), fill);
+}
+
+// The kernel that says what writing to a cache means.
+inline const KvWriteKernel& reference_writer(const KvWriteShape& shape) {
+  const KvWriteKernel* reference = nullptr;
+  for (const KvWriteKernel& kernel : kv_write_kernels())
+    if (kernel.accepts(shape)) reference = &kernel;
+  CAJAL_CHECK(reference, "a cache that nothing writes to");
+  return *reference;
 }
 
 inline Step::Step(const World& world, std::span<const Part> parts, const KvStorage& storage, unsigned seed) {
@@ -116,14 +129,9 @@ inline Step::Step(const World& world, std::span<const Part> parts, const KvStora
   std::mt19937 engine(seed);
   std::shuffle(blocks.begin(), blocks.end(), engine);
   block_tables_ = blocks;
-  const auto block_elements = [&](const Storage& s) {
-    const Packed p = packed_of(s);
-    return (kBlock + p.rows - 1) / p.rows * p.rows * ((h.dim + p.group - 1) / p.group * p.group);
-  };
-  const std::int64_t matrices = (num_seqs * most + 1) * h.kv;
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  k_cache_ = Elements(h.dtype, matrices * block_elements(storage.k), nan);
-  v_cache_ = Elements(h.dtype, matrices * block_elements(storage.v), nan);
+  k_cache_ = empty_cache(h, num_seqs * most + 1, storage.k, nan);
+  v_cache_ = empty_cache(h, num_seqs * most + 1, storage.v, nan);
   std::vector<float> q;
   shape_ = {h.dtype, storage.k, storage.v, 0, h.q, h.kv, h.dim, kBlock, most, h.window};
   for (const Part& part : parts) {
@@ -157,12 +165,14 @@ inline void Step::write(const World& world, std::int32_t seq, std::int64_t end, 
                    h.dim,
                    kBlock,
                    h.dtype,
-                   packed_of(storage.k)};
-  kv_write_kernels().back().run(args, pool);
+                   cache_tile(storage.k),
+                   in_8_bits(storage.k)};
+  const KvWriteKernel& writer = reference_writer({h.dtype, storage.k, h.dim, kBlock});
+  writer.run(args, pool);
   args.cache = v_cache_.data();
   args.x = world.v[static_cast<std::size_t>(seq)].data();
-  args.packed = packed_of(storage.v);
-  kv_write_kernels().back().run(args, pool);
+  args.packed = cache_tile(storage.v);
+  writer.run(args, pool);
 }
 
 inline Elements Step::run(const AttentionKernel& kernel, ThreadPool& pool) const {
@@ -188,8 +198,9 @@ inline Elements Step::run(const AttentionKernel& kernel, ThreadPool& pool) const
               .sliding_window = shape_.sliding_window,
               .scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim)),
               .dtype = shape_.dtype,
-              .k_packed = packed_of(shape_.k_storage),
-              .v_packed = packed_of(shape_.v_storage)},
+              .k_packed = cache_tile(shape_.k_storage),
+              .v_packed = cache_tile(shape_.v_storage),
+              .int8_cache = in_8_bits(shape_.k_storage)},
              pool);
   return y;
 }

@@ -10,9 +10,29 @@ namespace {
 
 const KvStorage kPlain{Plain{}, Plain{}};
 
-// The storages that some kernel of the list reads.
+// A cache in 8 bits for the reference, or for the kernels of an instruction set.
+KvStorage int8_storage(const Heads& h, std::uint32_t isa) {
+  const Quantized wanted{.bits = 8, .group_size = static_cast<int>(h.dim), .scale_dtype = DType::f32};
+  return quantized_kv_cache_storage(wanted, h.dim, isa);
+}
+
+// The storages that some kernel of the list reads, those first that the reference is compared with.
+struct Alike {
+  KvStorage reference;
+  std::vector<KvStorage> others;
+};
+std::vector<Alike> classes_of(const Heads& h) {
+  return {{kPlain, {kPlain, kv_cache_storage(h.dtype, h.dim, kAvx2), {Packed{16, 2}, Packed{2, 1}}}},
+          {int8_storage(h, kBaseline), {int8_storage(h, kBaseline), int8_storage(h, kAvx2)}}};
+}
 std::vector<KvStorage> storages(const Heads& h) {
-  return {kPlain, kv_cache_storage(h.dtype, h.dim, kAvx2), {Packed{16, 2}, Packed{2, 1}}};
+  std::vector<KvStorage> all;
+  for (const Alike& alike : classes_of(h)) all.insert(all.end(), alike.others.begin(), alike.others.end());
+  return all;
+}
+// As this machine would have it.
+std::vector<KvStorage> best_storages(const Heads& h) {
+  return {kv_cache_storage(h.dtype, h.dim, detect_isa()), int8_storage(h, detect_isa())};
 }
 
 // Softmax attention of one row in double precision, straight from the definition.
@@ -45,17 +65,19 @@ std::vector<double> exact_row(const World& w, std::int32_t seq, std::int64_t pos
 
 void expect_equal_to_the_reference(const World& world, std::span<const Part> parts) {
   ThreadPool one(1), two(2), three(3);
-  const Elements expected = Step(world, parts, kPlain, 1).run(attention_kernels().back(), two);
-  for (std::int64_t i = 0; i < expected.size(); ++i) ASSERT_TRUE(std::isfinite(expected[i])) << i;
-  unsigned seed = 2;
-  for (const KvStorage& storage : storages(world.heads)) {
-    const Step step(world, parts, storage, seed++);
-    for (const AttentionKernel& kernel : attention_kernels()) {
-      if (!runs_here(kernel.isa) || !step.accepted_by(kernel)) continue;
-      for (ThreadPool* pool : {&one, &two, &three})
-        EXPECT_TRUE(step.run(kernel, *pool) == expected)
-            << kernel.name << " D " << world.heads.dim << " heads " << world.heads.q << "/" << world.heads.kv
-            << " window " << world.heads.window << " threads " << pool->size();
+  unsigned seed = 1;
+  for (const Alike& alike : classes_of(world.heads)) {
+    const Elements expected = Step(world, parts, alike.reference, seed++).run(attention_kernels().back(), two);
+    for (std::int64_t i = 0; i < expected.size(); ++i) ASSERT_TRUE(std::isfinite(expected[i])) << i;
+    for (const KvStorage& storage : alike.others) {
+      const Step step(world, parts, storage, seed++);
+      for (const AttentionKernel& kernel : attention_kernels()) {
+        if (!runs_here(kernel.isa) || !step.accepted_by(kernel)) continue;
+        for (ThreadPool* pool : {&one, &two, &three})
+          EXPECT_TRUE(step.run(kernel, *pool) == expected)
+              << kernel.name << " D " << world.heads.dim << " heads " << world.heads.q << "/" << world.heads.kv
+              << " window " << world.heads.window << " threads " << pool->size();
+      }
     }
   }
 }
@@ -79,6 +101,24 @@ TEST_P(Attention, ReferenceIsSoftmaxAttention) {
           ++at;
         }
   }
+}
+
+// What 8 bits cost: a few hundredths of the values' spread.
+TEST_P(Attention, OverACacheIn8BitsIsNearlySoftmaxAttention) {
+  const World world({GetParam(), 4, 2, 64}, {700}, 9);
+  const std::vector<Part> parts{{0, 690, 10}};
+  ThreadPool pool(1);
+  const Elements y = Step(world, parts, int8_storage(world.heads, kBaseline), 3).run(attention_kernels().back(), pool);
+  double squares = 0, worst = 0;
+  std::int64_t at = 0;
+  for (std::int64_t i = 0; i < 10; ++i)
+    for (const double expected : exact_row(world, 0, 690 + i)) {
+      const double error = std::abs(double{y[at++]} - expected);
+      squares += error * error, worst = std::max(worst, error);
+    }
+  EXPECT_LT(std::sqrt(squares / static_cast<double>(at)), 0.01);
+  EXPECT_GT(squares, 0);
+  EXPECT_LT(worst, 0.05);
 }
 
 TEST_P(Attention, KernelsAgreeForEveryHeadShape) {
@@ -123,14 +163,15 @@ TEST_P(Attention, ManyThreadsShareFewRows) {
     const World world({GetParam(), 2, 1, 20, window}, {7300, 600, 1500}, 6);
     for (const std::vector<Part>& parts :
          {std::vector<Part>{{0, 7299, 1}, {2, 1499, 1}}, std::vector<Part>{{1, 0, 20}, {0, 7290, 9}, {2, 1490, 10}}}) {
-      const KvStorage storage = kv_cache_storage(GetParam(), 20, detect_isa());
-      const Step step(world, parts, storage, 8);
-      const Elements expected = step.run(attention_kernels().back(), one);
-      for (const int threads : {2, 3, 5, 16}) {
-        ThreadPool pool(threads);
-        for (const AttentionKernel& kernel : attention_kernels()) {
-          if (!runs_here(kernel.isa) || !step.accepted_by(kernel)) continue;
-          EXPECT_TRUE(step.run(kernel, pool) == expected) << kernel.name << " threads " << threads;
+      for (const KvStorage& storage : best_storages(world.heads)) {
+        const Step step(world, parts, storage, 8);
+        const Elements expected = step.run(attention_kernels().back(), one);
+        for (const int threads : {2, 3, 5, 16}) {
+          ThreadPool pool(threads);
+          for (const AttentionKernel& kernel : attention_kernels()) {
+            if (!runs_here(kernel.isa) || !step.accepted_by(kernel)) continue;
+            EXPECT_TRUE(step.run(kernel, pool) == expected) << kernel.name << " threads " << threads;
+          }
         }
       }
     }
@@ -143,24 +184,25 @@ TEST_P(Attention, RowsDoNotDependOnTheStepTheyAreIn) {
     const World world(h, {600, 90, 33}, 21);
     const std::vector<Part> all{{1, 89, 1}, {0, 430, 170}, {2, 0, 33}};
     ThreadPool pool(2), alone(1);
-    const KvStorage storage = kv_cache_storage(h.dtype, h.dim, detect_isa());
-    const Step step(world, all, storage, 5);
     const std::int64_t columns = h.q * h.dim;
-    for (const AttentionKernel& kernel : attention_kernels()) {
-      if (!runs_here(kernel.isa) || !step.accepted_by(kernel) || &kernel == &attention_kernels().back()) continue;
-      const Elements together = step.run(kernel, pool);
-      std::int64_t first = 0;
-      for (const Part& part : all) {
-        for (const std::int64_t chunk : {1, 7, 64}) {
-          for (std::int64_t i = 0; i < part.rows; i += chunk) {
-            if (chunk == 1 && i % 13 != 0) continue;
-            const Part some{part.seq, part.past + i, std::min(chunk, part.rows - i)};
-            const Elements y = Step(world, {&some, 1}, storage, 6).run(kernel, alone);
-            for (std::int64_t c = 0; c < y.size(); ++c)
-              ASSERT_EQ(y[c], together[(first + i) * columns + c]) << kernel.name << " position " << some.past;
+    for (const KvStorage& storage : best_storages(h)) {
+      const Step step(world, all, storage, 5);
+      for (const AttentionKernel& kernel : attention_kernels()) {
+        if (!runs_here(kernel.isa) || !step.accepted_by(kernel) || &kernel == &attention_kernels().back()) continue;
+        const Elements together = step.run(kernel, pool);
+        std::int64_t first = 0;
+        for (const Part& part : all) {
+          for (const std::int64_t chunk : {1, 7, 64}) {
+            for (std::int64_t i = 0; i < part.rows; i += chunk) {
+              if (chunk == 1 && i % 13 != 0) continue;
+              const Part some{part.seq, part.past + i, std::min(chunk, part.rows - i)};
+              const Elements y = Step(world, {&some, 1}, storage, 6).run(kernel, alone);
+              for (std::int64_t c = 0; c < y.size(); ++c)
+                ASSERT_EQ(y[c], together[(first + i) * columns + c]) << kernel.name << " position " << some.past;
+            }
           }
+          first += part.rows;
         }
-        first += part.rows;
       }
     }
   }
@@ -216,21 +258,24 @@ TEST(AttentionScratch, GrowsWithThreadsAndNotWithTheContext) {
 TEST(KvWrite, KernelsStoreWhatTheReferenceStores) {
   std::mt19937 engine(3);
   ThreadPool pool(3);
-  const Packed tiles[] = {{1, 1}, {64, 2}, {64, 1}, {16, 2}, {2, 1}, {16, 4}};
+  const std::vector<Storage> tiles = {Plain{},       Packed{64, 2}, Packed{64, 1},
+                                      Packed{16, 2}, Packed{2, 1},  Packed{16, 4}};
   for (const DType dtype : {DType::bf16, DType::f32})
-    for (const Packed& packed : tiles)
+    for (const Storage& storage : tiles)
       for (const std::int64_t dim : {20, 32, 127, 128}) {
         const std::int64_t rows = 150, kv_heads = 3, block = 64, blocks = 6;
         std::vector<std::int32_t> slots(static_cast<std::size_t>(block * blocks));
         for (std::size_t i = 0; i < slots.size(); ++i) slots[i] = static_cast<std::int32_t>(i);
         std::shuffle(slots.begin(), slots.end(), engine);
         const Elements x = Elements::random(dtype, rows * kv_heads * dim, engine);
+        const Packed packed = cache_tile(storage);
         const std::int64_t padded = (dim + packed.group - 1) / packed.group * packed.group;
         const Elements empty(dtype, blocks * kv_heads * block * padded, 0.5f);
         Elements expected = empty;
         KvWriteArgs args{expected.data(), x.data(), slots.data(), rows, kv_heads, dim, block, dtype, packed};
         kv_write_kernels().back().run(args, pool);
         for (const KvWriteKernel& kernel : kv_write_kernels()) {
+          if (!kernel.accepts({dtype, storage, dim, block})) continue;
           Elements cache = empty;
           args.cache = cache.data();
           kernel.run(args, pool);

@@ -221,7 +221,7 @@ struct Written {
   bool operator==(const Written&) const = default;
 };
 
-Written run_body(const QkNormRopeKvWriteArgs& a, ThreadPool& pool) {
+Written run_body(const QkNormRopeKvWriteArgs& a, const KvStorage& storage, ThreadPool& pool) {
   Written out{Elements(a.dtype, a.rows * a.num_heads * a.head_dim), {}, {}};
   const std::int64_t columns = (a.num_heads + 2 * a.num_kv_heads) * a.head_dim;
   const auto slice = [&](std::int64_t first_head, std::int64_t heads) {
@@ -240,14 +240,22 @@ Written run_body(const QkNormRopeKvWriteArgs& a, ThreadPool& pool) {
   out.q = norm_rope(slice(0, a.num_heads), a.q_norm, a.num_heads);
   const Elements k = norm_rope(slice(a.num_heads, a.num_kv_heads), a.k_norm, a.num_kv_heads);
   const Elements v = slice(a.num_heads + a.num_kv_heads, a.num_kv_heads);
-  KvWriteArgs write{a.k_cache,  k.data(),     a.slot_mapping, a.rows,    a.num_kv_heads,
-                    a.head_dim, a.block_size, a.dtype,        a.k_packed};
-  kv_write_kernels().back().run(write, pool);
+  KvWriteArgs write{a.k_cache,  k.data(),     a.slot_mapping, a.rows,     a.num_kv_heads,
+                    a.head_dim, a.block_size, a.dtype,        a.k_packed, a.int8_cache};
+  const KvWriteKernel& writer = reference_writer({a.dtype, storage.k, a.head_dim, a.block_size});
+  writer.run(write, pool);
   write.cache = a.v_cache;
   write.x = v.data();
   write.packed = a.v_packed;
-  kv_write_kernels().back().run(write, pool);
+  writer.run(write, pool);
   return out;
+}
+
+// As the reference reads it and as the vector kernels do, in the model's type and in 8 bits.
+std::vector<KvStorage> cache_storages(DType dtype, std::int64_t dim) {
+  const Quantized in_8{.bits = 8, .group_size = static_cast<int>(dim), .scale_dtype = DType::f32};
+  return {kv_cache_storage(dtype, dim, dim % 32 == 0 ? kAvx2 : kBaseline),
+          quantized_kv_cache_storage(in_8, dim, dim % 32 == 0 ? kAvx2 : kBaseline)};
 }
 
 TEST_P(RowWise, QkNormRopeKvWriteIsItsBody) {
@@ -256,42 +264,47 @@ TEST_P(RowWise, QkNormRopeKvWriteIsItsBody) {
   for (const std::int64_t dim : kHeadDims)
     for (const auto& [heads, kv_heads] : shapes) {
       if (heads * dim > 2048) continue;
-      const KvStorage storage = kv_cache_storage(GetParam(), dim, dim % 32 == 0 ? kAvx2 : kBaseline);
       const Elements qkv = random(rows * (heads + 2 * kv_heads) * dim), weights = random(2 * dim);
-      const Elements table = random(rows * dim), cache(GetParam(), blocks * kv_heads * block * dim, 0.25f);
+      const Elements table = random(rows * dim);
       std::vector<std::int32_t> slots;
       for (std::int32_t i = 0; i < rows; ++i) slots.push_back((i * 37 + 64) % 192);
-      QkNormRopeKvWriteArgs args{.qkv = qkv.data(),
-                                 .q_norm = weights.data(),
-                                 .k_norm = weights.data() + dim * static_cast<std::int64_t>(size_of(GetParam())),
-                                 .table = table.data(),
-                                 .k_cache = nullptr,
-                                 .v_cache = nullptr,
-                                 .slot_mapping = slots.data(),
-                                 .q = nullptr,
-                                 .rows = rows,
-                                 .num_heads = heads,
-                                 .num_kv_heads = kv_heads,
-                                 .head_dim = dim,
-                                 .block_size = block,
-                                 .epsilon = 1e-6f,
-                                 .dtype = GetParam(),
-                                 .k_packed = packed_of(storage.k),
-                                 .v_packed = packed_of(storage.v)};
-      Elements k_cache = cache, v_cache = cache;
-      args.k_cache = k_cache.data();
-      args.v_cache = v_cache.data();
-      Written expected = run_body(args, pools_[0]);
-      expected.k_cache = k_cache;
-      expected.v_cache = v_cache;
-      for (const QkNormRopeKvWriteKernel& kernel : qk_norm_rope_kv_write_kernels()) {
-        if (!runs_here(kernel.isa)) continue;
-        Written got{output(rows * heads * dim), cache, cache};
-        args.q = got.q.data();
-        args.k_cache = got.k_cache.data();
-        args.v_cache = got.v_cache.data();
-        kernel.run(args, pools_[2]);
-        EXPECT_TRUE(got == expected) << kernel.name << " D " << dim << " heads " << heads << "/" << kv_heads;
+      for (const KvStorage& storage : cache_storages(GetParam(), dim)) {
+        const Elements cache = empty_cache({GetParam(), heads, kv_heads, dim}, blocks, storage.v, 0.25f);
+        QkNormRopeKvWriteArgs args{.qkv = qkv.data(),
+                                   .q_norm = weights.data(),
+                                   .k_norm = weights.data() + dim * static_cast<std::int64_t>(size_of(GetParam())),
+                                   .table = table.data(),
+                                   .k_cache = nullptr,
+                                   .v_cache = nullptr,
+                                   .slot_mapping = slots.data(),
+                                   .q = nullptr,
+                                   .rows = rows,
+                                   .num_heads = heads,
+                                   .num_kv_heads = kv_heads,
+                                   .head_dim = dim,
+                                   .block_size = block,
+                                   .epsilon = 1e-6f,
+                                   .dtype = GetParam(),
+                                   .k_packed = cache_tile(storage.k),
+                                   .v_packed = cache_tile(storage.v),
+                                   .int8_cache = in_8_bits(storage.k)};
+        Elements k_cache = cache, v_cache = cache;
+        args.k_cache = k_cache.data();
+        args.v_cache = v_cache.data();
+        Written expected = run_body(args, storage, pools_[0]);
+        expected.k_cache = k_cache;
+        expected.v_cache = v_cache;
+        EXPECT_FALSE(k_cache == cache);
+        for (const QkNormRopeKvWriteKernel& kernel : qk_norm_rope_kv_write_kernels()) {
+          if (!runs_here(kernel.isa)) continue;
+          Written got{output(rows * heads * dim), cache, cache};
+          args.q = got.q.data();
+          args.k_cache = got.k_cache.data();
+          args.v_cache = got.v_cache.data();
+          kernel.run(args, pools_[2]);
+          EXPECT_TRUE(got == expected) << kernel.name << " D " << dim << " heads " << heads << "/" << kv_heads
+                                       << (args.int8_cache ? " in 8 bits" : "");
+        }
       }
     }
 }

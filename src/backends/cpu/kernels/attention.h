@@ -25,6 +25,7 @@ struct AttentionArgs {
   float scale;
   DType dtype;
   Packed k_packed, v_packed;  // {1,1} if plain
+  bool int8_cache = false;    // kv_int8.h: k_packed and v_packed are the tiles of its integers
 };
 using AttentionKernel = Kernel<AttentionShape, AttentionArgs>;
 std::span<const AttentionKernel> attention_kernels();
@@ -34,6 +35,10 @@ struct KvStorage {
   Storage k, v;
 };
 KvStorage kv_cache_storage(DType dtype, std::int64_t head_dim, std::uint32_t isa);
+// The same for a cache that is to be kept in 8 bits; Error(unsupported) for other bits, groups or scales than kv_int8.h has.
+KvStorage quantized_kv_cache_storage(const Quantized& wanted, std::int64_t head_dim, std::uint32_t isa);
+// The tile of a cache's elements, or of its integers.
+Packed cache_tile(const Storage& storage);
 
 struct KvWriteShape {
   DType dtype;
@@ -47,6 +52,7 @@ struct KvWriteArgs {
   std::int64_t rows, num_kv_heads, head_dim, block_size;
   DType dtype;
   Packed packed;
+  bool int8_cache = false;
 };
 using KvWriteKernel = Kernel<KvWriteShape, KvWriteArgs>;
 std::span<const KvWriteKernel> kv_write_kernels();

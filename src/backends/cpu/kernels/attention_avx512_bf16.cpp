@@ -1,8 +1,6 @@
 // Attention on AVX-512 with bf16 products.
-#include "backends/cpu/kernels/attention_kernels.h"
-#include "backends/cpu/kernels/attention_order.h"
+#include "backends/cpu/kernels/attention_blocks.h"
 #include "backends/cpu/kernels/elementwise_vec512.h"
-#include "backends/cpu/kernels/kv_write_layout.h"
 
 CAJAL_TARGET_REGION_BEGIN(CAJAL_AVX512_BF16)
 #include "backends/cpu/kernels/attention_tile.h"

@@ -45,9 +45,12 @@ std::size_t flash_scratch_bytes(const AttentionShape& shape, int threads);
 Packed flash_k_storage(DType dtype);
 bool flash_accepts(const AttentionShape& shape);
 
+constexpr std::int64_t kMaxInt8Vectors = 64;  // of a tile that meets a cache in 8 bits
+
 namespace avx2 {
 void attention_bf16(const AttentionArgs& a, ThreadPool& pool);
 void attention_f32(const AttentionArgs& a, ThreadPool& pool);
+void attention_int8(const AttentionArgs& a, ThreadPool& pool);
 }  // namespace avx2
 namespace avx512 {
 void attention_bf16(const AttentionArgs& a, ThreadPool& pool);
@@ -55,6 +58,9 @@ void attention_f32(const AttentionArgs& a, ThreadPool& pool);
 }  // namespace avx512
 namespace avx512_bf16 {
 void attention_bf16(const AttentionArgs& a, ThreadPool& pool);
+}
+namespace avx512_vnni {
+void attention_int8(const AttentionArgs& a, ThreadPool& pool);
 }
 
 }  // namespace cajal::cpu

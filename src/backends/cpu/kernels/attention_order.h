@@ -8,6 +8,9 @@
 //              o = fma(p, v, o) by ascending position, where p = exp(score - m), a = exp(m before - m).
 //   a row      its chunks by themselves, merged in ascending order: l = l1 * a1 + l2 * a2, o = fma(o2, a2, o1 * a1).
 //   the end    o * (1 / l), rounded.
+// A cache in 8 bits (kv_int8.h) meets queries that are rounded to 8 bits in the same way, each vector by itself:
+//   scores     f32(the integers' product) * (scale of q * scale of k), times scale;
+//   values     o = fma(p * scale of v, f32(integer), o); the sum l is of p alone.
 // Positions that the row does not see take no part; their slots may hold anything.
 #include <algorithm>
 #include <cstdint>

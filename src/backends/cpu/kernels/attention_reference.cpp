@@ -1,12 +1,14 @@
 // attention_order.h, spelled out.
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "backends/cpu/kernels/activation.h"
 #include "backends/cpu/kernels/attention_kernels.h"
 #include "backends/cpu/kernels/attention_order.h"
 #include "backends/cpu/kernels/elementwise_scalar.h"
+#include "backends/cpu/kernels/kv_int8.h"
 #include "backends/cpu/kernels/kv_write_layout.h"
 #include "base/thread_pool.h"
 
@@ -26,7 +28,9 @@ class RowAttention {
         k_{a.num_kv_heads, a.head_dim, a.block_size, a.k_packed},
         v_{a.num_kv_heads, a.head_dim, a.block_size, a.v_packed},
         q_(as<T>(a.q) + (row * a.num_heads + head) * a.head_dim),
-        blocks_(a.block_tables + a.seq_indices[row] * a.max_blocks_per_seq) {}
+        blocks_(a.block_tables + a.seq_indices[row] * a.max_blocks_per_seq) {
+    if (a.int8_cache) q_scale_ = round_to_int8<T>(q_, a.head_dim, rounded_q_.data());
+  }
 
   void run(Span seen, Raw* y) {
     State total;
@@ -57,7 +61,37 @@ class RowAttention {
         as<T>(cache)[matrix + packed_index(layout.packed, layout.padded_dim(), position % a_.block_size, k)]);
   }
 
+  // The same of a cache in 8 bits: its integer, and the scale of them all.
+  Int8CacheLayout int8_layout(const CacheLayout& l) const {
+    return {l.num_kv_heads, l.head_dim, l.block_size, l.packed};
+  }
+  const std::byte* int8_matrix(const std::byte* cache, const CacheLayout& l, std::int64_t position) const {
+    return cache + int8_layout(l).matrix(blocks_[position / a_.block_size], kv_head_);
+  }
+  std::int32_t integer(const std::byte* cache, const CacheLayout& l, std::int64_t position, std::int64_t k) const {
+    const std::int64_t at = int8_layout(l).integer(position % a_.block_size, k);
+    return static_cast<std::int8_t>(int8_matrix(cache, l, position)[at]);
+  }
+  float int8_scale(const std::byte* cache, const CacheLayout& l, std::int64_t position) const {
+    float scale;
+    std::memcpy(&scale, int8_matrix(cache, l, position) + Int8CacheLayout::scale(position % a_.block_size),
+                sizeof scale);
+    return scale;
+  }
+  float int8_score(std::int64_t position) const {
+    std::int32_t dot = 0;
+    for (std::int64_t d = 0; d < a_.head_dim; ++d)
+      dot += rounded_q_[static_cast<std::size_t>(d)] * integer(a_.k_cache, k_, position, d);
+    return static_cast<float>(dot) * (q_scale_ * int8_scale(a_.k_cache, k_, position)) * a_.scale;
+  }
+
+  float value(std::int64_t position, std::int64_t d) const {
+    return a_.int8_cache ? static_cast<float>(integer(a_.v_cache, v_, position, d))
+                         : element(a_.v_cache, v_, position, d);
+  }
+
   float score(std::int64_t position) const {
+    if (a_.int8_cache) return int8_score(position);
     const auto q = [&](std::int64_t d) { return T::load(q_[d]); };
     const auto k = [&](std::int64_t d) { return element(a_.k_cache, k_, position, d); };
     float sum = 0;
@@ -81,10 +115,12 @@ class RowAttention {
     const float again = exp_f32(s.m - m);
     s.l = s.l * again + sum_tree(p);
     s.m = m;
+    if (a_.int8_cache)
+      for (std::int64_t j = span.begin; j < span.end; ++j) p[lane(j)] *= int8_scale(a_.v_cache, v_, j);
     for (std::int64_t d = 0; d < a_.head_dim; ++d) {
       float& o = s.o[static_cast<std::size_t>(d)];
       o *= again;
-      for (std::int64_t j = span.begin; j < span.end; ++j) o = std::fma(p[lane(j)], element(a_.v_cache, v_, j, d), o);
+      for (std::int64_t j = span.begin; j < span.end; ++j) o = std::fma(p[lane(j)], value(j, d), o);
     }
   }
 
@@ -105,6 +141,8 @@ class RowAttention {
   CacheLayout k_, v_;
   const Raw* q_;
   const std::int32_t* blocks_;
+  std::array<std::int8_t, kMaxHeadDim> rounded_q_{};  // for a cache in 8 bits
+  float q_scale_ = 0;
 };
 
 }  // namespace

@@ -2,10 +2,11 @@
 // One tile against one chunk, on vectors of any width. V is V of elementwise_vec256.h or elementwise_vec512.h; Dot says how
 // scores are made. Included *inside* the target region of the file that instantiates it, so it includes nothing but what
 // that file has already included; no lambdas, which GCC compiles without the region's instruction set in a template.
+#include "backends/cpu/kernels/attention_blocks.h"
 #include "backends/cpu/kernels/attention_kernels.h"
 #include "backends/cpu/kernels/attention_order.h"
 #include "backends/cpu/kernels/elementwise_scalar.h"
-#include "backends/cpu/kernels/kv_write_layout.h"
+#include "backends/cpu/kernels/kv_int8_vec.h"
 
 // Accumulators stay in registers only if these loops disappear.
 #if defined(__clang__)
@@ -16,9 +17,6 @@
 
 namespace cajal::cpu::flash {
 
-// Up to this many vectors of q go through a block of keys together.
-constexpr std::int64_t kMaxVectors = 8;
-
 // Few vectors wait for memory, not for arithmetic: while they read keys they fetch the values, and then the next keys.
 template <class Dot, int M>
 constexpr bool kFetches = M <= Dot::kRows - 2;
@@ -28,25 +26,6 @@ inline void fetch(const Raw* p) {
   CAJAL_UNROLL for (std::int64_t i = 0; i < kElements; i += 64 / static_cast<std::int64_t>(sizeof(Raw)))
       __builtin_prefetch(p + i);
 }
-
-// A block of 64 positions as some vectors of a tile meet it.
-template <class Raw>
-struct Block {
-  const Raw *k, *v;
-  const Raw* next_k;  // of the block after it, to be fetched early
-  std::int64_t first_position;
-  std::int64_t head_dim;
-};
-
-template <class Raw>
-struct Vectors {
-  const Raw* q[kMaxVectors];
-  Span seen[kMaxVectors];  // within the block
-  float *m, *l, *o;        // of the first vector
-  std::int64_t stride;
-  float again[kMaxVectors];                  // factor of what was there before
-  alignas(64) float p[kMaxVectors][kPiece];  // scores, then probabilities
-};
 
 // p[i][j] = q[i] . k[j] for all j of the block: lanes are positions.
 template <class V, class Dot, int M>
@@ -74,6 +53,46 @@ inline void scores(const Block<typename Dot::Raw>& block, Vectors<typename Dot::
       CAJAL_UNROLL for (int n = 0; n < N; ++n) V::store(x.p[i] + j + n * V::kLanes, sum[i][n]);
     }
   }
+}
+
+// The same for a cache in 8 bits, whose products are integers.
+template <class V, class Dot, int M>
+inline void int8_scores(const Block<std::int8_t>& block, Vectors<std::int8_t>& x) {
+  constexpr int N = Dot::kVectors;
+  constexpr std::int64_t kGroup = 4;
+  for (std::int64_t j = 0; j < kPiece; j += N * V::kLanes) {
+    typename Dot::Sum sum[M][N];
+    CAJAL_UNROLL for (int i = 0; i < M; ++i) {
+      CAJAL_UNROLL for (int n = 0; n < N; ++n) sum[i][n] = Dot::begin_sum(x.q_sum[i]);
+    }
+    const std::int8_t* k = block.k + j * kGroup;
+    const std::int8_t* ahead = block.v + (k - block.k);
+    for (std::int64_t d = 0; d < block.head_dim; d += kGroup, k += kPiece * kGroup) {
+      if constexpr (kFetches<Dot, M>) {
+        fetch<N * V::kLanes * kGroup>(ahead);
+        ahead += kPiece * kGroup;
+      }
+      typename Dot::Keys keys[N];
+      CAJAL_UNROLL for (int n = 0; n < N; ++n) keys[n] = Dot::keys(k + n * V::kLanes * kGroup);
+      CAJAL_UNROLL for (int i = 0; i < M; ++i) {
+        const auto query = Dot::query(x.q[i] + d);
+        CAJAL_UNROLL for (int n = 0; n < N; ++n) Dot::step(query, keys[n], sum[i][n]);
+      }
+    }
+    CAJAL_UNROLL for (int n = 0; n < N; ++n) {
+      const auto k_scale = V::load(block.k_scales + j + n * V::kLanes);
+      CAJAL_UNROLL for (int i = 0; i < M; ++i) {
+        V::store(x.p[i] + j + n * V::kLanes, V::mul(Dot::to_float(sum[i][n]), V::mul(V::set1(x.q_scale[i]), k_scale)));
+      }
+    }
+  }
+}
+
+// Probabilities of vector i, times the scales of the values that they weigh. Those of unseen positions may become anything.
+template <class V>
+inline void scale_probabilities(const Block<std::int8_t>& block, Vectors<std::int8_t>& x, int i) {
+  for (std::int64_t j = 0; j < kPiece; j += V::kLanes)
+    V::store(x.p[i] + j, V::mul(V::load(x.p[i] + j), V::load(block.v_scales + j)));
 }
 
 // The running maximum and sum of vector i, and its probabilities: zero where it sees nothing.
@@ -146,12 +165,17 @@ inline void weigh_all(const Block<typename Dot::Raw>& block, Vectors<typename Do
 // M vectors against one block.
 template <class V, class Dot, int M>
 inline void meet(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Raw>& x, float scale) {
+  constexpr bool int8 = std::is_same_v<typename Dot::Raw, std::int8_t>;
   Dot::begin();
-  scores<V, Dot, M>(block, x);
+  if constexpr (int8)
+    int8_scores<V, Dot, M>(block, x);
+  else
+    scores<V, Dot, M>(block, x);
   Dot::end();
   Span common = x.seen[0];
   for (int i = 0; i < M; ++i) {
     softmax<V>(x, i, scale);
+    if constexpr (int8) scale_probabilities<V>(block, x, i);
     common = overlap(common, x.seen[i]);
   }
   // Values that a vector does not see must not even be multiplied by zero: they may be infinite or NaN.
@@ -177,9 +201,9 @@ inline void meet_some(const Block<typename Dot::Raw>& block, Vectors<typename Do
 }
 
 // The vectors of rows.begin..rows.end-1, all of which see something of the block, in groups as equal as can be.
-template <class V, class Dot>
+template <class V, class Dot, class Queries>
 inline void meet_rows(const AttentionArgs& a, const FlashTile& tile, const FlashState& state,
-                      const Block<typename Dot::Raw>& block, Span rows) {
+                      const Block<typename Dot::Raw>& block, Span rows, const Queries& queries) {
   Vectors<typename Dot::Raw> x;
   x.stride = state.stride;
   const std::int64_t end = rows.end * tile.group;
@@ -187,9 +211,8 @@ inline void meet_rows(const AttentionArgs& a, const FlashTile& tile, const Flash
   for (std::int64_t first = rows.begin * tile.group; first < end; --groups) {
     const std::int64_t count = (end - first + groups - 1) / groups;
     for (std::int64_t i = 0; i < count; ++i) {
-      const std::int64_t row = (first + i) / tile.group, head = tile.first_head + (first + i) % tile.group;
-      const Span seen = visible(tile.first_position + row, a.sliding_window);
-      x.q[i] = as<typename Dot::Type>(a.q) + ((tile.first_row + row) * a.num_heads + head) * a.head_dim;
+      const Span seen = visible(tile.first_position + (first + i) / tile.group, a.sliding_window);
+      queries.give(first + i, x, i);
       x.seen[i] = overlap({seen.begin - block.first_position, seen.end - block.first_position}, {0, kPiece});
     }
     x.m = state.m + first;
@@ -200,29 +223,50 @@ inline void meet_rows(const AttentionArgs& a, const FlashTile& tile, const Flash
   }
 }
 
-// FlashParts::chunk.
-template <class V, class Dot>
-inline void chunk(const AttentionArgs& a, const FlashTile& tile, std::int64_t number, const FlashState& state) {
-  using T = typename Dot::Type;
+// FlashParts::chunk, of queries and blocks that are given.
+template <class V, class Dot, class Queries, class Blocks>
+inline void chunk_of(const AttentionArgs& a, const FlashTile& tile, std::int64_t number, const FlashState& state,
+                     const Queries& queries, const Blocks& blocks) {
   std::fill_n(state.m, tile.vectors(), -__builtin_inff());
   std::fill_n(state.l, tile.vectors(), 0.0f);
   std::fill_n(state.o, tile.vectors() * state.stride, 0.0f);
   const std::int64_t last = tile.first_position + tile.rows - 1;
   Span seen = {visible(tile.first_position, a.sliding_window).begin, last + 1};
   seen = overlap(seen, {number * kChunk, (number + 1) * kChunk});
-  const CacheLayout layout{a.num_kv_heads, a.head_dim, a.block_size, a.k_packed};  // V is plain and as large
-  const std::int32_t* blocks = a.block_tables + a.seq_indices[tile.first_row] * a.max_blocks_per_seq;
+  const std::int32_t* table = a.block_tables + a.seq_indices[tile.first_row] * a.max_blocks_per_seq;
   for (std::int64_t b = seen.begin / kPiece; b * kPiece < seen.end; ++b) {
-    const std::int64_t at = layout.matrix(blocks[b], tile.kv_head);
     const bool more = (b + 1) * kPiece < seen.end;
-    const std::int64_t next = more ? layout.matrix(blocks[b + 1], tile.kv_head) : at;
-    const Block<typename Dot::Raw> block{as<T>(a.k_cache) + at, as<T>(a.v_cache) + at, as<T>(a.k_cache) + next,
-                                         b * kPiece, a.head_dim};
+    Block<typename Dot::Raw> block = blocks.block(table[b], table[more ? b + 1 : b], tile.kv_head);
+    block.first_position = b * kPiece;
     Span rows{std::max<std::int64_t>(0, b * kPiece - tile.first_position), tile.rows};
     if (a.sliding_window > 0)
       rows.end = std::min(rows.end, (b + 1) * kPiece + a.sliding_window - 1 - tile.first_position);
-    meet_rows<V, Dot>(a, tile, state, block, rows);
+    meet_rows<V, Dot>(a, tile, state, block, rows, queries);
   }
+}
+
+// FlashParts::chunk.
+template <class V, class Dot>
+inline void chunk(const AttentionArgs& a, const FlashTile& tile, std::int64_t number, const FlashState& state) {
+  using T = typename Dot::Type;
+  chunk_of<V, Dot>(a, tile, number, state, StepQueries<T>{a, tile}, StepBlocks<T>{a});
+}
+
+// FlashParts::chunk over a cache in 8 bits.
+template <class V, class Dot>
+inline void int8_chunk(const AttentionArgs& a, const FlashTile& tile, std::int64_t number, const FlashState& state) {
+  using T = typename Dot::Type;
+  RoundedQueries<T> queries;
+  queries.head_dim = a.head_dim;
+  for (std::int64_t i = 0; i < tile.vectors(); ++i) {
+    const std::int64_t row = tile.first_row + i / tile.group, head = tile.first_head + i % tile.group;
+    std::int8_t* integers = queries.integers + i * a.head_dim;
+    queries.scale[i] = round_int8<V, T>(as<T>(a.q) + (row * a.num_heads + head) * a.head_dim, a.head_dim, integers);
+    std::int32_t sum = 0;
+    for (std::int64_t d = 0; d < a.head_dim; ++d) sum += integers[d];
+    queries.sum[i] = sum;
+  }
+  chunk_of<V, Dot>(a, tile, number, state, queries, Int8Blocks{a});
 }
 
 // FlashParts::merge.

@@ -115,6 +115,7 @@ struct QkNormRopeKvWriteArgs {
   float epsilon;  // of both norms
   DType dtype;
   Packed k_packed, v_packed;
+  bool int8_cache = false;  // kv_int8.h
 };
 using QkNormRopeKvWriteKernel = Kernel<QkNormRopeKvWriteShape, QkNormRopeKvWriteArgs>;
 std::span<const QkNormRopeKvWriteKernel> qk_norm_rope_kv_write_kernels();

@@ -2,6 +2,7 @@
 #include "backends/cpu/kernels/elementwise_isa.h"
 #include "backends/cpu/kernels/elementwise_scalar.h"
 #include "backends/cpu/kernels/elementwise_vec512.h"
+#include "backends/cpu/kernels/kv_int8.h"
 #include "backends/cpu/kernels/kv_write_layout.h"
 #include "base/thread_pool.h"
 

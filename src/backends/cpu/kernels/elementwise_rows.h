@@ -3,6 +3,7 @@
 // target region of the file that instantiates it, so it includes nothing but what that file has already included.
 #include "backends/cpu/kernels/elementwise_isa.h"
 #include "backends/cpu/kernels/elementwise_scalar.h"
+#include "backends/cpu/kernels/kv_int8_vec.h"
 #include "backends/cpu/kernels/kv_write_layout.h"
 
 namespace cajal::cpu::rows {
@@ -109,6 +110,19 @@ inline void norm_rotate_row(const typename T::Raw* x, const typename T::Raw* wei
   }
 }
 
+// A rotated key and its value into a cache in 8 bits.
+template <class V, class T>
+inline void write_int8(const QkNormRopeKvWriteArgs& a, std::int64_t slot, std::int64_t head, const typename T::Raw* k,
+                       const typename T::Raw* v) {
+  const Int8CacheLayout k_layout{a.num_kv_heads, a.head_dim, a.block_size, a.k_packed};
+  const Int8CacheLayout v_layout{a.num_kv_heads, a.head_dim, a.block_size, a.v_packed};
+  std::int8_t integers[kMaxHeadDim];
+  const float k_scale = round_int8<V, T>(k, a.head_dim, integers);
+  write_int8_slot(k_layout, a.k_cache, slot, head, integers, k_scale);
+  const float v_scale = round_int8<V, T>(v, a.head_dim, integers);
+  write_int8_slot(v_layout, a.v_cache, slot, head, integers, v_scale);
+}
+
 // The rows begin..end-1 of the region. Keys and values go head by head, so that the rows of a packed tile meet its cache
 // lines while those are near.
 template <class V, class T>
@@ -127,6 +141,10 @@ inline void norm_rope_write(const QkNormRopeKvWriteArgs& a, std::int64_t begin, 
       const Raw* k = qkv + row * columns + (a.num_heads + head) * dim;
       Raw rotated[kMaxHeadDim];
       norm_rotate_row<V, T>(k, as<T>(a.k_norm), table + row * dim, rotated, dim, a.epsilon);
+      if (a.int8_cache) {
+        write_int8<V, T>(a, a.slot_mapping[row], head, rotated, k + a.num_kv_heads * dim);
+        continue;
+      }
       write_slot(k_layout, as<T>(a.k_cache) + k_layout.slot(a.slot_mapping[row], head), rotated);
       write_slot(v_layout, as<T>(a.v_cache) + v_layout.slot(a.slot_mapping[row], head), k + a.num_kv_heads * dim);
     }

@@ -43,6 +43,35 @@ struct V {
   static F round(Bf16, F v) { return round_to_bf16(v); }
   static F round(F32, F v) { return v; }
 
+  static F load(const std::int8_t* p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+  }
+  static F load(const std::int8_t* p, std::int64_t n) {
+    if (n >= kLanes) return load(p);
+    std::int8_t whole[kLanes] = {};
+    for (std::int64_t i = 0; i < n; ++i) whole[i] = p[i];
+    return load(whole);
+  }
+  // The nearest integers, ties to even, of the first n lanes; they are in -127..127.
+  static void store_int8(std::int8_t* p, F v, std::int64_t n) {
+    const __m256i q = _mm256_cvtps_epi32(v);
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
+    const std::int64_t bytes = _mm_cvtsi128_si64(_mm_packs_epi16(words, words));
+    __builtin_memcpy(p, &bytes, static_cast<std::size_t>(n));
+  }
+
+  // Bits of the largest magnitude so far, as unsigned numbers: those of a NaN are larger than any other's.
+  static __m256i zero_magnitudes() { return _mm256_setzero_si256(); }
+  static __m256i max_magnitudes(__m256i most, F v) {
+    return _mm256_max_epu32(most, _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7fffffff)));
+  }
+  static std::uint32_t largest(__m256i most) {
+    __m128i m = _mm_max_epu32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
+    m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0x4e));
+    m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0xb1));
+    return static_cast<std::uint32_t>(_mm_cvtsi128_si32(m));
+  }
+
   // Lane i of `yes` where bit i is set, else of `no`.
   static F select(std::uint64_t bits, F yes, F no) {
     const __m256i one = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);

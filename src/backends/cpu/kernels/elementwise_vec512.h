@@ -33,6 +33,24 @@ struct V {
   static F round(Bf16, F v) { return round_to_bf16(v); }
   static F round(F32, F v) { return v; }
 
+  static F load(const std::int8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
+  static F load(const std::int8_t* p, std::int64_t n) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(first_lanes(n), p)));
+  }
+  // The nearest integers, ties to even, of the first n lanes; they are in -127..127.
+  static void store_int8(std::int8_t* p, F v, std::int64_t n) {
+    _mm_mask_storeu_epi8(p, first_lanes(n), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+  }
+
+  // Bits of the largest magnitude so far, as unsigned numbers: those of a NaN are larger than any other's.
+  static __m512i zero_magnitudes() { return _mm512_setzero_si512(); }
+  static __m512i max_magnitudes(__m512i most, F v) {
+    return _mm512_max_epu32(most, _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff)));
+  }
+  static std::uint32_t largest(__m512i most) { return _mm512_reduce_max_epu32(most); }
+
   // Lane i of `yes` where bit i is set, else of `no`.
   static F select(std::uint64_t bits, F yes, F no) { return _mm512_mask_mov_ps(no, static_cast<Mask>(bits), yes); }
   static float first(F v) { return _mm512_cvtss_f32(v); }

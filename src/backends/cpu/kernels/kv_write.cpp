@@ -1,13 +1,19 @@
 // ops::KvWrite.
 #include "backends/cpu/kernels/attention.h"
 #include "backends/cpu/kernels/elementwise_scalar.h"
+#include "backends/cpu/kernels/kv_int8.h"
 #include "backends/cpu/kernels/kv_write_layout.h"
 #include "base/thread_pool.h"
 
 namespace cajal::cpu {
 namespace {
 
-bool anything(const KvWriteShape& s) { return size_of(s.dtype) == 2 || size_of(s.dtype) == 4; }
+bool in_8_bits(const KvWriteShape& s) {
+  return std::holds_alternative<Quantized>(s.storage) && is_activation(s.dtype) && s.head_dim <= kMaxHeadDim;
+}
+bool copies(const KvWriteShape& s) {
+  return !std::holds_alternative<Quantized>(s.storage) && (size_of(s.dtype) == 2 || size_of(s.dtype) == 4);
+}
 
 // Head by head, so that the rows of a packed tile meet its cache lines while those are near.
 template <class Raw>
@@ -47,9 +53,26 @@ void kv_write_ref(const KvWriteArgs& a, ThreadPool&) {
   write_elements<std::uint32_t>(a);
 }
 
+// Regions write nearly all of a cache; what is left is not worth vectors.
+void kv_write_int8(const KvWriteArgs& a, ThreadPool& pool) {
+  const Int8CacheLayout layout{a.num_kv_heads, a.head_dim, a.block_size, a.packed};
+  with_activation(a.dtype, [&](auto t) {
+    using T = decltype(t);
+    pool.parallel_for(a.rows, row_grain(a.num_kv_heads * a.head_dim), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin * a.num_kv_heads; i < end * a.num_kv_heads; ++i) {
+        std::array<std::int8_t, kMaxHeadDim> integers;
+        const float scale = round_to_int8<T>(as<T>(a.x) + i * a.head_dim, a.head_dim, integers.data());
+        write_int8_slot(layout, a.cache, a.slot_mapping[i / a.num_kv_heads], i % a.num_kv_heads, integers.data(),
+                        scale);
+      }
+    });
+  });
+}
+
 constexpr KvWriteKernel kKernels[] = {
-    {"kv_write_copy", "copy", kBaseline, anything, kv_write_copy},
-    {"kv_write_ref", "copy", kBaseline, anything, kv_write_ref},
+    {"kv_write_copy", "copy", kBaseline, copies, kv_write_copy},
+    {"kv_write_int8_ref", "8 bits by vectors", kBaseline, in_8_bits, kv_write_int8},
+    {"kv_write_ref", "copy", kBaseline, copies, kv_write_ref},
 };
 
 }  // namespace

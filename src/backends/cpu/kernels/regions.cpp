@@ -2,6 +2,7 @@
 #include "backends/cpu/kernels/elementwise.h"
 #include "backends/cpu/kernels/elementwise_isa.h"
 #include "backends/cpu/kernels/elementwise_scalar.h"
+#include "backends/cpu/kernels/kv_int8.h"
 #include "backends/cpu/kernels/kv_write_layout.h"
 #include "base/thread_pool.h"
 
@@ -9,7 +10,8 @@ namespace cajal::cpu {
 namespace {
 
 bool whole_halves(const QkNormRopeKvWriteShape& s) {
-  return is_activation(s.dtype) && s.head_dim > 0 && s.head_dim % 2 == 0 && s.head_dim <= kMaxHeadDim;
+  return is_activation(s.dtype) && s.head_dim > 0 && s.head_dim % 2 == 0 && s.head_dim <= kMaxHeadDim &&
+         std::holds_alternative<Quantized>(s.k_storage) == std::holds_alternative<Quantized>(s.v_storage);
 }
 
 template <class T>
@@ -32,6 +34,16 @@ void region_row(const QkNormRopeKvWriteArgs& a, std::int64_t row) {
     std::array<Raw, kMaxHeadDim> rotated;
     rms_norm_row<T>(k_in + head * dim, as<T>(a.k_norm), normed.data(), dim, a.epsilon);
     rope_row<T>(normed.data(), table, rotated.data(), dim);
+    if (a.int8_cache) {
+      std::array<std::int8_t, kMaxHeadDim> integers;
+      const Int8CacheLayout k_int8{a.num_kv_heads, dim, a.block_size, a.k_packed};
+      const Int8CacheLayout v_int8{a.num_kv_heads, dim, a.block_size, a.v_packed};
+      const float k_scale = round_to_int8<T>(rotated.data(), dim, integers.data());
+      write_int8_slot(k_int8, a.k_cache, slot, head, integers.data(), k_scale);
+      const float v_scale = round_to_int8<T>(v_in + head * dim, dim, integers.data());
+      write_int8_slot(v_int8, a.v_cache, slot, head, integers.data(), v_scale);
+      continue;
+    }
     write_slot(k_layout, as<T>(a.k_cache) + k_layout.slot(slot, head), rotated.data());
     write_slot(v_layout, as<T>(a.v_cache) + v_layout.slot(slot, head), v_in + head * dim);
   }
