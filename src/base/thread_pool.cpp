@@ -1,12 +1,16 @@
 #include "base/thread_pool.h"
 
+#include <linux/futex.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <fstream>
-#include <string>
+#include <limits>
+
+#include "base/cpu_quota.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -15,14 +19,44 @@
 namespace cajal {
 namespace {
 
-constexpr auto kWatchFor = std::chrono::microseconds(200);  // an idle worker burns at most this much before it sleeps
+using Clock = std::chrono::steady_clock;
+
+// How long a thread watches before it sleeps: a worker for the next job, the caller for the last pieces of this one. Much
+// longer than waking takes, since short waits are what a step is full of; much shorter than the milliseconds for which a
+// busy system takes a thread off its core, since watching then wastes a share of the core that would be missing later.
+constexpr auto kWorkerWatches = std::chrono::microseconds(200);
+constexpr auto kCallerWatches = std::chrono::microseconds(100);
 
 void relax() {
 #if defined(__x86_64__)
   _mm_pause();
-#else
-  std::this_thread::yield();
+#elif defined(__aarch64__)
+  asm volatile("isb");
 #endif
+}
+
+// Sleep while `word` is `value`; may also return early. Without the calls to sched_yield that std::atomic::wait begins with:
+// each of them gives a whole slice of the core away on a busy system.
+template <class Word>
+void sleep_while(const std::atomic<Word>& word, Word value) {
+  static_assert(sizeof word == 4 && std::atomic<Word>::is_always_lock_free);
+  syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
+}
+
+template <class Word>
+void wake(const std::atomic<Word>& word, int threads) {
+  syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, threads, nullptr, nullptr, 0);
+}
+
+// Whether `done()` came true while watching for at most `time`.
+template <class Done>
+bool watch(std::chrono::microseconds time, const Done& done) {
+  const auto give_up = Clock::now() + time;
+  for (int spins = 0;; ++spins) {
+    if (done()) return true;
+    if (spins % 64 == 63 && Clock::now() > give_up) return false;
+    relax();
+  }
 }
 
 }  // namespace
@@ -34,7 +68,7 @@ ThreadPool::ThreadPool(int num_threads) {
 ThreadPool::~ThreadPool() {
   stopping_ = true;
   epoch_.fetch_add(2);
-  epoch_.notify_all();
+  wake(epoch_, std::numeric_limits<int>::max());
   for (auto& worker : workers_) worker.join();
 }
 
@@ -42,15 +76,19 @@ void ThreadPool::run(std::int64_t n, std::int64_t grain, Call call, void* contex
   job_ = {call, context, n, std::max<std::int64_t>(grain, 1)};
   next_.store(0, std::memory_order_relaxed);
   epoch_.fetch_add(1);  // open; sequentially consistent, so a worker that sees it sees job_
-  if (sleeping_.load() > 0) epoch_.notify_all();
+  if (sleeping_.load() > 0) wake(epoch_, std::numeric_limits<int>::max());
   claim_pieces();
   epoch_.fetch_add(1);  // closed: whoever comes now leaves again without looking at job_
-  for (int spins = 0; inside_.load() != 0; ++spins) {
-    if (spins < 4096)
-      relax();
-    else
-      std::this_thread::yield();  // a worker sits on its last piece without a core: give it ours
-  }
+  wait_for_workers();
+}
+
+// A worker that is off its core holds its last piece for milliseconds. Sleeping until it is back leaves this core to
+// others meanwhile, so that the system owes it to us when both can run.
+void ThreadPool::wait_for_workers() {
+  if (watch(kCallerWatches, [this] { return inside_.load() == 0; })) return;
+  caller_sleeps_ = true;
+  for (int inside; (inside = inside_.load()) != 0;) sleep_while(inside_, inside);
+  caller_sleeps_ = false;
 }
 
 void ThreadPool::claim_pieces() {
@@ -64,22 +102,21 @@ void ThreadPool::claim_pieces() {
 
 void ThreadPool::work() {
   std::uint32_t done = 0;  // the last epoch that this worker has dealt with
-  while (!stopping_) {
-    const auto give_up = std::chrono::steady_clock::now() + kWatchFor;
-    std::uint32_t epoch = epoch_.load();
-    for (int spins = 0; (epoch == done || epoch % 2 == 0) && !stopping_; ++spins) {
-      relax();
-      if (spins % 64 == 63 && std::chrono::steady_clock::now() > give_up) {
-        sleeping_.fetch_add(1);
-        epoch_.wait(epoch);
-        sleeping_.fetch_sub(1);
-      }
+  for (;;) {
+    std::uint32_t epoch = 0;
+    const auto has_work = [&] {
       epoch = epoch_.load();
+      return stopping_ || (epoch != done && epoch % 2 == 1);
+    };
+    while (!watch(kWorkerWatches, has_work)) {
+      sleeping_.fetch_add(1);
+      sleep_while(epoch_, epoch);
+      sleeping_.fetch_sub(1);
     }
     if (stopping_) return;
     inside_.fetch_add(1);
     if (epoch_.load() == epoch) claim_pieces();
-    inside_.fetch_sub(1);
+    if (inside_.fetch_sub(1) == 1 && caller_sleeps_) wake(inside_, 1);
     done = epoch;
   }
 }
@@ -88,10 +125,9 @@ int available_cores() {
   cpu_set_t set;
   int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   if (sched_getaffinity(0, sizeof set, &set) == 0) cores = std::max(1, CPU_COUNT(&set));
-  std::string quota;
-  double period = 0;
-  if (std::ifstream file("/sys/fs/cgroup/cpu.max"); file >> quota >> period && quota != "max" && period > 0)
-    cores = std::min(cores, std::max(1, static_cast<int>(std::lround(std::stod(quota) / period))));
+  // To the nearest: half a core more is worth a thread that the system stops at times, less than that is not.
+  if (const auto quota = cpu_quota(); quota && *quota < cores)
+    cores = std::max(1, static_cast<int>(std::lround(*quota)));
   return cores;
 }
 

@@ -3,7 +3,8 @@
 //
 // Made for steps of microseconds on machines that are also busy with other things: idle workers watch for work for a
 // bounded time, then sleep; pieces are claimed one by one, so that a worker that the system has taken off its core
-// delays nothing but the piece in its hands; a worker that never woke up is not waited for.
+// delays nothing but the piece in its hands; a worker that never woke up is not waited for, and the caller watches for the
+// last pieces for a bounded time, then sleeps too.
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -43,6 +44,7 @@ class ThreadPool {
   void run(std::int64_t n, std::int64_t grain, Call call, void* context);
   void work();
   void claim_pieces();
+  void wait_for_workers();
 
   struct alignas(64) Job {
     Call call = nullptr;
@@ -54,11 +56,11 @@ class ThreadPool {
   alignas(64) std::atomic<std::uint32_t> epoch_{0};  // odd while a job is open
   alignas(64) std::atomic<int> inside_{0};           // workers that may touch job_
   alignas(64) std::atomic<int> sleeping_{0};
-  std::atomic<bool> stopping_{false};
+  std::atomic<bool> stopping_{false}, caller_sleeps_{false};
   std::vector<std::thread> workers_;
 };
 
-// Cores that this process may use: the affinity mask, lowered by a cgroup's CPU quota.
+// Cores that this process may use: the affinity mask, lowered by the CPU quota of its cgroups, to the nearest whole one.
 int available_cores();
 
 }  // namespace cajal

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
+#include <ctime>
 #include <numeric>
 #include <thread>
 #include <vector>
@@ -49,6 +51,30 @@ TEST(ThreadPool, WorkersThatFellAsleepWakeUpOrAreNotWaitedFor) {
     pool.parallel_for(50, 1, [&](std::int64_t begin, std::int64_t) { sum += begin; });
     EXPECT_EQ(sum, 49 * 50 / 2);
   }
+}
+
+TEST(ThreadPool, ACallerThatWaitsForALateWorkerLeavesItsCore) {
+  constexpr auto kLate = std::chrono::milliseconds(100);
+  ThreadPool pool(2);
+  const std::thread::id caller = std::this_thread::get_id();
+  std::atomic<int> started = 0;
+  bool done = false;
+  timespec before, after;
+  pool.parallel_for(2, 1, [&](std::int64_t, std::int64_t) {
+    ++started;
+    while (started < 2) std::this_thread::yield();  // one piece for each
+    if (std::this_thread::get_id() == caller) {
+      clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
+    } else {
+      std::this_thread::sleep_for(kLate);
+      done = true;
+    }
+  });
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+  EXPECT_TRUE(done);
+  const auto burnt =
+      std::chrono::seconds(after.tv_sec - before.tv_sec) + std::chrono::nanoseconds(after.tv_nsec - before.tv_nsec);
+  EXPECT_LT(burnt, kLate / 2);
 }
 
 TEST(ThreadPool, EndsWhetherItsWorkersWatchOrSleep) {
