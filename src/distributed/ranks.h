@@ -1,5 +1,13 @@
 #pragma once
 // The ranks of a model: tp x ep of them in a grid, rank = ep_rank * tp + tp_rank, so that neighbours share layers.
+//
+// Threads:    auto ranks = make_thread_rank_groups(degrees);
+// Processes:  const auto environment = process_environment();
+//             if (const auto rendezvous = find_rendezvous(environment)) {           // launched as one rank of several
+//               JoinOptions options = join_options(environment);
+//               options.facts.emplace_back("model", fingerprint);                   // … whatever must be the same
+//               const auto process = RankProcess::join(*rendezvous, options);       // rank_process.h
+//               RankGroups groups = make_rank_groups(process->take_world(), degrees);
 #include <memory>
 #include <vector>
 

@@ -40,8 +40,8 @@ std::shared_ptr<SharedRegion> SharedRegion::create(std::size_t bytes) {
     fail_errno("ftruncate failed", bytes);
   }
   std::shared_ptr<SharedRegion> region(new SharedRegion(fd, map(fd, bytes), bytes));
-  static_assert(sizeof(Header) <= kPage);
-  region->header().used.store(kPage, std::memory_order_release);
+  static_assert(sizeof(Header) <= kFirstOffset);
+  region->header().used.store(kFirstOffset, std::memory_order_release);
   return region;
 }
 
@@ -76,11 +76,12 @@ void SharedRegion::report_failure(int world_rank, std::string_view why) noexcept
   h.failed.store(kTold, std::memory_order_release);
 }
 
-void SharedRegion::throw_failure() const {
+std::string SharedRegion::why_failed() const {
   const Header& h = header();
-  const auto length = std::min<std::size_t>(h.why_length, sizeof h.why);
-  fail(ErrorCode::unavailable, "rank ", h.failed_rank, " ", std::string_view(h.why, length));
+  return {h.why, std::min<std::size_t>(h.why_length, sizeof h.why)};
 }
+
+void SharedRegion::throw_failure() const { fail(ErrorCode::unavailable, "rank ", failed_rank(), " ", why_failed()); }
 
 void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen, std::chrono::nanoseconds at_most) {
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(at_most);

@@ -33,6 +33,7 @@ class SharedRegion {
 
   int fd() const { return fd_; }
 
+  static constexpr std::size_t kFirstOffset = 4096;  // what the first allocation gets
   // Bytes that nobody else has been given, as an offset: a multiple of 4096; 0 where the region is full. Nothing is given back.
   std::size_t allocate(std::size_t bytes);
   std::byte* at(std::size_t offset) { return data_ + offset; }
@@ -40,6 +41,9 @@ class SharedRegion {
   // The first failure that is reported stays; every waiting rank hears of it within 100 ms.
   void report_failure(int world_rank, std::string_view why) noexcept;
   bool failed() const { return header().failed.load(std::memory_order_acquire) == kTold; }
+  // Once it has.
+  int failed_rank() const { return header().failed_rank; }
+  std::string why_failed() const;
   [[noreturn]] void throw_failure() const;
 
  private:
