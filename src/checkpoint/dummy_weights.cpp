@@ -63,14 +63,14 @@ void fill_dummy(const WeightRequest& request, std::uint64_t seed, const WeightPl
   const auto produce = [&](const RowRange& range, std::byte* out, std::span<std::byte>) {
     const WeightSegment& s = range.segment;
     const DummyNumbers numbers = numbers_of(seed, pieces[s.piece], range.index);
-    const std::int64_t row = s.source_row + range.first, columns = layout.columns;
-    if (columns == s.source_columns) {
+    const std::int64_t row = s.source_row + range.first, columns = s.columns;
+    if (columns == s.source_columns && columns == layout.columns) {
       write(numbers, row * columns, range.rows * columns, to, out);
       return;
     }
     for (std::int64_t r = 0; r < range.rows; ++r)
       write(numbers, (row + r) * s.source_columns + s.source_column, columns, to,
-            out + r * columns * static_cast<std::int64_t>(size_of(to)));
+            out + r * layout.columns * static_cast<std::int64_t>(size_of(to)));
   };
   fill_weight(layout, {0, produce}, destination, staging);
 }
@@ -78,6 +78,7 @@ void fill_dummy(const WeightRequest& request, std::uint64_t seed, const WeightPl
 std::vector<DummyRows> dummy_rows(const WeightRequest& request, std::uint64_t seed) {
   check_dtype(request.type.dtype);
   const WeightLayout layout = weight_layout(request);
+  CAJAL_CHECK(layout.whole_rows, "rows of which a rank has some columns are not made by a recipe");
   std::vector<DummyRows> rows;
   for (std::int64_t index = 0; index < layout.count; ++index)
     for (const WeightSegment& s : layout.segments)
@@ -89,7 +90,7 @@ std::vector<DummyRows> dummy_rows(const WeightRequest& request, std::uint64_t se
 std::uint64_t fill_all_dummy(const Graph& graph, TensorParallelRank rank, std::uint64_t seed, WeightSink& sink,
                              Staging& staging) {
   return for_each_parameter(graph, rank, sink, [&](const WeightRequest& request, const WeightPlace& destination) {
-    if (destination.rows && destination.rows->makes_dummy_rows())
+    if (destination.rows && destination.rows->makes_dummy_rows() && weight_layout(request).whole_rows)
       destination.rows->make(dummy_rows(request, seed));
     else
       fill_dummy(request, seed, destination, staging);

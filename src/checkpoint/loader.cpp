@@ -99,9 +99,9 @@ struct Reader {
     }
   }
 
-  // Some columns of `rows` rows, cut out of whole rows.
-  void read_narrow(const WeightSegment& s, std::int64_t first_row, std::int64_t rows, std::int64_t columns,
-                   std::byte* out) const {
+  // The segment's columns of `rows` rows, cut out of whole rows; `out_bytes` from a row to the next.
+  void read_narrow(const WeightSegment& s, std::int64_t first_row, std::int64_t rows, std::byte* out,
+                   std::int64_t out_bytes) const {
     const std::int64_t row_bytes = s.source_columns * source_size();
     const std::int64_t step = static_cast<std::int64_t>(scratch.size()) / row_bytes;
     for (std::int64_t row = 0; row < rows; row += step) {
@@ -109,7 +109,7 @@ struct Reader {
       read((first_row + row) * s.source_columns, scratch.first(static_cast<std::size_t>(n * row_bytes)));
       for (std::int64_t r = 0; r < n; ++r)
         convert_elements(type(), scratch.data() + r * row_bytes + s.source_column * source_size(), to,
-                         out + (row + r) * columns * target_size(), columns);
+                         out + (row + r) * out_bytes, s.columns);
     }
   }
 
@@ -127,13 +127,14 @@ std::int64_t row_bytes_of(const Source& source, std::int64_t columns) {
 std::size_t scratch_bytes(const WeightLayout& layout, const std::vector<Source>& sources, std::size_t pieces,
                           DType to) {
   std::int64_t bytes = 0;
-  for (std::size_t i = 0; i < sources.size(); ++i) {
-    const WeightSegment& segment = layout.segments[i % pieces];
-    const bool narrow =
-        layout.columns != segment.source_columns && row_bytes_of(sources[i], layout.columns) < kMinReadBytes;
-    if (narrow) bytes = std::max({bytes, kReadBytes, row_bytes_of(sources[i], segment.source_columns)});
-    if (*sources[i].where.tensor->dtype->dtype != to) bytes = std::max(bytes, kReadBytes);
-  }
+  for (std::size_t first = 0; first < sources.size(); first += pieces)
+    for (const WeightSegment& segment : layout.segments) {
+      const Source& source = sources[first + segment.piece];
+      const bool narrow =
+          segment.columns != segment.source_columns && row_bytes_of(source, segment.columns) < kMinReadBytes;
+      if (narrow) bytes = std::max({bytes, kReadBytes, row_bytes_of(source, segment.source_columns)});
+      if (*source.where.tensor->dtype->dtype != to) bytes = std::max(bytes, kReadBytes);
+    }
   return static_cast<std::size_t>(bytes);
 }
 
@@ -150,15 +151,15 @@ void load_parameter(const Checkpoint& checkpoint, const WeightRequest& request, 
     const WeightSegment& segment = range.segment;
     const Source& source = sources[static_cast<std::size_t>(range.index) * pieces + segment.piece];
     const Reader reader{source.where, to, scratch};
-    const std::int64_t row = source.first_row + segment.source_row + range.first, columns = layout.columns;
-    if (columns == segment.source_columns) {
+    const std::int64_t row = source.first_row + segment.source_row + range.first, columns = segment.columns;
+    const std::int64_t out_bytes = layout.columns * reader.target_size();
+    if (columns == segment.source_columns && columns == layout.columns) {
       reader.read_run(row * columns, range.rows * columns, out);
-    } else if (row_bytes_of(source, columns) < kMinReadBytes) {
-      reader.read_narrow(segment, row, range.rows, columns, out);
+    } else if (columns != segment.source_columns && row_bytes_of(source, columns) < kMinReadBytes) {
+      reader.read_narrow(segment, row, range.rows, out, out_bytes);
     } else {
       for (std::int64_t r = 0; r < range.rows; ++r)
-        reader.read_run((row + r) * segment.source_columns + segment.source_column, columns,
-                        out + r * columns * reader.target_size());
+        reader.read_run((row + r) * segment.source_columns + segment.source_column, columns, out + r * out_bytes);
     }
   };
   fill_weight(layout, {scratch_bytes(layout, sources, pieces, to), produce}, destination, staging);

@@ -25,35 +25,65 @@ template <class... Parts>
        remedy("the graph was made for another parallel degree or model; export it again"));
 }
 
-// The share of one dimension: [begin, begin + size).
-struct Share {
-  std::int64_t begin, size;
+// Elements of a piece along one dimension: `size` from `source` on are those of the share from `at` on.
+struct Run {
+  std::int64_t at, size, source;
 };
+struct Share {
+  std::int64_t size;
+  std::vector<Run> runs;
+};
+
 Share share_of(const WeightRequest& request, const WeightPiece& piece, int dim) {
   const std::int64_t whole = piece.shape[dim];
-  if (piece.sharding.dim != dim || piece.sharding.parts == 1) return {0, whole};
-  const int parts = piece.sharding.parts, world = request.rank.world;
+  const Sharding& sharding = piece.sharding;
+  if (sharding.dim != dim || sharding.replicated()) return {whole, {{0, whole, 0}}};
+  const int parts = sharding.parts, world = request.rank.world;
   if (parts < 1 || parts > world || world % parts != 0)
     mismatch(request, piece.name, " is cut into ", parts, " parts, which ", world, " ranks cannot share evenly");
-  if (whole % parts != 0)
+  if (!can_share(sharding, piece.shape))
     mismatch(request, piece.name, " ", to_string(piece.shape), " is cut into ", parts, " parts along dimension ", dim);
-  const std::int64_t size = whole / parts;
-  return {size * (std::int64_t{request.rank.rank} * parts / world), size};
+  const std::int64_t index = std::int64_t{request.rank.rank} * parts / world;
+  Share share{sharding.share(whole), {}};
+  if (sharding.units.empty()) {
+    const std::int64_t begin = std::min(whole, index * share.size), size = std::min(share.size, whole - begin);
+    if (size > 0) share.runs.push_back({0, size, begin});
+    return share;
+  }
+  const std::int64_t count = sharding.units_per_share();
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t unit = sharding.units[static_cast<std::size_t>(index * count + i)];
+    if (unit < 0) continue;
+    const Run run{i * sharding.unit, sharding.unit, unit * sharding.unit};
+    if (!share.runs.empty() && share.runs.back().at + share.runs.back().size == run.at &&
+        share.runs.back().source + share.runs.back().size == run.source)
+      share.runs.back().size += run.size;
+    else
+      share.runs.push_back(run);
+  }
+  return share;
 }
 
-// One piece whose rows the type has more of: shares of type.rows rows, padded at the end of the last.
-bool pad_rows(const WeightRequest& request, WeightLayout& layout) {
-  const WeightPiece& piece = request.parameter.pieces.front();
-  const bool cut = piece.sharding.dim == 0 && piece.sharding.parts > 1;
-  if (request.parameter.pieces.size() != 1 || request.parameter.stacked() || piece.shape.rank() != 2) return false;
-  if (piece.sharding.dim > 0) return false;
-  const std::int64_t parts = cut ? piece.sharding.parts : 1, whole = piece.shape[0];
-  if (request.rank.world % parts != 0 || checked_mul(layout.rows, parts, "rows of a padded weight") <= whole)
-    return false;
-  const std::int64_t begin = std::min(whole, layout.rows * (request.rank.rank * parts / request.rank.world));
-  layout.segments = {{0, 0, std::min(layout.rows, whole - begin), begin, 0, piece.shape[1]}};
-  layout.columns = piece.shape[1];
-  return true;
+// The piece's rectangles, from row `row` of the result on; returns how many rows it has there.
+std::int64_t add_piece(const WeightRequest& request, std::size_t index, std::int64_t row, WeightLayout& layout) {
+  const WeightPiece& piece = request.parameter.pieces[index];
+  const bool matrix = piece.shape.rank() == 2;
+  const Share rows = share_of(request, piece, 0);
+  const Share across = matrix ? share_of(request, piece, 1) : Share{1, {{0, 1, 0}}};
+  if (across.size != layout.columns) mismatch(request, piece.name, " gives ", across.size, " columns");
+  for (const Run& down : rows.runs)
+    for (const Run& run : across.runs) {
+      layout.segments.push_back({.piece = index,
+                                 .row = row + down.at,
+                                 .rows = down.size,
+                                 .column = run.at,
+                                 .columns = run.size,
+                                 .source_row = down.source,
+                                 .source_column = run.source,
+                                 .source_columns = matrix ? piece.shape[1] : 1});
+      layout.whole_rows = layout.whole_rows && run.size == layout.columns;
+    }
+  return rows.size;
 }
 
 }  // namespace
@@ -77,24 +107,16 @@ WeightLayout weight_layout(const WeightRequest& request) {
   layout.matrix = {type.dtype, {}, type.storage};
   for (int i = repeated ? 1 : 0; i < type.shape.rank(); ++i) layout.matrix.shape.push_back(type.shape[i]);
   layout.rows = layout.matrix.shape[0];
-  const std::int64_t columns = rank == 2 ? layout.matrix.shape[1] : 1;
+  layout.columns = rank == 2 ? layout.matrix.shape[1] : 1;
 
-  if (!pad_rows(request, layout)) {
-    std::int64_t row = 0;
-    for (std::size_t i = 0; i < parameter.pieces.size(); ++i) {
-      const WeightPiece& piece = parameter.pieces[i];
-      if (piece.shape.rank() != rank || piece.sharding.dim >= rank || piece.shape.dynamic())
-        mismatch(request, piece.name, " ", to_string(piece.shape), " does not join with the others");
-      const Share rows = share_of(request, piece, 0);
-      const Share across = rank == 2 ? share_of(request, piece, 1) : Share{0, 1};
-      if (across.size != columns) mismatch(request, piece.name, " gives ", across.size, " columns");
-      layout.segments.push_back({i, row, rows.size, rows.begin, across.begin, rank == 2 ? piece.shape[1] : 1});
-      row = checked_add(row, rows.size, "rows of a weight");
-    }
-    if (row != layout.rows) mismatch(request, "the pieces give ", row, " rows");
-    layout.columns = columns;
+  std::int64_t row = 0;
+  for (std::size_t i = 0; i < parameter.pieces.size(); ++i) {
+    const WeightPiece& piece = parameter.pieces[i];
+    if (piece.shape.rank() != rank || piece.sharding.dim >= rank || piece.shape.dynamic())
+      mismatch(request, piece.name, " ", to_string(piece.shape), " does not join with the others");
+    row = checked_add(row, add_piece(request, i, row, layout), "rows of a weight");
   }
-  if (layout.columns != columns) mismatch(request, "the pieces give ", layout.columns, " columns");
+  if (row != layout.rows) mismatch(request, "the pieces give ", row, " rows");
   return layout;
 }
 
@@ -128,18 +150,25 @@ void parallel_for_throwing(ThreadPool& pool, std::int64_t n, const Body& body) {
   if (failure) std::rethrow_exception(failure);
 }
 
-// Makes plain rows [begin, end) of matrix `index`; returns how many of them segments cover. The others are zero.
+// Makes plain rows [begin, end) of matrix `index`; returns how many of them there are up to the last that a segment
+// covers. What none covers is zero.
 std::int64_t make_rows(const WeightLayout& layout, const RowProducer& producer, std::int64_t index, std::int64_t begin,
                        std::int64_t end, std::byte* out, std::span<std::byte> scratch) {
-  const auto row_bytes = layout.columns * static_cast<std::int64_t>(size_of(layout.matrix.dtype));
+  const auto element = static_cast<std::int64_t>(size_of(layout.matrix.dtype)), row_bytes = layout.columns * element;
+  const auto clear = [&](std::int64_t from, std::int64_t to) {
+    if (from < to) std::memset(out + (from - begin) * row_bytes, 0, static_cast<std::size_t>((to - from) * row_bytes));
+  };
+  if (!layout.whole_rows) clear(begin, end);
   std::int64_t done = begin;
   for (const WeightSegment& s : layout.segments) {
     const std::int64_t from = std::max(begin, s.row), to = std::min(end, s.row + s.rows);
     if (from >= to) continue;
-    producer.produce({index, s, from - s.row, to - from}, out + (from - begin) * row_bytes, scratch);
+    if (layout.whole_rows) clear(done, from);
+    producer.produce({index, s, from - s.row, to - from}, out + (from - begin) * row_bytes + s.column * element,
+                     scratch);
     done = to;
   }
-  std::memset(out + (done - begin) * row_bytes, 0, static_cast<std::size_t>((end - done) * row_bytes));
+  if (layout.whole_rows) clear(done, end);
   return done - begin;
 }
 

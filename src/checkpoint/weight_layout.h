@@ -14,7 +14,7 @@
 
 namespace cajal {
 
-// Place of a rank in its tensor-parallel group. Of a piece cut into `parts`, it holds part rank * parts / world.
+// Place of a rank in its tensor-parallel group. Of a piece cut into `parts`, it holds share rank * parts / world.
 struct TensorParallelRank {
   int rank = 0, world = 1;
 };
@@ -26,24 +26,24 @@ struct WeightRequest {
   TensorParallelRank rank;
 };
 
-// `rows` consecutive rows of the result, and the rows and columns of the piece that they are. Vectors count as matrices
-// of one column: biases of q, k and v join like their rows.
+// A rectangle of the result, and where in the piece it is, which has `source_columns`. Vectors count as matrices of one
+// column: biases of q, k and v join like their rows.
 struct WeightSegment {
   std::size_t piece = 0;
-  std::int64_t row = 0, rows = 0;
+  std::int64_t row = 0, rows = 0, column = 0, columns = 0;
   std::int64_t source_row = 0, source_column = 0, source_columns = 0;
 };
 
 struct WeightLayout {
   std::int64_t count = 1;               // matrices, one for each repeat
   std::int64_t rows = 0, columns = 0;   // of each, in the result
-  std::vector<WeightSegment> segments;  // of each, by row; rows after the last are padding, and zero
+  std::vector<WeightSegment> segments;  // of each, by row; what none covers is padding, and zero
+  bool whole_rows = true;               // segments are of all columns
   TensorType matrix;                    // of one, as stored
 };
 
-// Checks the parameter against its type. Only a parameter of one unrepeated piece may have more rows than its pieces give
-// (a padded vocabulary): the piece is then cut into shares of that many rows, the last of which ends in zeros. Throws
-// Error(invalid_argument) if the two do not fit: the graph then belongs to another parallel degree or is damaged.
+// Checks the parameter against its type. Throws Error(invalid_argument) if the two do not fit: the graph then belongs to
+// another parallel degree or is damaged.
 WeightLayout weight_layout(const WeightRequest& request);
 
 // Rows of one segment of matrix `index`: those from the segment's row `first` on.
@@ -52,7 +52,8 @@ struct RowRange {
   const WeightSegment& segment;
   std::int64_t first = 0, rows = 0;
 };
-// Writes the rows, plain in the target dtype. Runs on several threads at once, each with `scratch` of its own; may throw.
+// Writes the rows of the segment, plain in the target dtype: the first element to `out`, the next row layout.columns
+// elements further. Runs on several threads at once, each with `scratch` of its own; may throw.
 struct RowProducer {
   std::size_t scratch_bytes = 0;
   std::function<void(const RowRange& range, std::byte* out, std::span<std::byte> scratch)> produce;

@@ -84,7 +84,8 @@ class Pass {
       std::erase_if(linears, [&](const Node* other) {
         return other->inputs.size() != first.inputs.size() ||
                graph_.type(other->inputs[1]).storage != graph_.type(first.inputs[1]).storage ||
-               std::get<ops::Linear>(other->op).sum_parts != std::get<ops::Linear>(first.op).sum_parts;
+               std::get<ops::Linear>(other->op).sum_parts != std::get<ops::Linear>(first.op).sum_parts ||
+               std::get<ops::Linear>(other->op).partial != std::get<ops::Linear>(first.op).partial;
       });
       if (linears.size() < 2 || !claim_names(linears)) continue;
       for (const Node* linear : linears)

@@ -30,6 +30,22 @@ Graph eliminate_dead_code(const Graph& graph) {
   return rewriter.finish();
 }
 
+Graph merge_sum_parts(const Graph& graph, std::int64_t least_outputs) {
+  Rewriter rewriter(graph);
+  rewriter.copy_leaves();
+  for (const Node& node : graph.nodes()) {
+    if (is_leaf(node.op)) continue;
+    Node merged = node;
+    const auto shape_of = [&](std::size_t weight) { return graph.type(node.inputs[weight]).shape; };
+    if (auto* linear = std::get_if<ops::Linear>(&merged.op); linear && shape_of(1)[0] >= least_outputs)
+      linear->sum_parts = 1;
+    if (auto* experts = std::get_if<ops::MoeExperts>(&merged.op); experts && shape_of(4)[1] >= least_outputs)
+      experts->sum_parts = 1;
+    rewriter.copy(merged);
+  }
+  return rewriter.finish();
+}
+
 namespace {
 
 // How a leaf is used, through the values that share its memory.

@@ -27,6 +27,10 @@ Graph inline_regions(const Graph& graph, const std::function<bool(std::string_vi
 // is a result of this one. Inputs stay: they are the graph's interface.
 Graph eliminate_dead_code(const Graph& graph);
 
+// Makes the sums of linears and experts with at least so many outputs in one part. Unlike all other passes it changes bits,
+// those of a target on which parts cost more than they give: there, they depend on the tensor-parallel degree.
+Graph merge_sum_parts(const Graph& graph, std::int64_t least_outputs);
+
 // What a backend wants stored how.
 struct StoragePolicy {
   std::function<Storage(const TensorType& weight)>

@@ -21,8 +21,8 @@ namespace cajal {
 CAJAL_ATTRIBUTES(Input, f("name", op.name))
 CAJAL_ATTRIBUTES(State, f("name", op.name))
 CAJAL_ATTRIBUTES(Parameter, f("pieces", op.pieces); f("repeat", op.repeat); f("stacked_name", op.stacked_name))
-CAJAL_ATTRIBUTES(Embedding)
-CAJAL_ATTRIBUTES(Linear, f("sum_parts", op.sum_parts))
+CAJAL_ATTRIBUTES(Embedding, f("partial", op.partial))
+CAJAL_ATTRIBUTES(Linear, f("sum_parts", op.sum_parts); f("partial", op.partial))
 CAJAL_ATTRIBUTES(RmsNorm, f("epsilon", op.epsilon))
 CAJAL_ATTRIBUTES(RotaryTable, f("dtype", op.dtype); f("inv_freq", op.inv_freq);
                  f("attention_scaling", op.attention_scaling); f("original_length", op.original_length);
@@ -38,10 +38,10 @@ CAJAL_ATTRIBUTES(PagedAttention, f("scale", op.scale); f("sliding_window", op.sl
 CAJAL_ATTRIBUTES(Router, f("top_k", op.top_k); f("norm_topk_prob", op.norm_topk_prob))
 CAJAL_ATTRIBUTES(MoeExperts, f("sum_parts", op.sum_parts))
 CAJAL_ATTRIBUTES(GatherRows)
-CAJAL_ATTRIBUTES(AllReduce)
-CAJAL_ATTRIBUTES(AllGather, f("dim", op.dim); f("ranks", op.ranks))
-CAJAL_ATTRIBUTES(ReduceScatter, f("dim", op.dim); f("ranks", op.ranks))
-CAJAL_ATTRIBUTES(AllToAll)
+CAJAL_ATTRIBUTES(AllReduce, f("group", op.group); f("dtype", op.dtype))
+CAJAL_ATTRIBUTES(AllGather, f("dim", op.dim); f("ranks", op.ranks); f("group", op.group))
+CAJAL_ATTRIBUTES(ReduceScatter, f("dim", op.dim); f("ranks", op.ranks); f("group", op.group))
+CAJAL_ATTRIBUTES(AllToAll, f("ranks", op.ranks); f("group", op.group))
 CAJAL_ATTRIBUTES(Region, f("kind", op.kind))
 
 #undef CAJAL_ATTRIBUTES

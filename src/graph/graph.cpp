@@ -104,6 +104,17 @@ std::optional<Alias> find_alias(const Op& op, int result) {
 
 }  // namespace
 
+bool can_share(const Sharding& s, const Shape& shape) {
+  if (s.replicated()) return true;
+  if (s.dim >= shape.rank() || s.parts < 1) return false;
+  if (s.unit == 0 || s.units.empty()) return s.unit == 0 && s.units.empty();
+  const std::int64_t whole = shape[s.dim];
+  if (s.unit < 0 || whole < s.unit || whole % s.unit != 0) return false;
+  const std::int64_t units = whole / s.unit;
+  return s.units.size() % static_cast<std::size_t>(s.parts) == 0 &&
+         std::all_of(s.units.begin(), s.units.end(), [units](int u) { return u >= -1 && u < units; });
+}
+
 std::optional<int> aliased_input(const Op& op, int result) {
   const auto alias = find_alias(op, result);
   return alias ? std::optional(alias->input) : std::nullopt;
@@ -187,7 +198,7 @@ class Verifier {
       for (const std::int64_t d : shape)
         if (d < 1) broken("a piece of shape ", to_string(shape));
       if (sharding.replicated()) continue;
-      if (sharding.dim >= shape.rank() || sharding.parts < 1 || shape[sharding.dim] % sharding.parts != 0)
+      if (!can_share(sharding, shape))
         broken(name, to_string(shape), " cannot be cut into ", sharding.parts, " parts along dimension ", sharding.dim);
     }
   }

@@ -17,16 +17,33 @@ namespace cajal {
 
 class Graph;
 
-// Which share of a checkpoint tensor a rank keeps: dimension `dim` is cut into `parts` equal pieces. `parts` may be smaller
-// than the tensor-parallel degree (fewer kv heads than ranks): neighbouring ranks then hold the same piece.
+// Which share of a checkpoint tensor a rank keeps. Dimension `dim` of n elements is cut into `parts` shares of
+// ceil(n / parts): what the last of them lack are zeros. `parts` may be smaller than the tensor-parallel degree:
+// neighbouring ranks then hold the same share. Heads are shared out by a list instead: the dimension consists of units of
+// `unit` elements, and the shares, one after the other and all of one length, of those that `units` names; -1 is a unit of
+// zeros, and a unit may be in several shares.
 struct Sharding {
   int dim = -1;  // -1: every rank holds the whole
   int parts = 1;
-  bool replicated() const { return dim < 0 || parts == 1; }
+  std::int64_t unit = 0;  // 0: no list
+  std::vector<int> units = {};
+
+  bool replicated() const { return dim < 0 || (parts == 1 && units.empty()); }
+  std::int64_t units_per_share() const { return static_cast<std::int64_t>(units.size()) / parts; }
+  // Elements of a share of `whole`.
+  std::int64_t share(std::int64_t whole) const {
+    if (replicated()) return whole;
+    return units.empty() ? (whole + parts - 1) / parts : unit * units_per_share();
+  }
   bool operator==(const Sharding& other) const {
-    return replicated() ? other.replicated() : dim == other.dim && parts == other.parts;
+    if (replicated()) return other.replicated();
+    return dim == other.dim && parts == other.parts && unit == other.unit && units == other.units;
   }
 };
+
+// Ranks form a grid, rank = expert_rank * tensor_parallel_size + tensor_rank. Collectives are over the ranks of one
+// expert_rank, or over all.
+enum class RankGroup : std::uint8_t { tensor, world };
 
 // One tensor of the checkpoint, with the checkpoint's shape. Sharding applies to each piece by itself, before they are
 // joined: a rank's share of [gate; up] is its share of gate followed by its share of up.
@@ -56,13 +73,19 @@ struct Parameter {
   bool stacked() const { return repeat > 1 || (!pieces.empty() && pieces[0].name.find('*') != std::string::npos); }
 };
 
-struct Embedding {};  // table[V,H], ids[T] -> dt[T,H]
+// table[V,H], ids[T] -> dt[T,H]. Partial: the table has rows rank * V .. rank * V + V - 1 of all, and what other ranks
+// have are zeros here; the sum over the tensor-parallel group is the whole.
+struct Embedding {
+  bool partial = false;
+};
 
 // x[T,K], weight[N,K] (, bias[N]) -> dt[T,N]. The sum over k is made in `sum_parts` equal consecutive parts, each in
 // ascending order in f32, and the parts are added as a balanced tree; then the bias; then one rounding. The parts belong
-// to the meaning because a row-parallel layer must give the same bits on 1, 2, 4 and 8 ranks.
+// to the meaning because a row-parallel layer must give the same bits on 1, 2, 4 and 8 ranks. Partial: a rank's part of
+// such a sum, without bias and not rounded, f32[T,N]: all_reduce does the rest.
 struct Linear {
   int sum_parts = 1;
+  bool partial = false;
 };
 
 // x[...,H], weight[H] -> like x: round(x * rsqrt(mean(x^2) + epsilon)) * weight. The mean and the product with it are f32;
@@ -127,15 +150,29 @@ struct MoeExperts {
 
 struct GatherRows {};  // x[T,H], rows[R] -> [R,H]
 
-// Collectives over the ranks of the tensor-parallel group.
-struct AllReduce {};  // x -> like x, summed over ranks in the balanced order of Linear's parts
+// Collectives. Every rank of the group runs them in one order, with the same shapes and as many rows.
+
+// x[T,N] (, bias[N]) -> dtype[T,N]: the sum over ranks in f32, as a balanced tree in the order of ranks, as the parts of
+// Linear are added; then the bias; then one rounding.
+struct AllReduce {
+  RankGroup group = RankGroup::tensor;
+  DType dtype = DType::f32;
+};
+// x -> dimension `dim` times ranks: the shares of the group's ranks, one after the other.
 struct AllGather {
   int dim = 0, ranks = 1;
-};  // x -> dimension `dim` times ranks
+  RankGroup group = RankGroup::tensor;
+};
+// x -> dimension `dim` divided by ranks: this rank's share of the sum that AllReduce makes, rounded once, to x's type.
 struct ReduceScatter {
   int dim = 0, ranks = 1;
-};                   // x -> summed, dimension `dim` divided by ranks
-struct AllToAll {};  // x[ranks,...] -> like x
+  RankGroup group = RankGroup::tensor;
+};
+// x[T,ranks*N] -> like x: the r-th N columns go to rank r; those that rank r sent are the r-th of the result.
+struct AllToAll {
+  int ranks = 1;
+  RankGroup group = RankGroup::tensor;
+};
 
 // Operations that a backend runs as one. The body is the meaning and the reference: its inputs are this node's inputs in
 // order, its outputs this node's results. A backend without a kernel for the whole runs the body.
@@ -150,6 +187,9 @@ using Op = std::variant<ops::Input, ops::State, ops::Parameter, ops::Embedding, 
                         ops::RotaryTable, ops::Rope, ops::SiluMul, ops::Add, ops::Slice, ops::Reshape, ops::KvWrite,
                         ops::PagedAttention, ops::Router, ops::MoeExperts, ops::GatherRows, ops::AllReduce,
                         ops::AllGather, ops::ReduceScatter, ops::AllToAll, ops::Region>;
+
+// Whether a tensor of this shape can be shared out so.
+bool can_share(const Sharding& sharding, const Shape& shape);
 
 const char* op_name(const Op& op);
 bool is_leaf(const Op& op);  // input, state, parameter: made of no other value

@@ -29,11 +29,8 @@ void put(std::string& out, float f) {
 }
 void put(std::string& out, DType t) { out += to_string(t); }
 void put(std::string& out, const Shape& s) { out += to_string(s); }
-void put(std::string& out, const WeightPiece& p) {
-  put(out, p.name);
-  put(out, p.shape);
-  if (!p.sharding.replicated()) out += detail::join("/", p.sharding.dim, ":", p.sharding.parts);
-}
+void put(std::string& out, RankGroup group) { out += group == RankGroup::tensor ? "tensor" : "world"; }
+void put(std::string& out, const WeightPiece& p);
 template <class T>
 void put(std::string& out, const std::vector<T>& list) {
   out += '[';
@@ -42,6 +39,18 @@ void put(std::string& out, const std::vector<T>& list) {
     put(out, list[i]);
   }
   out += ']';
+}
+
+// "name"[16,8] of which ranks hold shares: /0:2, or by units of 4 elements /0:2:4[0 1 -1 -1]
+void put(std::string& out, const WeightPiece& p) {
+  put(out, p.name);
+  put(out, p.shape);
+  const Sharding& s = p.sharding;
+  if (s.replicated()) return;
+  out += detail::join("/", s.dim, ":", s.parts);
+  if (s.units.empty()) return;
+  out += detail::join(":", s.unit);
+  put(out, s.units);
 }
 
 std::string attributes_text(const Op& op) {
@@ -141,6 +150,11 @@ class Line {
     if (!dtype) fail(ErrorCode::data_loss, "unknown element type '", name, "'");
     into = *dtype;
   }
+  void get(RankGroup& into) {
+    const auto name = word();
+    if (name != "tensor" && name != "world") fail(ErrorCode::data_loss, "unknown group of ranks '", name, "'");
+    into = name == "tensor" ? RankGroup::tensor : RankGroup::world;
+  }
   void get(Shape& into) {
     if (!parse_shape(text_, into)) fail(ErrorCode::data_loss, "expected a shape before '", text_.substr(0, 40), "'");
   }
@@ -148,11 +162,15 @@ class Line {
     get(into.name);
     get(into.shape);
     if (!take("/")) return;
-    into.sharding.dim = number<int>();
+    Sharding& s = into.sharding;
+    s.dim = number<int>();
     expect(":");
-    into.sharding.parts = number<int>();
-    if (into.sharding.dim < 0 || into.sharding.dim >= into.shape.rank() || into.sharding.parts < 1)
-      fail(ErrorCode::data_loss, "a sharding that '", into.name, "' cannot have");
+    s.parts = number<int>();
+    if (take(":")) {
+      s.unit = number<std::int64_t>();
+      get(s.units);
+    }
+    if (!can_share(s, into.shape)) fail(ErrorCode::data_loss, "a sharding that '", into.name, "' cannot have");
   }
   template <class T>
   void get(std::vector<T>& into) {

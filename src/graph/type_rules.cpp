@@ -31,7 +31,8 @@ class Rules {
       require(in_[2].shape[0] == in_[1].shape[0], "bias[N] for weight[N,K]");
     }
     sum_parts(op.sum_parts, in_[1].shape[1]);
-    return {{in_[0].dtype, {in_[0].shape[0], in_[1].shape[0]}, Plain{}}};
+    require(!op.partial || in_.size() == 2, "no bias for a part of a sum");
+    return {{op.partial ? DType::f32 : in_[0].dtype, {in_[0].shape[0], in_[1].shape[0]}, Plain{}}};
   }
   Types operator()(const ops::RmsNorm& op) const {
     inputs(2);
@@ -129,10 +130,26 @@ class Rules {
     rank(0, 2), rank(1, 1), plain(0), integers(1);
     return {{in_[0].dtype, {in_[1].shape[0], in_[0].shape[1]}, Plain{}}};
   }
-  Types operator()(const ops::AllReduce&) const { return unchanged(); }
+  Types operator()(const ops::AllReduce& op) const {
+    inputs(1, 2);
+    rank(0, 2), activations(0);
+    require(is_number(op.dtype), "a result of bf16, f16 or f32");
+    if (in_.size() == 2) {
+      rank(1, 1), plain(1);
+      require(in_[1].shape[0] == in_[0].shape[1] && in_[1].dtype == op.dtype,
+              "bias[N] of the result's type for x[T,N]");
+    }
+    return {{op.dtype, in_[0].shape, Plain{}}};
+  }
   Types operator()(const ops::AllGather& op) const { return scaled(op.dim, op.ranks, 1); }
   Types operator()(const ops::ReduceScatter& op) const { return scaled(op.dim, 1, op.ranks); }
-  Types operator()(const ops::AllToAll&) const { return unchanged(); }
+  Types operator()(const ops::AllToAll& op) const {
+    inputs(1);
+    rank(0, 2), plain(0);
+    require(op.ranks >= 1 && in_[0].shape[1] % op.ranks == 0,
+            detail::join("columns that the ranks (", op.ranks, ") share evenly"));
+    return {in_[0]};
+  }
 
   Types operator()(const ops::Region& op) const {
     CAJAL_CHECK(op.body != nullptr);
@@ -174,6 +191,11 @@ class Rules {
   void integers(std::size_t i) const {
     if (in_[i].dtype != DType::i32 || !in_[i].plain()) broken(detail::join("plain i32 for input ", i));
   }
+  static bool is_number(DType t) { return t == DType::bf16 || t == DType::f16 || t == DType::f32; }
+  void activations(std::size_t i) const {
+    plain(i);
+    if (!is_number(in_[i].dtype)) broken(detail::join("bf16, f16 or f32 for input ", i));
+  }
   // What works row by row: the first dimension counts rows of the step, the last columns.
   void rows_of_columns(std::size_t i) const {
     plain(i);
@@ -192,11 +214,6 @@ class Rules {
   Types leaf() const {
     CAJAL_CHECK(false, "a leaf declares its type");
     return {};
-  }
-  Types unchanged() const {
-    inputs(1);
-    plain(0);
-    return {in_[0]};
   }
   Types scaled(int dim, int times, int divided) const {
     inputs(1);

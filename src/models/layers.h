@@ -1,6 +1,7 @@
 #pragma once
 // The words that model files are written in: the layers every decoder shares, under the names vLLM and NxD give them.
 // Each declares its weights where it uses them, so there is no constructor to keep in step with a forward function.
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -29,6 +30,8 @@ class Scope {
   Graph& graph() const { return *graph_; }
   DType dtype() const { return dtype_; }
   int tp() const { return parallel_.tensor_parallel_size; }
+  int ep() const { return parallel_.expert_parallel_size; }
+  int world() const { return tp() * ep(); }
   const std::string& path() const { return path_; }
 
   // Declares "<path>.weight" (or .bias). `shape` is the checkpoint's; the value has this rank's share of it.
@@ -50,23 +53,35 @@ class Scope {
 std::int64_t shard(std::int64_t size, int parts, std::string_view what);
 
 Value rms_norm(Scope s, Value x, float epsilon);
-Value all_reduce(Scope s, Value x);
+// Sums over the ranks of a group, if it has several, and rounds to the scope's type.
+Value all_reduce(Scope s, Value x, RankGroup group = RankGroup::tensor);
 
 struct LinearOptions {
   bool bias = false;
-  int parts = 0;  // ranks that share the rows; 0: all of the group
+  // Who has which of the features that are shared out. Absent: all ranks, as many each; what a degree does not divide is
+  // padded with zeros.
+  std::optional<Sharding> sharding = {};
 };
 // Rows of the weight are shared out: each rank computes its own output features.
 Value column_parallel_linear(Scope s, Value x, std::int64_t out_features, LinearOptions options = {});
-// Columns of the weight are shared out: each rank holds part of the sum, which all_reduce completes.
-Value row_parallel_linear(Scope s, Value x, std::int64_t in_features, std::int64_t out_features, bool bias = false);
+// Columns of the weight are shared out: each rank holds part of the sum, which all ranks then have whole. x has the rank's
+// share of `in_features`.
+Value row_parallel_linear(Scope s, Value x, std::int64_t in_features, std::int64_t out_features,
+                          LinearOptions options = {});
 Value replicated_linear(Scope s, Value x, std::int64_t out_features);
 
-// ops::Linear's sum_parts for a rank's share of a row-parallel weight [out_features, in_features]. Below 2048 outputs eight
-// parts, added as a balanced tree, let the multiprocessors of a GPU share a sum for one row, and no degree that divides
-// eight changes a bit. From there on the outputs alone are work enough, and waiting sums would cost long prompts half of
-// the matrix units' speed: one part.
-int row_parallel_sum_parts(std::int64_t in_features, std::int64_t out_features, int tp);
+// How an embedding's table is shared out. If a head reads it too (tied): by the vocabulary, as heads are. Else by columns,
+// since gathering rows is less to do than a sum, where every rank gets whole groups of any quantisation.
+Sharding embedding_sharding(std::int64_t hidden_size, bool tied, int tp);
+// Rows of the table for `ids`, whole on every rank.
+Value parallel_embedding(Scope s, Value weight, Sharding sharding, Value ids);
+// x[R,H] times a weight of which each rank has its share of the vocabulary: logits[R,vocab_size], gathered.
+Value parallel_lm_head(Scope s, Value x, Value weight, std::int64_t vocab_size);
+
+// ops::Linear's sum_parts for a rank's `in_features` of a row-parallel weight: eight parts over all ranks, added as a
+// balanced tree, so that no degree that divides eight changes a bit; and on a GPU the multiprocessors can share a sum for
+// one row. Targets for which it costs more than it gives say so (merge_sum_parts in compiler/passes.h).
+int row_parallel_sum_parts(std::int64_t in_features, int tp);
 
 inline Value reshape(Scope s, Value x, Shape shape) { return s.op(ops::Reshape{shape}, {x}); }
 inline Value add(Scope s, Value a, Value b) { return s.op(ops::Add{}, {a, b}); }

@@ -1,7 +1,8 @@
 #include "models/qwen3.h"
 
-#include <algorithm>
 #include <cmath>
+
+#include "models/head_shares.h"
 
 namespace cajal {
 namespace {
@@ -11,41 +12,30 @@ struct Step {
   Value slot_mapping, block_tables, seq_indices, positions, rotary_table;
 };
 
-struct Heads {
-  std::int64_t q, kv;  // on this rank
-  int kv_parts;        // ranks beyond this many hold copies of the others' kv heads
-};
-
-Heads heads_on_rank(const Qwen3Config& c, int tp) {
-  if (tp < 1) fail(ErrorCode::invalid_argument, "tensor_parallel_size is ", tp, ", expected 1 or more");
-  const int kv_parts = std::min(tp, c.num_key_value_heads);
-  if (tp % kv_parts != 0)
-    fail(ErrorCode::unsupported, "num_key_value_heads: ", c.num_key_value_heads,
-         " cannot be shared or copied evenly by ", tp, " ranks",
-         remedy("choose a tensor-parallel degree that divides ", c.num_key_value_heads, " or is a multiple of it"));
-  return {shard(c.num_attention_heads, tp, "num_attention_heads"),
-          shard(c.num_key_value_heads, kv_parts, "num_key_value_heads"), kv_parts};
+HeadShares heads_on_rank(const Qwen3Config& c, int tp) {
+  return share_heads(c.num_attention_heads, c.num_key_value_heads, c.head_dim, tp);
 }
 
 Value kv_cache(Scope s, const Qwen3Config& c, const char* name) {
-  const Shape shape{Shape::kDynamic, heads_on_rank(c, s.tp()).kv, kKvBlockSize, c.head_dim};
+  const Shape shape{Shape::kDynamic, heads_on_rank(c, s.tp()).kv_heads, kKvBlockSize, c.head_dim};
   const std::string path = (s / name).path();
   return s.graph().add_leaf(ops::State{path}, {s.dtype(), shape, Plain{}}, path);
 }
 
 Value attention(Scope s, const Qwen3Config& c, int layer, const Step& step, Value x) {
-  const Heads heads = heads_on_rank(c, s.tp());
+  const HeadShares heads = heads_on_rank(c, s.tp());
   const std::int64_t tokens = s.shape_of(x)[0], kv_features = std::int64_t{c.num_key_value_heads} * c.head_dim;
   const std::int64_t q_features = std::int64_t{c.num_attention_heads} * c.head_dim;
+  const LinearOptions kv{.bias = c.attention_bias, .sharding = heads.kv};
 
-  Value q = column_parallel_linear(s / "q_proj", x, q_features, {.bias = c.attention_bias});
-  Value k = column_parallel_linear(s / "k_proj", x, kv_features, {.bias = c.attention_bias, .parts = heads.kv_parts});
-  Value v = column_parallel_linear(s / "v_proj", x, kv_features, {.bias = c.attention_bias, .parts = heads.kv_parts});
+  Value q = column_parallel_linear(s / "q_proj", x, q_features, {.bias = c.attention_bias, .sharding = heads.q});
+  Value k = column_parallel_linear(s / "k_proj", x, kv_features, kv);
+  Value v = column_parallel_linear(s / "v_proj", x, kv_features, kv);
 
   // Qwen3 normalises each head of q and k before the rotation; Qwen2 and Llama do not.
-  q = rms_norm(s / "q_norm", reshape(s, q, {tokens, heads.q, c.head_dim}), c.rms_norm_eps);
-  k = rms_norm(s / "k_norm", reshape(s, k, {tokens, heads.kv, c.head_dim}), c.rms_norm_eps);
-  v = reshape(s, v, {tokens, heads.kv, c.head_dim});
+  q = rms_norm(s / "q_norm", reshape(s, q, {tokens, heads.q_heads, c.head_dim}), c.rms_norm_eps);
+  k = rms_norm(s / "k_norm", reshape(s, k, {tokens, heads.kv_heads, c.head_dim}), c.rms_norm_eps);
+  v = reshape(s, v, {tokens, heads.kv_heads, c.head_dim});
   q = s.op(ops::Rope{}, {q, step.rotary_table});
   k = s.op(ops::Rope{}, {k, step.rotary_table});
 
@@ -55,8 +45,8 @@ Value attention(Scope s, const Qwen3Config& c, int layer, const Step& step, Valu
                                c.sliding_window[static_cast<std::size_t>(layer)]};
   const Value out = s.op(op, {q, k_cache, v_cache, step.block_tables, step.seq_indices, step.positions});
 
-  return row_parallel_linear(s / "o_proj", reshape(s, out, {tokens, heads.q * c.head_dim}), q_features, c.hidden_size,
-                             c.attention_bias);
+  return row_parallel_linear(s / "o_proj", reshape(s, out, {tokens, heads.q_heads * c.head_dim}), q_features,
+                             c.hidden_size, {.bias = c.attention_bias, .sharding = heads.o});
 }
 
 Value mlp(Scope s, const Qwen3Config& c, Value x) {
@@ -88,7 +78,7 @@ Value sparse_moe_block(Scope s, const Qwen3Config& c, Value x) {
                                        {.dim = 0, .parts = s.tp()}, "gate_up_proj");
   const Value down =
       expert_weights(s, c, {"down_proj"}, {c.hidden_size, inner}, {.dim = 1, .parts = s.tp()}, "down_proj");
-  const ops::MoeExperts experts{row_parallel_sum_parts(inner, c.hidden_size, s.tp())};
+  const ops::MoeExperts experts{row_parallel_sum_parts(inner / s.tp(), s.tp())};
   return all_reduce(s, (s / "experts").op(experts, {x, chosen[0], chosen[1], gate_up, down}));
 }
 
@@ -100,14 +90,7 @@ Value decoder_layer(Scope s, const Qwen3Config& c, int layer, const Step& step, 
   return add(s, x, sparse ? sparse_moe_block(s / "mlp", c, h) : mlp(s / "mlp", c, h));
 }
 
-Value lm_head(Scope s, const Qwen3Config& c, const Qwen3GraphOptions& options, Value embedding, Value x) {
-  const bool tied = options.lm_head_tensor == options.embedding_tensor;
-  const Sharding by_vocabulary{.dim = 0, .parts = tied ? 1 : s.tp()};
-  const Value weight =
-      tied ? embedding : s.tensor(options.lm_head_tensor, {c.vocab_size, c.hidden_size}, by_vocabulary);
-  const Value logits = s.op(ops::Linear{}, {x, weight});
-  return by_vocabulary.replicated() ? logits : s.op(ops::AllGather{1, s.tp()}, {logits});
-}
+bool tied(const Qwen3GraphOptions& options) { return options.lm_head_tensor == options.embedding_tensor; }
 
 Value input(Graph& g, const char* name, Shape shape) {
   return g.add_leaf(ops::Input{name}, {DType::i32, shape, Plain{}}, name);
@@ -119,6 +102,8 @@ Graph build_qwen3(const Qwen3Config& c, const Qwen3GraphOptions& options) {
   const Bucket& b = options.bucket;
   CAJAL_CHECK(b.num_tokens > 0 && b.num_seqs > 0 && b.max_blocks_per_seq > 0 && b.num_logits > 0);
   CAJAL_CHECK(options.outputs.logits || options.outputs.last_hidden_state, "a graph without an output");
+  if (const int tp = options.parallel.tensor_parallel_size; tp < 1)
+    fail(ErrorCode::invalid_argument, "tensor_parallel_size is ", tp, ", expected 1 or more");
   if (options.parallel.expert_parallel_size != 1)
     fail(ErrorCode::unsupported, "expert_parallel_size is ", options.parallel.expert_parallel_size,
          ": expert parallelism is not implemented yet");
@@ -140,14 +125,20 @@ Graph build_qwen3(const Qwen3Config& c, const Qwen3GraphOptions& options) {
   if (table.original_length > 0) table_inputs.push_back(input(g, names::kRopeLengths, {b.num_tokens}));
   step.rotary_table = (model / "rotary_emb").op(std::move(table), std::move(table_inputs));
 
-  const Value embedding = root.tensor(options.embedding_tensor, {c.vocab_size, c.hidden_size});
-  Value x = (model / "embed_tokens").op(ops::Embedding{}, {embedding, ids});
+  const Shape table_shape{c.vocab_size, c.hidden_size};
+  const Sharding cut = embedding_sharding(c.hidden_size, tied(options), root.tp());
+  const Value embedding = root.tensor(options.embedding_tensor, table_shape, cut);
+  Value x = parallel_embedding(model / "embed_tokens", embedding, cut, ids);
   for (int i = 0; i < c.num_hidden_layers; ++i) x = decoder_layer(model / "layers" / i, c, i, step, x);
 
   x = (model / "gather_last").op(ops::GatherRows{}, {x, wanted});
   x = rms_norm(model / "norm", x, c.rms_norm_eps);
   std::vector<Value> outputs;
-  if (options.outputs.logits) outputs.push_back(lm_head(root / "lm_head", c, options, embedding, x));
+  if (options.outputs.logits) {
+    const Sharding by_vocabulary{.dim = 0, .parts = root.tp()};
+    const Value head = tied(options) ? embedding : root.tensor(options.lm_head_tensor, table_shape, by_vocabulary);
+    outputs.push_back(parallel_lm_head(root / "lm_head", x, head, c.vocab_size));
+  }
   if (options.outputs.last_hidden_state) outputs.push_back(x);
   if (options.outputs.chosen_experts)
     for (const Node& node : g.nodes())
@@ -157,7 +148,7 @@ Graph build_qwen3(const Qwen3Config& c, const Qwen3GraphOptions& options) {
 }
 
 std::int64_t kv_bytes_per_token(const Qwen3Config& c, DType dtype, const Parallelism& parallel) {
-  return 2 * c.num_hidden_layers * heads_on_rank(c, parallel.tensor_parallel_size).kv * c.head_dim *
+  return 2 * c.num_hidden_layers * heads_on_rank(c, parallel.tensor_parallel_size).kv_heads * c.head_dim *
          static_cast<std::int64_t>(size_of(dtype));
 }
 

@@ -262,7 +262,7 @@ TEST_F(Loading, WhatDoesNotFitIsRefusedWithBothShapes) {
   EXPECT_THAT(error_of([&] { load(good, parameter, {DType::bf16, {8, 2}, Plain{}}); }), HasSubstr("4 columns"));
   EXPECT_THAT(error_of([&] { load(good, parameter, {DType::bf16, {1, 8, 4}, Plain{}}); }), HasSubstr("2 dimensions"));
   const ops::Parameter cut{{{"model.q.weight", {8, 4}, {0, 3}}}, 1, ""};
-  EXPECT_THAT(error_of([&] { load(good, cut, {DType::bf16, {2, 4}, Plain{}}, {0, 3}); }), HasSubstr("into 3 parts"));
+  EXPECT_THAT(error_of([&] { load(good, cut, {DType::bf16, {2, 4}, Plain{}}, {0, 3}); }), HasSubstr("give 3 rows"));
   EXPECT_THAT(error_of([&] {
                 load(good, cut, {DType::bf16, {3, 4}, Plain{}}, {0, 4});
               }),

@@ -84,8 +84,10 @@ class ReadOnlyBuffer final : public Buffer {
 
 class CpuExecutable final : public Executable {
  public:
-  CpuExecutable(const Graph& graph, std::uint32_t isa, ThreadPool& pool) : graph_(graph), isa_(isa), pool_(pool) {
-    Selection selection = select_kernels(graph_, isa, pool.size());
+  CpuExecutable(const Graph& graph, const Machine& machine, ThreadPool& pool)
+      : graph_(graph), machine_(machine), pool_(pool) {
+    check_ranks(graph_, machine.ranks);
+    Selection selection = select_kernels(graph_, machine.isa, pool.size());
     kernel_names_ = std::move(selection.kernel_names);
     max_rows_ = selection.max_rows;
     plan_ = plan_memory(graph_, sequential_schedule(graph_), selection.scratch_bytes);
@@ -111,7 +113,7 @@ class CpuExecutable final : public Executable {
     for (const Node& node : graph_.nodes())
       for (const Value v : node.results) addresses_[v.id] = address(node, v, bindings, arena);
     steps_ = lower(
-        graph_, isa_, [this](Value v) { return addresses_[v.id]; },
+        graph_, machine_, [this](Value v) { return addresses_[v.id]; },
         [&](std::uint32_t n) { return arena + plan_.scratch[n].offset; });
     bound_ = true;
   }
@@ -179,7 +181,7 @@ class CpuExecutable final : public Executable {
   }
 
   Graph graph_;
-  std::uint32_t isa_;
+  Machine machine_;
   ThreadPool& pool_;
   MemoryPlan plan_;
   std::vector<std::string> kernel_names_;
@@ -200,6 +202,7 @@ class CpuBackend final : public Backend {
       : isa_(isa),
         target_(make_cpu_target(isa)),
         ranks_(options.ranks),
+        ranks_here_(static_cast<std::size_t>(options.ranks_here)),
         pool_(options.num_threads > 0 ? options.num_threads : available_cores()) {}
 
   std::string name() const override { return "cpu"; }
@@ -218,13 +221,14 @@ class CpuBackend final : public Backend {
   Graph prepare(const Graph& graph) const override { return target_->prepare(graph); }
 
   std::unique_ptr<Executable> compile(const Graph& prepared) override {
-    return std::make_unique<CpuExecutable>(inline_regions(prepared, has_region_kernel), isa_, pool_);
+    return std::make_unique<CpuExecutable>(inline_regions(prepared, has_region_kernel), Machine{isa_, ranks_}, pool_);
   }
 
  private:
   std::uint32_t isa_;
   std::unique_ptr<Target> target_;
   const RankGroups* ranks_;
+  std::size_t ranks_here_;
   ThreadPool pool_;
 };
 
@@ -239,7 +243,7 @@ std::size_t CpuBackend::free_bytes() const {
   std::size_t limit = 0, used = 0;
   if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit && std::ifstream("/sys/fs/cgroup/memory.current") >> used)
     free = std::min(free, limit > used ? limit - used : 0);
-  return free;
+  return free / ranks_here_;
 }
 
 }  // namespace

@@ -1,10 +1,12 @@
 // From nodes to calls: for each op, its kernel list, the shape that the list chooses by, and the arguments.
 #include "backends/cpu/kernels/attention.h"
+#include "backends/cpu/kernels/collectives.h"
 #include "backends/cpu/kernels/elementwise.h"
 #include "backends/cpu/kernels/linear.h"
 #include "backends/cpu/kernels/moe.h"
 #include "backends/cpu/program.h"
 #include "compiler/passes.h"
+#include "distributed/ranks.h"
 
 namespace cajal::cpu {
 namespace {
@@ -38,6 +40,24 @@ std::int64_t rows_per_row(const Shape& shape) {
   return rows;
 }
 
+Communicator& group_of(const RankGroups& ranks, RankGroup which) {
+  return which == RankGroup::tensor ? *ranks.tensor : *ranks.world;
+}
+
+// Who takes part in a node; nothing for those that a rank runs by itself.
+struct RanksNeeded {
+  RankGroup group = RankGroup::tensor;
+  int ranks = 0;  // 0: any number
+};
+std::optional<RanksNeeded> ranks_needed(const Op& op) {
+  if (const auto* o = std::get_if<ops::Embedding>(&op); o && o->partial) return RanksNeeded{};
+  if (const auto* o = std::get_if<ops::AllReduce>(&op)) return RanksNeeded{o->group};
+  if (const auto* o = std::get_if<ops::AllGather>(&op)) return RanksNeeded{o->group, o->ranks};
+  if (const auto* o = std::get_if<ops::ReduceScatter>(&op)) return RanksNeeded{o->group, o->ranks};
+  if (const auto* o = std::get_if<ops::AllToAll>(&op)) return RanksNeeded{o->group, o->ranks};
+  return std::nullopt;
+}
+
 // Visits one node: picks its kernel and, where the addresses are known, makes its call.
 class Lowering {
  public:
@@ -45,8 +65,9 @@ class Lowering {
       : graph_(graph), isa_(isa), threads_(threads), kinds_(row_kinds(graph)) {}
 
   // With addresses: steps are made. Without: only kernels are chosen.
-  void with_memory(const Addresses& at, const std::function<std::byte*(std::uint32_t)>& scratch) {
-    at_ = &at, scratch_ = &scratch;
+  void with_memory(const Addresses& at, const std::function<std::byte*(std::uint32_t)>& scratch,
+                   const RankGroups* ranks) {
+    at_ = &at, scratch_ = &scratch, ranks_ = ranks;
   }
 
   void run() {
@@ -67,7 +88,7 @@ class Lowering {
   void operator()(const ops::Parameter&) {}
   void operator()(const ops::Reshape&) {}  // the same memory
 
-  void operator()(const ops::Embedding&) {
+  void operator()(const ops::Embedding& op) {
     const TensorType& table = type(0);
     row_input_ = 1;
     emit<EmbeddingArgs>(embedding_kernels(), EmbeddingShape{table.dtype, table.storage}, [&] {
@@ -79,7 +100,8 @@ class Lowering {
                            .hidden_size = table.shape[1],
                            .dtype = table.dtype,
                            .packed = tile_of(table),
-                           .quantized = quantized_of(table)};
+                           .quantized = quantized_of(table),
+                           .first_row = op.partial ? table.shape[0] * ranks_->tensor->rank() : 0};
     });
   }
   void operator()(const ops::Linear& op) {
@@ -97,7 +119,8 @@ class Lowering {
                         .dtype = x.dtype,
                         .packed = tile_of(weight),
                         .quantized = quantized_of(weight),
-                        .scratch = scratch()};
+                        .scratch = scratch(),
+                        .partial = op.partial};
     });
   }
   void operator()(const ops::RmsNorm& op) {
@@ -270,10 +293,36 @@ class Lowering {
           .x = in(0), .indices = ints(1), .y = out(0), .rows = 0, .columns = x.shape[1], .dtype = x.dtype};
     });
   }
-  void operator()(const ops::AllReduce&) { no_ranks(); }
-  void operator()(const ops::AllGather&) { no_ranks(); }
-  void operator()(const ops::ReduceScatter&) { no_ranks(); }
-  void operator()(const ops::AllToAll&) { no_ranks(); }
+  void operator()(const ops::AllReduce& op) {
+    const TensorType& x = type(0);
+    const bool in_place = op.dtype == DType::f32;
+    const auto elements = static_cast<std::size_t>(x.shape.elements());
+    emit_collective("all_reduce", all_reduce, in_place ? 0 : elements * sizeof(float), [&] {
+      return AllReduceArgs{.x = in(0),
+                           .bias = node_->inputs.size() == 2 ? in(1) : nullptr,
+                           .y = out(0),
+                           .sums = reinterpret_cast<float*>(in_place ? out(0) : scratch()),
+                           .rows = 0,
+                           .columns = x.shape[1],
+                           .from = x.dtype,
+                           .to = op.dtype,
+                           .group = &group_of(*ranks_, op.group)};
+    });
+  }
+  void operator()(const ops::AllGather& op) {
+    columns_only(op.dim);
+    const TensorType& x = type(0);
+    emit_columns("all_gather", all_gather, op.group, all_gather_scratch(x.shape[0], x.shape[1], op.ranks, x.dtype));
+  }
+  void operator()(const ops::ReduceScatter& op) {
+    columns_only(op.dim);
+    const Shape& x = type(0).shape;
+    emit_columns("reduce_scatter", reduce_scatter, op.group, reduce_scatter_scratch(x[0], x[1]));
+  }
+  void operator()(const ops::AllToAll& op) {
+    const TensorType& x = type(0);
+    emit_columns("all_to_all", all_to_all, op.group, all_to_all_scratch(x.shape[0], x.shape[1], x.dtype));
+  }
 
   void operator()(const ops::Region& op) {
     if (op.kind == kAddRmsNorm) return add_rms_norm(*op.body);
@@ -359,9 +408,36 @@ class Lowering {
                                    .int8_cache = k.quantized() != nullptr};
     });
   }
-  [[noreturn]] void no_ranks() {
-    fail(ErrorCode::unsupported, node_->name, ": ", op_name(node_->op),
-         " needs several ranks, which the CPU backend does not have yet");
+  // How many rows a step has is known when it runs; they are not cut.
+  void columns_only(int dim) const {
+    if (dim != 1 || type(0).shape.rank() != 2)
+      fail(ErrorCode::unsupported, node_->name, ": ", op_name(node_->op), " along dimension ", dim, " of ",
+           to_string(type(0)), " has no kernel on the CPU", remedy("columns of a matrix do"));
+  }
+  template <class Args, class Make>
+  void emit_collective(const char* name, void (*kernel)(const Args&, ThreadPool&), std::size_t scratch_bytes,
+                       const Make& make) {
+    if (type(0).dtype != DType::bf16 && type(0).dtype != DType::f32)
+      fail(ErrorCode::unsupported, node_->name, ": ", op_name(node_->op), " of ", to_string(type(0)),
+           " has no kernel on the CPU");
+    selection.kernel_names.back() = name;
+    selection.scratch_bytes.back() = scratch_bytes;
+    if (!at_) return;
+    steps.push_back(Step::make(kernel, name, kinds_[node_->inputs[0].id], make()));
+    steps.back().node = index_;
+  }
+  void emit_columns(const char* name, void (*kernel)(const MoveColumnsArgs&, ThreadPool&), RankGroup which,
+                    std::size_t scratch_bytes) {
+    const TensorType& x = type(0);
+    emit_collective(name, kernel, scratch_bytes, [&] {
+      return MoveColumnsArgs{.x = in(0),
+                             .y = out(0),
+                             .scratch = scratch(),
+                             .rows = 0,
+                             .columns = x.shape[1],
+                             .dtype = x.dtype,
+                             .group = &group_of(*ranks_, which)};
+    });
   }
 
   const TensorType& type(std::size_t input) const { return graph_.type(node_->inputs[input]); }
@@ -407,6 +483,7 @@ class Lowering {
   std::vector<RowKind> kinds_;
   const Addresses* at_ = nullptr;
   const std::function<std::byte*(std::uint32_t)>* scratch_ = nullptr;
+  const RankGroups* ranks_ = nullptr;
   const Node* node_ = nullptr;
   std::uint32_t index_ = 0;
   std::size_t row_input_ = 0;  // the input that says how many rows the next node has
@@ -420,10 +497,26 @@ Selection select_kernels(const Graph& graph, std::uint32_t isa, int threads) {
   return std::move(lowering.selection);
 }
 
-std::vector<Step> lower(const Graph& graph, std::uint32_t isa, const Addresses& at,
+void check_ranks(const Graph& graph, const RankGroups* ranks) {
+  for (const Node& node : graph.nodes()) {
+    const auto need = ranks_needed(node.op);
+    if (!need) continue;
+    const auto refuse = [&](ErrorCode code, const auto&... found) {
+      fail(code, node.name, ": ", op_name(node.op), " needs ", found...,
+           remedy("start as many ranks as the graph was made for"));
+    };
+    if (!ranks) refuse(ErrorCode::unsupported, "several ranks, and there is one");
+    const int there = group_of(*ranks, need->group).size();
+    if (need->ranks != 0 && need->ranks != there)
+      refuse(ErrorCode::invalid_argument, need->ranks, " ranks, and there are ", there);
+  }
+}
+
+std::vector<Step> lower(const Graph& graph, const Machine& machine, const Addresses& at,
                         const std::function<std::byte*(std::uint32_t)>& scratch) {
-  Lowering lowering(graph, isa, 1);
-  lowering.with_memory(at, scratch);
+  check_ranks(graph, machine.ranks);
+  Lowering lowering(graph, machine.isa, 1);
+  lowering.with_memory(at, scratch, machine.ranks);
   lowering.run();
   return std::move(lowering.steps);
 }

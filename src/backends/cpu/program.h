@@ -62,8 +62,16 @@ struct Selection {
 };
 Selection select_kernels(const Graph& graph, std::uint32_t isa, int threads);
 
+// What a program is made for: the instruction sets, and the ranks that its collectives are over; null: there are none.
+struct Machine {
+  std::uint32_t isa = 0;
+  const RankGroups* ranks = nullptr;
+};
+// Error(unsupported) names the first node that needs ranks which there are not.
+void check_ranks(const Graph& graph, const RankGroups* ranks);
+
 // The calls of a graph, which must outlive them. `scratch` is by node.
-std::vector<Step> lower(const Graph& graph, std::uint32_t isa, const Addresses& at,
+std::vector<Step> lower(const Graph& graph, const Machine& machine, const Addresses& at,
                         const std::function<std::byte*(std::uint32_t node)>& scratch);
 
 // Regions that have kernels here.

@@ -79,7 +79,8 @@ class Lowering {
   void operator()(const ops::Parameter&) {}
   void operator()(const ops::Reshape&) {}  // the same memory
 
-  void operator()(const ops::Embedding&) {
+  void operator()(const ops::Embedding& op) {
+    if (op.partial) no_ranks();
     const TensorType& table = type(0);
     emit("embedding", embedding, [&] {
       return EmbeddingArgs{in(0), ints(1), out(0), rows_of(1), table.shape[1], tile_of(table), element(table)};
@@ -87,6 +88,7 @@ class Lowering {
   }
   void operator()(const ops::Linear& op) {
     if (routes_.contains(index_)) return;  // the router makes it
+    if (op.partial) no_ranks();
     const TensorType &x = type(0), &weight = type(1);
     LinearArgs a{};
     a.in_features = narrow(weight.shape[1]), a.out_features = narrow(weight.shape[0]);

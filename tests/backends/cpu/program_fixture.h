@@ -105,7 +105,8 @@ class Program {
     allocate_states();
     Poisoned arena(arena_bytes);
     const auto at = [&](Value v) { return address(plan.root[v.id], plan, arena.data()); };
-    const auto calls = lower(graph_, isa_, at, [&](std::uint32_t n) { return arena.data() + plan.scratch[n].offset; });
+    const auto calls =
+        lower(graph_, {isa_}, at, [&](std::uint32_t n) { return arena.data() + plan.scratch[n].offset; });
     Outputs outputs;
     for (const StepData& step : steps) {
       fill(step);

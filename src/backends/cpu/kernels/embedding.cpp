@@ -10,14 +10,25 @@ namespace {
 
 constexpr const char* kClass = "copy";
 
+// Where a row of y goes; null if it is one of zeros, which it is then.
+std::byte* row_to_fill(const EmbeddingArgs& a, std::int64_t row) {
+  const std::int64_t bytes = a.hidden_size * static_cast<std::int64_t>(size_of(a.dtype));
+  std::byte* const to = a.y + row * bytes;
+  if (a.table_row(row) >= 0) return to;
+  std::memset(to, 0, static_cast<std::size_t>(bytes));
+  return nullptr;
+}
+
 // One by one, through the formula of the storage.
 void embedding_ref(const EmbeddingArgs& a, ThreadPool&) {
   const auto bytes = static_cast<std::int64_t>(size_of(a.dtype));
   const std::int64_t padded = (a.hidden_size + a.packed.group - 1) / a.packed.group * a.packed.group;
-  for (std::int64_t row = 0; row < a.rows; ++row)
-    for (std::int64_t k = 0; k < a.hidden_size; ++k)
-      std::memcpy(a.y + (row * a.hidden_size + k) * bytes,
-                  a.table + packed_index(a.packed, padded, a.ids[row], k) * bytes, static_cast<std::size_t>(bytes));
+  for (std::int64_t row = 0; row < a.rows; ++row) {
+    std::byte* const to = row_to_fill(a, row);
+    for (std::int64_t k = 0; to && k < a.hidden_size; ++k)
+      std::memcpy(to + k * bytes, a.table + packed_index(a.packed, padded, a.table_row(row), k) * bytes,
+                  static_cast<std::size_t>(bytes));
+  }
 }
 
 // Groups of four bytes, `packed.rows` of them apart.
@@ -25,8 +36,9 @@ void copy_row_of_words(const EmbeddingArgs& a, std::int64_t row) {
   constexpr std::int64_t kGroupBytes = 4;
   const auto bytes = static_cast<std::int64_t>(size_of(a.dtype));
   const std::int64_t padded = (a.hidden_size + a.packed.group - 1) / a.packed.group * a.packed.group;
-  const std::byte* from = a.table + packed_index(a.packed, padded, a.ids[row], 0) * bytes;
-  std::byte* to = a.y + row * a.hidden_size * bytes;
+  std::byte* const to = row_to_fill(a, row);
+  if (!to) return;
+  const std::byte* from = a.table + packed_index(a.packed, padded, a.table_row(row), 0) * bytes;
   const std::int64_t row_bytes = a.hidden_size * bytes, step = a.packed.rows * kGroupBytes;
   std::int64_t at = 0;
   for (; at + kGroupBytes <= row_bytes; at += kGroupBytes, from += step)
@@ -38,7 +50,8 @@ void embedding_plain(const EmbeddingArgs& a, ThreadPool& pool) {
   const std::int64_t bytes = a.hidden_size * static_cast<std::int64_t>(size_of(a.dtype));
   pool.parallel_for(a.rows, 32, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row)
-      std::memcpy(a.y + row * bytes, a.table + a.ids[row] * bytes, static_cast<std::size_t>(bytes));
+      if (std::byte* const to = row_to_fill(a, row))
+        std::memcpy(to, a.table + a.table_row(row) * bytes, static_cast<std::size_t>(bytes));
   });
 }
 
@@ -52,12 +65,15 @@ void embedding_words(const EmbeddingArgs& a, ThreadPool& pool) {
 void embedding_quantized(const EmbeddingArgs& a, ThreadPool& pool) {
   const QuantizedLayout l{a.quantized, a.vocab_size, a.hidden_size};
   pool.parallel_for(a.rows, 4, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row)
-      for (std::int64_t k = 0; k < a.hidden_size; ++k) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      std::byte* const to = row_to_fill(a, row);
+      const std::int64_t n = a.table_row(row);
+      for (std::int64_t k = 0; to && k < a.hidden_size; ++k) {
         const std::int64_t group = k / l.storage.group_size;
-        const auto q = static_cast<float>(quantized_integer(l, a.table, a.ids[row], group, k % l.storage.group_size));
-        store_element(a.y, row * a.hidden_size + k, a.dtype, q * quantized_scale(l, a.table, a.ids[row], group));
+        const auto q = static_cast<float>(quantized_integer(l, a.table, n, group, k % l.storage.group_size));
+        store_element(to, k, a.dtype, q * quantized_scale(l, a.table, n, group));
       }
+    }
   });
 }
 

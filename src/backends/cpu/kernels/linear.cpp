@@ -26,7 +26,7 @@ void linear_ref(const LinearArgs& a, ThreadPool& pool) {
       const std::byte* x = a.x + row * a.in_features * static_cast<std::int64_t>(size_of(a.dtype));
       float sum = dot_ref(x, weight, n, a.sum_parts);
       if (a.bias) sum += load_element(a.bias, n, a.dtype);
-      store_element(a.y, i, a.dtype, sum);
+      store_element(a.y, i, a.partial ? DType::f32 : a.dtype, sum);
     }
   });
 }
@@ -38,11 +38,12 @@ MatrixProduct product_of(const LinearArgs& a) {
           .weight = a.weight,
           .bias = a.bias,
           .y = a.y,
-          .y_stride = a.out_features * bytes,
+          .y_stride = a.out_features * (a.partial ? static_cast<std::int64_t>(sizeof(float)) : bytes),
           .rows = a.rows,
           .in_features = a.in_features,
           .out_features = a.out_features,
-          .sum_parts = a.sum_parts};
+          .sum_parts = a.sum_parts,
+          .partial = a.partial};
 }
 
 const std::byte* weight_of(const BlockTable& table, const MatrixProduct& product, std::int64_t tile) {

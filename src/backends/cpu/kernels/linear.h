@@ -25,6 +25,7 @@ struct LinearArgs {
   // Of a quantised weight, and then the memory that the kernel asked for.
   Quantized quantized = {};
   std::byte* scratch = nullptr;
+  bool partial = false;  // y is f32: the sums as they are, without bias
 };
 using LinearKernel = Kernel<LinearShape, LinearArgs>;
 std::span<const LinearKernel> linear_kernels();
@@ -40,12 +41,19 @@ struct EmbeddingShape {
 };
 struct EmbeddingArgs {
   const std::byte* table;   // [vocab_size, hidden_size] as stored
-  const std::int32_t* ids;  // [rows], each in 0..vocab_size-1
+  const std::int32_t* ids;  // [rows]
   std::byte* y;             // [rows, hidden_size]
   std::int64_t rows, vocab_size, hidden_size;
   DType dtype;
   Packed packed;
   Quantized quantized = {};
+  std::int64_t first_row = 0;  // of the table: ids below it, and those behind its last row, have rows of zeros
+
+  // Of the table, for row `row` of y; -1: zeros.
+  std::int64_t table_row(std::int64_t row) const {
+    const std::int64_t r = ids[row] - first_row;
+    return r >= 0 && r < vocab_size ? r : -1;
+  }
 };
 using EmbeddingKernel = Kernel<EmbeddingShape, EmbeddingArgs>;
 std::span<const EmbeddingKernel> embedding_kernels();

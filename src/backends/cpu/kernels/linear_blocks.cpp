@@ -50,12 +50,20 @@ struct Multiplier {
       ++level;
     }
     const std::int64_t first_output = at.tile * kTileOutputs;
+    if (p.partial) return store_sums(at, first_output);
     table.finish({.sums = sums[0],
                   .bias = p.bias ? p.bias + first_output * element_bytes : nullptr,
                   .y = p.y + at.row * p.y_stride + first_output * element_bytes,
                   .y_stride = p.y_stride,
                   .outputs = std::min<std::int64_t>(at.tiles * kTileOutputs, p.out_features - first_output),
                   .rows = at.rows});
+  }
+
+  void store_sums(const Place& at, std::int64_t first_output) const {
+    const std::int64_t outputs = std::min<std::int64_t>(at.tiles * kTileOutputs, p.out_features - first_output);
+    for (int r = 0; r < at.rows; ++r)
+      std::memcpy(p.y + (at.row + r) * p.y_stride + first_output * static_cast<std::int64_t>(sizeof(float)),
+                  sums[0] + r * kSumsStride, static_cast<std::size_t>(outputs) * sizeof(float));
   }
 
   void sum_part(const Place& at, std::int32_t part, float* into) {

@@ -68,6 +68,7 @@ struct MatrixProduct {
   std::int64_t y_stride;  // bytes
   std::int64_t rows, in_features, out_features;
   std::int32_t sum_parts;
+  bool partial = false;  // y is f32, and gets the sums as they are
 
   std::int64_t tiles() const { return ceil_div<std::int64_t>(out_features, kTileOutputs); }
   std::int64_t tile_bytes(const BlockTable& table) const {

@@ -17,11 +17,12 @@ QuantProduct product_of(const LinearArgs& a) {
           .weight = a.weight,
           .bias = a.bias,
           .y = a.y,
-          .y_stride = a.out_features * static_cast<std::int64_t>(size_of(a.dtype)),
+          .y_stride = a.out_features * static_cast<std::int64_t>(a.partial ? sizeof(float) : size_of(a.dtype)),
           .rows = a.rows,
           .layout = {a.quantized, a.out_features, a.in_features},
           .sum_parts = a.sum_parts,
-          .dtype = a.dtype};
+          .dtype = a.dtype,
+          .partial = a.partial};
 }
 
 const std::byte* weight_of(const QuantProduct& product, std::int64_t tile) {
@@ -131,7 +132,7 @@ void run_quant_linear_ref(const LinearArgs& a, ThreadPool& pool) {
       const std::int64_t row = i / a.out_features, n = i % a.out_features;
       float sum = quant_dot_ref(a.scratch + row * layout.bytes(), product, a.weight, n);
       if (a.bias) sum += load_element(a.bias, n, a.dtype);
-      store_element(a.y, i, a.dtype, sum);
+      store_element(a.y, i, a.partial ? DType::f32 : a.dtype, sum);
     }
   });
 }

@@ -47,6 +47,7 @@ struct Multiplier {
     }
     const auto element = static_cast<std::int64_t>(size_of(p.dtype));
     const std::int64_t first_output = at.tile * kQuantTileOutputs;
+    if (p.partial) return store_sums(at, first_output);
     table.finish({.sums = sums[0],
                   .bias = p.bias ? p.bias + first_output * element : nullptr,
                   .y = p.y + at.row * p.y_stride + first_output * element,
@@ -54,6 +55,13 @@ struct Multiplier {
                   .outputs = std::min<std::int64_t>(at.tiles * kQuantTileOutputs, p.out_features() - first_output),
                   .rows = at.rows,
                   .dtype = p.dtype});
+  }
+
+  void store_sums(const Place& at, std::int64_t first_output) const {
+    const std::int64_t outputs = std::min<std::int64_t>(at.tiles * kQuantTileOutputs, p.out_features() - first_output);
+    for (int r = 0; r < at.rows; ++r)
+      std::memcpy(p.y + (at.row + r) * p.y_stride + first_output * static_cast<std::int64_t>(sizeof(float)),
+                  sums[0] + r * kQuantSumsStride, static_cast<std::size_t>(outputs) * sizeof(float));
   }
 
   void sum_part(const Place& at, std::int32_t part, float* into) {

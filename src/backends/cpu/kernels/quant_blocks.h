@@ -76,6 +76,7 @@ struct QuantProduct {
   QuantizedLayout layout;
   std::int32_t sum_parts;
   DType dtype;
+  bool partial = false;  // y is f32, and gets the sums as they are
 
   std::int64_t in_features() const { return layout.columns; }
   std::int64_t out_features() const { return layout.rows; }
