@@ -144,6 +144,7 @@ struct BackendOptions {
   bool one_launch_decode = false;
   // cpu: the ranks that the device is one of, as this one sees them; must outlive the backend. Null: there are no others.
   const RankGroups* ranks = nullptr;
+  int ranks_here = 1;  // of them on this machine, which share its memory: free_bytes() is one's share
 };
 // "cpu", "cuda", "cuda:1", or "auto": cuda if there is a device, else cpu. A backend that this build or this machine lacks is
 // refused by name, with the reason.
