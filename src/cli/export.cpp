@@ -21,7 +21,15 @@ NeuronConfigWish wish_of(const ExportFlags& flags) {
   wish.prefill_chunk_size = flags.prefill_chunk_size;
   wish.speculation_length = flags.speculation_length;
   wish.capacity_factor = flags.capacity_factor;
+  wish.on_device_sampling = flags.on_device_sampling;
+  wish.max_topk = flags.max_topk;
+  wish.output_logits = flags.output_logits;
   return wish;
+}
+
+ExportTask wanted_task(const ExportFlags& flags) {
+  if (flags.task == "text-generation") return ExportTask::text_generation;
+  return flags.task == "feature-extraction" ? ExportTask::feature_extraction : ExportTask::automatic;
 }
 
 std::string show_bytes(std::uint64_t bytes) { return human_bytes(static_cast<double>(bytes)); }
@@ -31,6 +39,7 @@ Json report_json(const ExportReport& r, const std::string& output) {
   for (const ExportedGraph& g : r.manifest.graphs)
     graphs.emplace_back(Json::Object{{"file", g.file}, {"arena_bytes", g.arena_bytes}});
   return Json::Object{{"output", output},
+                      {"task", r.manifest.logits ? "text-generation" : "feature-extraction"},
                       {"target", r.manifest.target},
                       {"batch_size", r.neuron_config.batch_size},
                       {"sequence_length", r.neuron_config.sequence_length},
@@ -45,8 +54,9 @@ std::string report_text(const ExportReport& r, const std::string& output) {
   std::string text =
       detail::join(output, ": for ", r.manifest.target, ", ", c.batch_size,
                    c.batch_size == 1 ? " sequence of " : " sequences of ", c.sequence_length, " tokens, ");
-  text += c.prefill_chunk_size > 0 ? detail::join("prompts in chunks of ", c.prefill_chunk_size)
-                                   : detail::join("prompts of ", c.max_context_length, " at once");
+  const char* what = r.manifest.logits ? "prompts" : "texts to encode";
+  text += c.prefill_chunk_size > 0 ? detail::join(what, " in chunks of ", c.prefill_chunk_size)
+                                   : detail::join(what, " of ", c.max_context_length, " at once");
   if (c.speculation_length > 0) text += detail::join(", ", c.speculation_length, " rows a guess");
   return text + detail::join("\nruns in ", show_bytes(r.weight_bytes + r.kv_cache_bytes + r.arena_bytes), ": weights ",
                              show_bytes(r.weight_bytes), ", cache ", show_bytes(r.kv_cache_bytes), ", activations ",
@@ -72,6 +82,7 @@ void run_export(CommandContext& context) {
   }
   options.target = o.exports.target.empty() ? "cpu" : o.exports.target;
   options.limits = wish_of(o.exports);
+  options.task = wanted_task(o.exports);
   options.num_threads = o.common.threads.value_or(0);
   const DeferInterrupts defer;  // so that no half-written folder stays behind
   const bool shows_progress = is_terminal(std::cerr);

@@ -239,6 +239,25 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"capacity-factor", "", "F", kExport, Group::exports,
      "Tokens that an expert takes, relative to an even share. Only what drops none is there.",
      [](Options& o, const Given& g) { o.exports.capacity_factor = decimal(g, {.min = 0, .max = kLarge}); }},
+    {"task", "", "TASK", kExport | kInspect, Group::exports,
+     "text-generation, or feature-extraction: vectors of texts, and no output head. Default auto: the latter for "
+     "embedding models.",
+     [](Options& o, const Given& g) {
+       o.exports.task = one_of(g, {"auto", "text-generation", "feature-extraction"});
+     }},
+    {"on-device-sampling", "", "", kExport, Group::exports,
+     "Let a device that can choose tokens choose them. This is the default, but with speculation.",
+     [](Options& o, const Given& g) { o.exports.on_device_sampling = boolean(g); }, OneOf::on_device_sampling},
+    {"no-on-device-sampling", "", "", kExport, Group::exports, "Let the host choose; it chooses the same tokens.",
+     [](Options& o, const Given& g) { o.exports.on_device_sampling = !boolean(g); }, OneOf::on_device_sampling},
+    {"max-topk", "", "K", kExport, Group::exports,
+     "The largest --top-k that an export takes where the device chooses; 0: any. Default: 256.",
+     [](Options& o, const Given& g) { o.exports.max_topk = integer(g, 0, 1 << 20); }},
+    {"output-logits", "", "", kExport, Group::exports,
+     "Give logits beside chosen tokens, for log-probabilities and scores. This is the default.",
+     [](Options& o, const Given& g) { o.exports.output_logits = boolean(g); }, OneOf::output_logits},
+    {"no-output-logits", "", "", kExport, Group::exports, "Give chosen tokens alone.",
+     [](Options& o, const Given& g) { o.exports.output_logits = !boolean(g); }, OneOf::output_logits},
     {"memory-bytes", "", "N", kInspect, Group::exports, "Memory to fit the model in. Default: what is free here.",
      [](Options& o, const Given& g) { o.inspect.memory_bytes = static_cast<std::uint64_t>(integer(g, 1)); }},
 

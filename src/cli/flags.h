@@ -41,7 +41,17 @@ struct Given {
 enum class Group { prompt, texts, chat, sampling, speculation, output, exports, bench, engine, general };
 
 // Of the flags of one set at most one may be given.
-enum class OneOf { none, prompt, text_prompt, thinking, drafter, prefix_caching, output_form };
+enum class OneOf {
+  none,
+  prompt,
+  text_prompt,
+  thinking,
+  drafter,
+  prefix_caching,
+  output_form,
+  on_device_sampling,
+  output_logits
+};
 
 struct Flag {
   std::string_view name;        // "max-new-tokens"

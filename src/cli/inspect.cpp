@@ -9,7 +9,8 @@
 #include "cli/tables.h"
 #include "cli/usage_error.h"
 #include "engine/bench.h"
-#include "engine/export/export_folder.h"
+#include "engine/export/export_limits.h"
+#include "models/embedding_config.h"
 
 namespace cajal::cli {
 namespace {
@@ -20,7 +21,8 @@ std::optional<GraphKind> wanted_graph(const std::string& name) {
   std::replace(word.begin(), word.end(), '-', '_');
   const auto kind = graph_kind_from_string(word);
   if (!kind)
-    misuse("--graph is ", name, ", expected context_encoding, chunked_prefill, token_generation or speculation");
+    misuse("--graph is ", name,
+           ", expected context_encoding, chunked_prefill, token_generation, speculation or encoding");
   return kind;
 }
 
@@ -194,8 +196,11 @@ std::string as_text(const Inspection& i, const std::string& name, bool plan) {
 
 namespace {
 
-void set_limits(BucketLimits& limits, const Options& o) {
+void set_limits(cajal::InspectOptions& options, const Options& o) {
+  BucketLimits& limits = options.limits;
   const ExportFlags& e = o.exports;
+  options.encodes =
+      e.task == "feature-extraction" || (e.task == "auto" && load_embedding_config(options.folder).is_embedding_model);
   limits.max_num_seqs = e.batch_size.value_or(limits.max_num_seqs);
   limits.max_model_len = e.sequence_length.value_or(o.common.max_model_len.value_or(0));
   limits.max_context_length = e.max_context_length.value_or(0);
@@ -208,11 +213,12 @@ void take_from_export(cajal::InspectOptions& options, std::string& target, const
   const ExportFolder exported(options.folder);
   const ExportFlags& e = o.exports;
   if (e.batch_size || e.sequence_length || e.max_context_length || e.prefill_chunk_size || e.speculation_length ||
-      o.common.max_model_len || !o.common.hf_overrides.is_null() || o.common.dtype != "auto")
+      o.common.max_model_len || e.task != "auto" || !o.common.hf_overrides.is_null() || o.common.dtype != "auto")
     misuse(options.folder, " is an export, and its limits are what they are", remedy("leave out flags that set them"));
   options.dtype = exported.manifest().dtype;
   options.quantization = exported.manifest().quantization;
   options.limits = limits_of(exported.neuron_config());
+  options.encodes = encodes_only(exported.recipe().graph.outputs);
   if (target.empty()) target = exported.manifest().target;
   if (target != exported.manifest().target) fail_other_target(exported.manifest().target, target);
 }
@@ -241,7 +247,11 @@ void run_inspect(CommandContext& context) {
   options.config_overrides = o.common.hf_overrides;
   options.memory_bytes = o.inspect.memory_bytes;
   std::string target = o.exports.target;
-  is_export(options.folder) ? take_from_export(options, target, o) : set_limits(options.limits, o);
+  is_export(options.folder) ? take_from_export(options, target, o) : set_limits(options, o);
+  if (options.encodes != (options.graph_text == GraphKind::encoding) && options.graph_text)
+    misuse("--graph is ", o.inspect.graph, ", and a model for ",
+           options.encodes ? "feature-extraction has encoding graphs alone" : "text-generation has no encoding graphs",
+           remedy("say --task ", options.encodes ? "text-generation" : "feature-extraction"));
   const Inspection result = inspect_for(options, target, o);
   const std::string& name = o.common.model;
   context.out.write(o.json ? to_json(as_json(result, name, o.inspect.plan), 2) + "\n"

@@ -200,6 +200,8 @@ Options Reader::options() {
   keep_one_of(OneOf::drafter);
   keep_one_of(OneOf::prefix_caching);
   keep_one_of(OneOf::output_form);
+  keep_one_of(OneOf::on_device_sampling);
+  keep_one_of(OneOf::output_logits);
   Options options;
   for (const Flag& flag : flags()) {
     const std::vector<Given>& values = setting(flag).values;

@@ -81,7 +81,10 @@ struct InspectFlags {
 struct ExportFlags {
   std::string output, target;  // empty: not given
   std::optional<std::int64_t> batch_size, sequence_length, max_context_length, prefill_chunk_size, speculation_length;
+  std::optional<std::int64_t> max_topk;
   std::optional<double> capacity_factor;
+  std::optional<bool> on_device_sampling, output_logits;
+  std::string task = "auto";  // auto, text-generation or feature-extraction
 };
 
 struct RenderFlags {

@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/log.h"
+#include "engine/pooling_runner.h"
 
 namespace cajal {
 namespace {
@@ -30,6 +31,7 @@ StepShape full_step(GraphKind kind, const BucketLimits& limits) {
     case GraphKind::token_generation: return at_end(limits.max_num_seqs, 1, 1);
     case GraphKind::speculation:
       return at_end(limits.max_num_seqs, limits.speculation_length, limits.speculation_length);
+    case GraphKind::encoding: return uniform_step(1, {0, limits.prefill_chunk_size}, 1);
   }
   return {};
 }
@@ -70,6 +72,7 @@ class Inspector {
       : options_(options), target_(target), num_threads_(num_threads), into_(into) {
     graph_options_.dtype = into.dtype;
     if (into.config.tie_word_embeddings) graph_options_.lm_head_tensor = graph_options_.embedding_tensor;
+    if (options.encodes) graph_options_.outputs = {.logits = false, .last_hidden_state = true};
   }
 
   Graph build(const Bucket& bucket) const {
@@ -99,8 +102,9 @@ class Inspector {
   }
 
   std::uint64_t arena_bytes(std::int64_t num_seqs) const {
-    const Bucket bucket{std::max(into_.limits.prefill_chunk_size, num_seqs), num_seqs,
-                        ceil_div(into_.limits.max_model_len, kKvBlockSize), num_seqs};
+    const std::int64_t rows = std::max(into_.limits.prefill_chunk_size, num_seqs);
+    const Bucket bucket{rows, num_seqs, ceil_div(into_.limits.max_model_len, kKvBlockSize),
+                        options_.encodes ? rows : num_seqs};
     return target_.plan(target_.prepare(build(bucket)), num_threads_).memory.arena_bytes;
   }
 
@@ -111,6 +115,19 @@ class Inspector {
   Inspection& into_;
   Qwen3GraphOptions graph_options_;
 };
+
+std::int64_t blocks_of_pool(const BucketLimits& limits) {
+  return checked_mul(limits.max_num_seqs, ceil_div(limits.max_model_len, kKvBlockSize), "blocks of the cache") + 1;
+}
+
+// Of steps that encode.
+RunnerLimits runner_limits(const BucketLimits& limits) {
+  RunnerLimits runner;
+  runner.max_num_seqs = limits.max_num_seqs;
+  runner.max_num_batched_tokens = std::max(limits.prefill_chunk_size, limits.max_num_seqs);
+  runner.max_model_len = limits.max_model_len;
+  return runner;
+}
 
 std::uint64_t usable(std::uint64_t free_bytes) { return free_bytes - free_bytes / 16; }
 
@@ -199,11 +216,11 @@ Inspection inspect(const InspectOptions& options, const Target& target, int num_
   i.parameters = count_parameters(smallest);
   i.weight_bytes = weight_bytes(smallest);
   i.kv_bytes_per_token = kv_bytes_per_token(smallest);
-  for (const GraphKind kind :
-       {GraphKind::context_encoding, GraphKind::chunked_prefill, GraphKind::token_generation, GraphKind::speculation})
-    i.graphs.push_back(inspector.report(kind));
-  const std::int64_t blocks =
-      checked_mul(i.limits.max_num_seqs, ceil_div(i.limits.max_model_len, kKvBlockSize), "blocks of the cache") + 1;
+  std::vector<GraphKind> kinds = {GraphKind::context_encoding, GraphKind::chunked_prefill, GraphKind::token_generation,
+                                  GraphKind::speculation};
+  if (options.encodes) kinds = {GraphKind::encoding};
+  for (const GraphKind kind : kinds) i.graphs.push_back(inspector.report(kind));
+  const std::int64_t blocks = options.encodes ? num_pooling_blocks(runner_limits(i.limits)) : blocks_of_pool(i.limits);
   i.memory = {i.weight_bytes,
               checked_mul(kv_bytes_per_block(smallest), static_cast<std::uint64_t>(blocks), "bytes of the cache"),
               inspector.arena_bytes(i.limits.max_num_seqs)};

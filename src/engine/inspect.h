@@ -68,6 +68,7 @@ struct InspectOptions {
                       .max_context_length = 0,
                       .prefill_chunk_size = 512,
                       .speculation_length = 4};
+  bool encodes = false;                       // graphs that give vectors of texts, instead of those that generate
   std::optional<GraphKind> graph_text;        // the graph whose text is wanted
   std::optional<std::uint64_t> memory_bytes;  // for `fits`; absent: what the backend has free
   std::optional<Ceilings> ceilings;
@@ -90,7 +91,7 @@ struct Inspection {
   std::uint64_t weight_bytes = 0;  // as stored on the device
   std::int64_t kv_bytes_per_token = 0;
   BucketLimits limits;              // resolved
-  std::vector<GraphReport> graphs;  // one for each kind of graph
+  std::vector<GraphReport> graphs;  // one for each kind of graph that the use has
   MemoryByUse memory;
   std::uint64_t memory_bytes = 0;
   std::vector<Fit> fits;                  // for 1, 2, 4, … sequences, until none fit

@@ -22,6 +22,7 @@ RunnerLimits limits_of(const Model& model, const LLMEngineOptions& o) {
                                    o.max_num_logits ? o.max_num_logits : o.max_num_seqs * (1 + num_guesses(o)));
   limits.max_model_len = o.max_model_len ? o.max_model_len : default_max_model_len(model.config());
   const std::int64_t all = o.max_num_seqs * ceil_div(limits.max_model_len, kKvBlockSize);
+  limits.choose_on_device = o.choose_on_device;
   limits.num_kv_blocks = 1 + (o.max_num_kv_blocks ? std::min(all, o.max_num_kv_blocks) : all);
   return limits;
 }
@@ -63,6 +64,7 @@ LLMEngine::LLMEngine(const Model& model, const Tokenizer* tokenizer, const LLMEn
   core.reserve_slots = options.reserve_slots;
   core.step_timeout = options.step_timeout;
   core.on_kv_event = options.on_kv_event;
+  core.request_limits = options.request_limits;
   runner_ = std::make_unique<ModelRunner>(model, limits);
   if (!model.backend().steps_run_alone())
     executor_ =

@@ -25,6 +25,8 @@ struct LLMEngineOptions {
   std::int64_t max_num_waiting = 1024;    // sequences that wait for their first step
   bool enable_prefix_caching = true;      // never where a token's key depends on the length of the whole prompt
   bool reserve_slots = false;             // see EngineCoreOptions
+  RequestLimits request_limits = {};      // see EngineCoreOptions
+  bool choose_on_device = true;           // tokens, where the device can; the host chooses the same ones
   // Speculation: at most one of them.
   const Model* assistant_model = nullptr;     // must outlive the engine, and have the model's vocabulary
   std::int64_t num_assistant_tokens = 5;      // that it guesses at a time

@@ -90,6 +90,10 @@ Model::Model(const ModelOptions& options, Backend& backend)
 }
 
 Graph Model::graph(const Bucket& bucket, const Qwen3Outputs& outputs) const {
+  if (outputs.logits && !has_lm_head() && exported_)
+    fail(ErrorCode::unsupported, folder_,
+         ": the model was exported for feature-extraction and gives vectors, no logits",
+         remedy("run 'cajal embed', or export it with --task text-generation"));
   if (outputs.logits && !has_lm_head())
     fail(ErrorCode::unsupported, folder_, ": the checkpoint has no output head (lm_head.weight), so it gives no logits",
          remedy("it is a base model, good for 'cajal embed'; to generate use a Qwen3ForCausalLM checkpoint"));

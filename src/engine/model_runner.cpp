@@ -54,7 +54,7 @@ Executable& ModelRunner::executable(std::int64_t rows) {
   auto& executable = executables_[b.num_tokens];
   if (executable) return *executable;
   executable = model_.backend().compile(model_.graph(b, limits_.outputs));
-  if (limits_.outputs.logits) executable->choose_from(0);
+  if (limits_.outputs.logits && limits_.choose_on_device) executable->choose_from(0);
   if (!arena_ || arena_->bytes() < executable->plan().arena_bytes) {
     last_ = nullptr;  // its logits lie in the old arena
     arena_ = model_.backend().allocate(executable->plan().arena_bytes);

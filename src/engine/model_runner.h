@@ -18,6 +18,7 @@ struct RunnerLimits {
   std::int64_t max_model_len = 1;             // tokens of a sequence
   std::int64_t num_kv_blocks = 2;             // the spare one included
   Qwen3Outputs outputs = {};                  // what steps give
+  bool choose_on_device = true;               // tokens, where the device can
 };
 
 class ModelRunner final : public Executor {

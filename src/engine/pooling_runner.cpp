@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "engine/export/export_limits.h"
 
 namespace cajal {
 namespace {
@@ -92,6 +93,12 @@ class Composer {
 
 }  // namespace
 
+std::int64_t num_pooling_blocks(const RunnerLimits& limits) {
+  // At most one text is older than the step; every other one has its rows of the step, and one block that is not full.
+  return 1 + ceil_div(limits.max_model_len, kKvBlockSize) + limits.max_num_seqs +
+         ceil_div(limits.max_num_batched_tokens, kKvBlockSize);
+}
+
 RunnerLimits PoolingRunner::limits_for(Texts texts, WantedRows wanted) const {
   std::int64_t longest = 0, all = 0;
   for (const auto& text : texts) {
@@ -99,14 +106,17 @@ RunnerLimits PoolingRunner::limits_for(Texts texts, WantedRows wanted) const {
     longest = std::max(longest, length(text));
     all += length(text);
   }
+  if (const ExportFolder* exported = model_.exported(); exported && encodes_only(exported->recipe().graph.outputs)) {
+    const RunnerLimits limits = runner_limits(exported->neuron_config(), outputs_);
+    CAJAL_CHECK(longest <= limits.max_model_len, "a text is longer than what the model was exported for");
+    return limits;
+  }
   RunnerLimits limits;
   limits.max_num_seqs = std::min(options_.max_num_seqs, static_cast<std::int64_t>(texts.size()));
   limits.max_num_batched_tokens = std::min(options_.max_num_batched_tokens, all);
   limits.max_num_logits = wanted == WantedRows::all ? limits.max_num_batched_tokens : limits.max_num_seqs;
   limits.max_model_len = longest;
-  // At most one text is older than the step; every other one has its rows of the step, and one block that is not full.
-  limits.num_kv_blocks =
-      1 + ceil_div(longest, kKvBlockSize) + limits.max_num_seqs + ceil_div(limits.max_num_batched_tokens, kKvBlockSize);
+  limits.num_kv_blocks = num_pooling_blocks(limits);
   limits.outputs = outputs_;
   return limits;
 }

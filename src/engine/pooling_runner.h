@@ -17,6 +17,9 @@ struct PoolingOptions {
   std::function<void()> before_step = {};
 };
 
+// Blocks of a cache that steps of these limits never run out of, the spare one included.
+std::int64_t num_pooling_blocks(const RunnerLimits& limits);
+
 // Which rows of a text are wanted.
 enum class WantedRows { last, first, all };
 
@@ -34,7 +37,8 @@ class PoolingRunner {
   PoolingRunner(const Model& model, const Qwen3Outputs& outputs, PoolingOptions options)
       : model_(model), outputs_(outputs), options_(std::move(options)) {}
 
-  // Takes memory for as many texts as a step has, and for the longest one; gives it back at the end. Every text has at
+  // Takes memory for as many texts as a step has, and for the longest one, or for what the model was exported with if that
+  // was for encoding; gives it back at the end. Every text has at
   // least one token. Rows come text by text in their order; what they hold depends on no other text.
   void run(std::span<const std::vector<std::int32_t>> texts, WantedRows wanted, const OnRow& on_row) const;
 

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/checked.h"
+#include "engine/export/export_limits.h"
 #include "engine/generator.h"
 
 namespace cajal {
@@ -56,6 +57,7 @@ std::vector<std::int32_t> RerankPrompt::encode(std::string_view instruction, std
 
 std::vector<double> rerank(const Model& model, std::span<const std::vector<std::int32_t>> prompts,
                            const RerankPrompt& words, const PoolingOptions& steps) {
+  if (model.exported()) check_gives_logits(model.exported()->neuron_config());
   const std::int64_t vocab_size = model.config().vocab_size;
   for (const std::int32_t id : {words.yes(), words.no()})
     if (id >= vocab_size)

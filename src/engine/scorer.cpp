@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/checked.h"
+#include "engine/export/export_limits.h"
 #include "engine/generator.h"
 
 namespace cajal {
@@ -18,6 +19,7 @@ Score score(const Model& model, std::span<const std::int32_t> ids, std::int64_t 
             const ScoreOptions& options) {
   const auto length = static_cast<std::int64_t>(ids.size());
   check_token_ids(ids, model.config().vocab_size, max_model_len);
+  if (model.exported()) check_gives_logits(model.exported()->neuron_config());
   RunnerLimits limits;
   limits.max_num_batched_tokens = limits.max_num_logits = std::min(options.chunk_size, length);
   limits.max_model_len = length;

@@ -7,8 +7,8 @@
 namespace cajal {
 namespace {
 
-constexpr std::array<const char*, 4> kNames = {"context_encoding", "chunked_prefill", "token_generation",
-                                               "speculation"};
+constexpr std::array<const char*, 5> kNames = {"context_encoding", "chunked_prefill", "token_generation", "speculation",
+                                               "encoding"};
 
 }  // namespace
 
@@ -28,6 +28,8 @@ Bucket bucket_for(GraphKind kind, const BucketLimits& limits) {
     case GraphKind::token_generation: return {seqs, seqs, blocks, seqs};
     case GraphKind::speculation:
       return {seqs * limits.speculation_length, seqs, blocks, seqs * limits.speculation_length};
+    // Any row may be wanted: of some models all of a text make its vector.
+    case GraphKind::encoding: return {limits.prefill_chunk_size, seqs, blocks, limits.prefill_chunk_size};
   }
   return {};
 }

@@ -22,6 +22,7 @@ enum class GraphKind {
   chunked_prefill,   // a piece of a prompt, the earlier pieces in the cache
   token_generation,  // one row a sequence
   speculation,       // a few rows a sequence, logits for each
+  encoding,          // texts, a vector for each: nothing is generated
 };
 const char* to_string(GraphKind kind);
 std::optional<GraphKind> graph_kind_from_string(std::string_view name);

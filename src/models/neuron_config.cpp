@@ -190,6 +190,21 @@ std::string to_json_text(const NeuronConfig& config) {
   return to_json(json, 2) + "\n";
 }
 
+namespace {
+
+// Tokens are neither guessed nor chosen where none is generated.
+void refuse_generation(const NeuronConfigWish& wish) {
+  const auto refuse = [](const char* name) {
+    incompatible("the export", name, " is asked for, and texts that are only encoded have no tokens to generate",
+                 remedy("leave it out, or export for text-generation"));
+  };
+  if (wish.speculation_length.value_or(0) > 0) refuse("speculation_length");
+  if (wish.on_device_sampling.value_or(false)) refuse("on_device_sampling");
+  if (wish.output_logits.value_or(false)) refuse("output_logits");
+}
+
+}  // namespace
+
 NeuronConfig make_neuron_config(const NeuronConfigWish& wish, const Qwen3Config& model, DType dtype) {
   NeuronConfig c;
   c.torch_dtype = dtype;
@@ -203,9 +218,13 @@ NeuronConfig make_neuron_config(const NeuronConfigWish& wish, const Qwen3Config&
   c.tp_degree = wish.tp_degree.value_or(1);
   c.ep_degree = wish.ep_degree.value_or(1);
   c.local_ranks_size = c.world_size();
-  c.continuous_batching = c.batch_size > 1;
+  if (wish.encodes) refuse_generation(wish);
+  c.continuous_batching = c.batch_size > 1 && !wish.encodes;
   c.fused_qkv = model.num_experts == 0;
-  c.on_device_sampling = c.speculation_length == 0 && !(c.continuous_batching && c.tp_degree == 2);
+  const bool samples = c.speculation_length == 0 && !(c.continuous_batching && c.tp_degree == 2);
+  c.on_device_sampling = wish.on_device_sampling.value_or(samples && !wish.encodes);
+  c.output_logits = wish.output_logits.value_or(!wish.encodes);
+  c.max_topk = wish.max_topk.value_or(c.max_topk);
   c.capacity_factor = wish.capacity_factor;
   check_neuron_config(c, "the export");
   return c;

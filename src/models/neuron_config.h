@@ -60,15 +60,19 @@ std::string to_json_text(const NeuronConfig& config);
 // What contradicts itself, whoever made it. Error(invalid_argument), in Optimum Neuron's words where it has some.
 void check_neuron_config(const NeuronConfig& config, std::string_view where);
 
-// What an export is asked for; absent is Optimum Neuron's choice.
+// What an export is asked for; absent is Optimum Neuron's choice, but for output_logits.
 struct NeuronConfigWish {
   std::optional<std::int64_t> batch_size, sequence_length, max_context_length, prefill_chunk_size, speculation_length;
-  std::optional<std::int64_t> tp_degree, ep_degree;
+  std::optional<std::int64_t> tp_degree, ep_degree, max_topk;
   std::optional<double> capacity_factor;
+  std::optional<bool> on_device_sampling, output_logits;
+  bool encodes = false;  // vectors of texts instead of tokens
 };
 // The configuration of a new export. Where nothing is asked for: a batch of 1, sequences of max_position_embeddings but at
-// most 4096, chunks of 1024 where sequences are longer than that and nothing is speculated.
-// Throws what check_neuron_config says, naming the flags.
+// most 4096, chunks of 1024 where sequences are longer than that and nothing is speculated, on-device sampling where it
+// goes with the rest, and logits too, so that whatever asks for log-probabilities has them.
+// Throws what check_neuron_config says, naming the flags, and Error(invalid_argument) for sampling or speculation where
+// texts are only encoded.
 NeuronConfig make_neuron_config(const NeuronConfigWish& wish, const Qwen3Config& model, DType dtype);
 
 // What an engine that runs such an export is limited to.

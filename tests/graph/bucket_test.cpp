@@ -16,11 +16,12 @@ TEST(Buckets, HaveTheRowsThatTheirUseNeeds) {
   EXPECT_EQ(bucket_for(GraphKind::chunked_prefill, kLimits), (Bucket{32, 1, 3, 1}));
   EXPECT_EQ(bucket_for(GraphKind::token_generation, kLimits), (Bucket{8, 8, 3, 8}));
   EXPECT_EQ(bucket_for(GraphKind::speculation, kLimits), (Bucket{32, 8, 3, 32}));
+  EXPECT_EQ(bucket_for(GraphKind::encoding, kLimits), (Bucket{32, 8, 3, 32}));
 }
 
 TEST(GraphKinds, ReadTheirOwnNames) {
-  for (const auto kind :
-       {GraphKind::context_encoding, GraphKind::chunked_prefill, GraphKind::token_generation, GraphKind::speculation})
+  for (const auto kind : {GraphKind::context_encoding, GraphKind::chunked_prefill, GraphKind::token_generation,
+                          GraphKind::speculation, GraphKind::encoding})
     EXPECT_EQ(graph_kind_from_string(to_string(kind)), kind);
   EXPECT_EQ(graph_kind_from_string("decode"), std::nullopt);
 }

@@ -165,6 +165,24 @@ TEST(NeuronConfig, ChoosesForAnExportWhatOptimumNeuronChooses) {
   EXPECT_FALSE(make_neuron_config({.batch_size = 4, .tp_degree = 2}, model(512), DType::f32).on_device_sampling);
 }
 
+TEST(NeuronConfig, OfAnExportThatEncodesChoosesNoTokens) {
+  const NeuronConfig c = make_neuron_config({.batch_size = 4, .encodes = true}, model(512), DType::bf16);
+  EXPECT_FALSE(c.on_device_sampling || c.output_logits || c.continuous_batching);
+  EXPECT_THAT(export_refusal({.speculation_length = 3, .encodes = true}), HasSubstr("speculation_length is asked for"));
+  EXPECT_THAT(export_refusal({.on_device_sampling = true, .encodes = true}), HasSubstr("on_device_sampling"));
+  EXPECT_THAT(export_refusal({.output_logits = true, .encodes = true}), HasSubstr("output_logits"));
+}
+
+TEST(NeuronConfig, TakesWhatItIsAskedForOfSampling) {
+  EXPECT_TRUE(make_neuron_config({}, model(512), DType::bf16).output_logits);
+  const NeuronConfig c = make_neuron_config({.max_topk = 20, .on_device_sampling = false, .output_logits = false},
+                                            model(512), DType::bf16);
+  EXPECT_FALSE(c.on_device_sampling || c.output_logits);
+  EXPECT_EQ(c.max_topk, 20);
+  EXPECT_THAT(export_refusal({.speculation_length = 4, .on_device_sampling = true}),
+              HasSubstr("Speculative decoding is incompatible with on-device sampling"));
+}
+
 TEST(NeuronConfig, RefusesAnExportThatContradictsItself) {
   EXPECT_THAT(export_refusal({.prefill_chunk_size = 256, .speculation_length = 4}), HasSubstr("Chunked prefill"));
   EXPECT_THAT(export_refusal({.sequence_length = 128, .max_context_length = 256}), HasSubstr("max_context_length"));

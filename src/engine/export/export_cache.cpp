@@ -73,6 +73,7 @@ std::string cached_export(const ModelOptions& options, const std::string& target
   log_info("keeping an export of ", options.folder, " in ", folder);
   ExportOptions wanted{.model = options, .output = folder, .target = target, .num_threads = num_threads};
   wanted.limits.sequence_length = 1;  // of its graphs none is used
+  wanted.task = options.outputs.logits ? ExportTask::text_generation : ExportTask::feature_extraction;
   try {
     export_model(wanted);
   } catch (const Error&) {

@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "engine/llm_engine.h"
+#include "engine/pooling_runner.h"
 
 namespace cajal {
 namespace {
@@ -23,9 +24,24 @@ void check_equal(const char* name, std::int64_t wanted, const char* field, std::
          remedy("leave it out, or export the model again"));
 }
 
+// Any row of a step may be wanted, and its texts need not have been begun in it.
+RunnerLimits encoding_limits(const NeuronConfig& config, const Qwen3Outputs& outputs) {
+  const BucketLimits limits = limits_of(config);
+  RunnerLimits runner;
+  runner.max_num_seqs = limits.max_num_seqs;
+  runner.max_num_batched_tokens = runner.max_num_logits = std::max(limits.prefill_chunk_size, limits.max_num_seqs);
+  runner.max_model_len = limits.max_model_len;
+  runner.num_kv_blocks = num_pooling_blocks(runner);
+  runner.outputs = outputs;
+  return runner;
+}
+
 }  // namespace
 
+bool encodes_only(const Qwen3Outputs& outputs) { return !outputs.logits; }
+
 RunnerLimits runner_limits(const NeuronConfig& config, const Qwen3Outputs& outputs) {
+  if (encodes_only(outputs)) return encoding_limits(config, outputs);
   const BucketLimits limits = limits_of(config);
   const std::int64_t logits = checked_mul(limits.max_num_seqs, limits.speculation_length, "rows of logits");
   const std::int64_t blocks = ceil_div(limits.max_model_len, kKvBlockSize);
@@ -40,11 +56,11 @@ RunnerLimits runner_limits(const NeuronConfig& config, const Qwen3Outputs& outpu
   return runner;
 }
 
-std::vector<PlannedGraph> planned_graphs(const NeuronConfig& config) {
-  const RunnerLimits limits = runner_limits(config, {});
+std::vector<PlannedGraph> planned_graphs(const NeuronConfig& config, const Qwen3Outputs& outputs) {
+  const RunnerLimits limits = runner_limits(config, outputs);
   std::vector<PlannedGraph> graphs;
   for (const std::int64_t rows : bucket_sizes(limits.max_num_batched_tokens))
-    graphs.push_back({kind_of(config, rows), bucket_of(limits, rows)});
+    graphs.push_back({encodes_only(outputs) ? GraphKind::encoding : kind_of(config, rows), bucket_of(limits, rows)});
   return graphs;
 }
 
@@ -64,6 +80,25 @@ void limit_to_export(LLMEngineOptions& options, const NeuronConfig& config, cons
   options.max_model_len = limits.max_model_len;
   options.max_num_kv_blocks = limits.num_kv_blocks - 1;
   options.max_num_logits = limits.max_num_logits;
+  options.choose_on_device = config.on_device_sampling;
+  options.request_limits = request_limits(config);
+}
+
+RequestLimits request_limits(const NeuronConfig& config) {
+  RequestLimits limits;
+  if (config.prefill_chunk_size == 0) limits.max_prompt_len = config.max_context_length;
+  if (config.on_device_sampling) {
+    limits.max_top_k = std::max<std::int64_t>(config.max_topk, 0);
+    limits.logits = config.output_logits;
+  }
+  return limits;
+}
+
+void check_gives_logits(const NeuronConfig& config) {
+  if (request_limits(config).logits) return;
+  fail(ErrorCode::invalid_argument,
+       "Output logits are not supported: the model was exported with on_device_sampling true and output_logits false",
+       remedy("export it with --output-logits"));
 }
 
 void check_prompt_length(const NeuronConfig& config, std::int64_t tokens) {
@@ -75,7 +110,7 @@ void check_prompt_length(const NeuronConfig& config, std::int64_t tokens) {
 
 void check_memory(const ExportFolder& exported, std::uint64_t free_bytes) {
   const Manifest& m = exported.manifest();
-  const RunnerLimits limits = runner_limits(exported.neuron_config(), {});
+  const RunnerLimits limits = runner_limits(exported.neuron_config(), exported.recipe().graph.outputs);
   std::uint64_t arena = 0;
   for (const ExportedGraph& graph : m.graphs) arena = std::max(arena, graph.arena_bytes);
   const auto cache = checked_mul(m.kv_bytes_per_block, static_cast<std::uint64_t>(limits.num_kv_blocks), "the cache");

@@ -12,6 +12,7 @@
 #include "engine/export/export_limits.h"
 #include "engine/export/export_writer.h"
 #include "engine/inspect.h"
+#include "models/embedding_config.h"
 
 namespace cajal {
 namespace {
@@ -71,11 +72,12 @@ class Exporter {
            remedy("export the model that it was made from"));
     if (options.model.load_format != LoadFormat::dummy) checkpoint_.emplace(options.model.folder);
     check_quantization(options.model.quantization, target_->name());
-    recipe_ = make_recipe(options.model, checkpoint_ ? &*checkpoint_ : nullptr);
-    config_ = make_neuron_config(options.limits, recipe_.config, recipe_.graph.dtype);
+    recipe_ = recipe_for_task();
+    NeuronConfigWish limits = options.limits;
+    limits.encodes = encodes_only(recipe_.graph.outputs);
+    config_ = make_neuron_config(limits, recipe_.config, recipe_.graph.dtype);
     config_.target = target_->name();
     config_.neuronxcc_version = "cajal-" CAJAL_VERSION;
-    config_.output_logits = !config_.on_device_sampling;
     config_.checkpoint_id = options.checkpoint_id;
     config_.checkpoint_revision = options.checkpoint_revision;
     refuse_what_is_not_there();
@@ -83,7 +85,7 @@ class Exporter {
 
   ExportReport run() {
     ExportWriter folder(options_.output);
-    const Graph smallest = prepared(planned_graphs(config_).front().bucket);
+    const Graph smallest = prepared(graphs_to_make().front().bucket);
     folder.need_room(weight_bytes(smallest));
     describe();
     folder.write("config.json", config_text());
@@ -100,6 +102,23 @@ class Exporter {
   }
 
  private:
+  // What the task takes of the model, and no more of its weights.
+  ModelRecipe recipe_for_task() const {
+    ModelOptions model = options_.model;
+    const bool encodes =
+        options_.task == ExportTask::feature_extraction ||
+        (options_.task == ExportTask::automatic && load_embedding_config(model.folder).is_embedding_model);
+    if (encodes) model.outputs = {.logits = false, .last_hidden_state = true};
+    ModelRecipe recipe = make_recipe(model, checkpoint_ ? &*checkpoint_ : nullptr);
+    if (options_.task == ExportTask::text_generation && !recipe.graph.outputs.logits)
+      fail(ErrorCode::unsupported, model.folder,
+           ": the checkpoint has no output head (lm_head.weight), so it generates no text",
+           remedy("export it with --task feature-extraction, or use a Qwen3ForCausalLM checkpoint"));
+    return recipe;
+  }
+
+  std::vector<PlannedGraph> graphs_to_make() const { return planned_graphs(config_, recipe_.graph.outputs); }
+
   void refuse_what_is_not_there() {
     if (config_.world_size() != 1)
       fail(ErrorCode::unsupported, "tp_degree is ", config_.tp_degree, " and ep_degree ", config_.ep_degree,
@@ -143,7 +162,7 @@ class Exporter {
   }
 
   void write_graphs(ExportWriter& folder) {
-    for (const PlannedGraph& planned : planned_graphs(config_)) {
+    for (const PlannedGraph& planned : graphs_to_make()) {
       const Graph graph = prepared(planned.bucket);
       const TargetPlan plan = target_->plan(graph, pool_.size());
       const std::string name = detail::join("graphs/", to_string(planned.kind), "_", planned.bucket.num_tokens, ".txt");
@@ -153,8 +172,8 @@ class Exporter {
       kernels_.push_back(kernel_uses(plan.graph, plan.kernel_names));
       report_.manifest.kv_bytes_per_block = kv_bytes_per_block(graph);
     }
-    report_.kv_cache_bytes =
-        report_.manifest.kv_bytes_per_block * static_cast<std::uint64_t>(runner_limits(config_, {}).num_kv_blocks);
+    const RunnerLimits limits = runner_limits(config_, recipe_.graph.outputs);
+    report_.kv_cache_bytes = report_.manifest.kv_bytes_per_block * static_cast<std::uint64_t>(limits.num_kv_blocks);
   }
 
   void write_weights(ExportWriter& folder, const Graph& graph) {

@@ -11,11 +11,19 @@
 
 namespace cajal {
 
+// What the graphs of an export are for, in Optimum Neuron's words.
+enum class ExportTask {
+  automatic,           // feature_extraction for embedding models and for models without a head
+  text_generation,     // tokens
+  feature_extraction,  // vectors of texts: graphs of the kind `encoding`, and no head
+};
+
 struct ExportOptions {
   ModelOptions model;
   std::string output;          // the folder; must not be there yet, or be empty
   std::string target = "cpu";  // see make_target
   NeuronConfigWish limits;
+  ExportTask task = ExportTask::automatic;
   std::optional<std::string> checkpoint_id, checkpoint_revision;  // where the model comes from a hub
   int num_threads = 0;  // that plans are made for, and that work here; 0: the cores that this process may use
   // Called now and then with how much of the weights is written; what it throws ends the export.

@@ -76,6 +76,23 @@ EngineCore::EngineCore(const EngineCoreOptions& options, const Parts& parts)
 
 EngineCore::~EngineCore() = default;
 
+std::optional<RequestRefusal> EngineCore::find_fault_of_limits(const SequenceRequest& s) const {
+  const RequestLimits& limits = options_.request_limits;
+  if (limits.max_prompt_len > 0 && std::ssize(s.prompt) > limits.max_prompt_len)
+    return refuse(ErrorCode::invalid_argument,
+                  "shorten the prompt, or export with a larger --max-context-length or with --prefill-chunk-size",
+                  "The input sequence length (", s.prompt.size(), ") exceeds the model static sequence length (",
+                  limits.max_prompt_len, ")");
+  if (limits.max_top_k > 0 && s.sampling.top_k > limits.max_top_k)
+    return refuse(ErrorCode::invalid_argument, "lower it, or export with a larger --max-topk", "top_k is ",
+                  s.sampling.top_k, ", and the model was exported with max_topk ", limits.max_top_k);
+  if (!limits.logits && s.num_logprobs >= 0)
+    return refuse(ErrorCode::invalid_argument, "leave them out, or export with --output-logits",
+                  "log-probabilities are asked for, and the model was exported with output_logits false: its tokens "
+                  "are chosen on the device");
+  return {};
+}
+
 std::optional<RequestRefusal> EngineCore::find_fault(const EngineRequest& r) const {
   const SequenceRequest& s = r.sequence;
   if (!failure_.empty()) return refuse(ErrorCode::unavailable, "start it again", "the engine has ended: ", failure_);
@@ -89,6 +106,7 @@ std::optional<RequestRefusal> EngineCore::find_fault(const EngineRequest& r) con
   if (s.num_logprobs > parts_.executor.vocab_size())
     return refuse(ErrorCode::invalid_argument, {}, "logprobs is ", s.num_logprobs, ", and the vocabulary has ",
                   parts_.executor.vocab_size(), " tokens");
+  if (auto fault = find_fault_of_limits(s)) return fault;
   if (!s.stop.empty() && !parts_.tokenizer)
     return refuse(ErrorCode::invalid_argument, "use the ids of ending tokens instead",
                   "a stop string needs the text of the answer, and there is no tokenizer");

@@ -24,6 +24,13 @@ struct SamplingScratch;
 class ThreadPool;
 class Tokenizer;
 
+// What may be asked of an engine beyond what its steps can carry: limits that a model was exported with.
+struct RequestLimits {
+  std::int64_t max_prompt_len = 0;  // tokens; 0: as long as a sequence
+  std::int64_t max_top_k = 0;       // 0: any
+  bool logits = true;               // log-probabilities
+};
+
 struct EngineCoreOptions {
   std::int64_t max_num_seqs = 64;                            // that run side by side
   std::int64_t max_num_batched_tokens = 512;                 // rows of one step
@@ -38,6 +45,7 @@ struct EngineCoreOptions {
       false;  // a run of blocks for each of max_num_seqs sequences, as Neuron has it; nothing is shared
   std::chrono::nanoseconds step_timeout = std::chrono::minutes(10);  // a step that takes longer ends the engine
   std::function<void(const KVCacheEvent&)> on_kv_event;
+  RequestLimits request_limits = {};
 };
 
 // Why a request was not taken: an ordinary answer, not an exception.
@@ -140,6 +148,7 @@ class EngineCore final : private SchedulerEvents {
   void on_refused(Sequence& sequence, FinishReason reason, std::string_view why) noexcept override;
 
   std::optional<RequestRefusal> find_fault(const EngineRequest& request) const;
+  std::optional<RequestRefusal> find_fault_of_limits(const SequenceRequest& request) const;
   std::optional<RequestRefusal> try_add(EngineRequest request);
   void update(Sequence& sequence, const GeneratedToken* token, std::string_view text, std::string_view error,
               bool last) noexcept;

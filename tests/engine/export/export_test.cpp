@@ -3,8 +3,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
-
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -15,6 +13,7 @@
 #include "base/checksum.h"
 #include "base/file.h"
 #include "engine/export/export_limits.h"
+#include "engine/export/scratch_folder.h"
 #include "engine/generator.h"
 #include "engine/golden.h"
 #include "engine/scorer.h"
@@ -25,28 +24,6 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-class Folder {
- public:
-  Folder() {
-    std::string pattern = (fs::temp_directory_path() / "cajal-export-XXXXXX").string();
-    CAJAL_CHECK(::mkdtemp(pattern.data()));
-    path_ = pattern;
-  }
-  ~Folder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  std::vector<std::string> names() const {
-    std::vector<std::string> names;
-    for (const auto& entry : fs::directory_iterator(path_)) names.push_back(entry.path().filename());
-    return names;
-  }
-
- private:
-  std::string path_;
-};
 
 std::vector<float> logits_of(const Model& model, std::span<const std::int32_t> ids) {
   std::vector<float> rows;
