@@ -87,6 +87,9 @@ typedef struct cajal_engine_config {
   int64_t prompt_lookup_num_tokens; /* guessed from what the text said before, at most 64; 0: none */
   cajal_string trace_file;          /* what the engine does when, for ui.perfetto.dev; or empty */
   int64_t enable_prefix_caching;    /* 0 or 1 */
+  cajal_string quantization;        /* of weights: "none", "int8" or "int4" */
+  cajal_string quantization_overrides; /* families with kinds of their own, "lm_head=int4,attention=none"; or empty */
+  int64_t quantization_group_size;     /* weights of a row that share a scale: 32 or 128 */
 } cajal_engine_config;
 
 CAJAL_API cajal_code cajal_engine_config_init(cajal_engine_config* config, size_t struct_size, cajal_error** error);

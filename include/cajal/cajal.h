@@ -35,9 +35,15 @@ struct EngineConfig {
   std::string dtype = "auto";        // "auto" (what the weights are stored in), "bfloat16" or "float32"
   std::string load_format = "auto";  // "auto", or "dummy": random weights in the shapes of config.json
   std::string hf_overrides = {};     // a JSON object whose keys replace those of config.json; or empty
-  int threads = 0;                   // that compute; 0: as many as the cores that this process may use
-  std::int64_t max_model_len = 0;    // tokens of a prompt and its answer; 0: what the model allows and memory holds
-  std::int64_t max_num_seqs = 16;    // sequences that run side by side; further ones wait
+  // Weights rounded while they are loaded: "none", "int8" or "int4" (embeddings and head in 8 bits), as docs/quantization.md
+  // says, `quantization_group_size` (32 or 128) of a row sharing a scale, and families with kinds of their own, as in
+  // "lm_head=int4,attention=none". An export has them as it was made, and takes "none" alone or the very same.
+  std::string quantization = "none";
+  int quantization_group_size = 32;
+  std::string quantization_overrides = {};
+  int threads = 0;                 // that compute; 0: as many as the cores that this process may use
+  std::int64_t max_model_len = 0;  // tokens of a prompt and its answer; 0: what the model allows and memory holds
+  std::int64_t max_num_seqs = 16;  // sequences that run side by side; further ones wait
   std::int64_t max_num_batched_tokens = 512;  // tokens of one step: long prompts are read in pieces of so many
   // 0: for max_num_seqs sequences of max_model_len, at most half of free memory. An assistant's cache is part of it.
   std::uint64_t kv_cache_memory_bytes = 0;

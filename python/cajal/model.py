@@ -77,7 +77,8 @@ class Model:
     """A model in memory, ready for requests; may be used by many threads at once.
 
     `model` is a folder as Hugging Face has it, or a name such as Qwen/Qwen3-0.6B that is in its cache. Requests of all
-    threads run side by side: each joins at the next step, and leaves when it is over. `enable_prefix_caching` keeps what
+    threads run side by side: each joins at the next step, and leaves when it is over. `quantization` "int8" or "int4" rounds
+    weights while they are loaded, `quantization_overrides` says it by family, as in {"lm_head": "int4"}. `enable_prefix_caching` keeps what
     prompts have in common from being computed again; `assistant_model`, a smaller model with the same vocabulary, or
     `prompt_lookup_num_tokens` guess tokens, which changes no answer; `trace_file` tells ui.perfetto.dev what happened when.
     Raises CajalError for whatever is wrong with it.
@@ -85,6 +86,8 @@ class Model:
 
     def __init__(self, model: Union[str, "os.PathLike[str]"] = "", *, device: str = "auto", dtype: str = "auto",
                  load_format: str = "auto", hf_overrides: Union[Mapping[str, Any], str, None] = None,
+                 quantization: Optional[str] = None, quantization_group_size: int = 32,
+                 quantization_overrides: Optional[Mapping[str, str]] = None,
                  threads: int = 0, max_model_len: Optional[int] = None, max_num_seqs: int = 16,
                  max_num_batched_tokens: int = 512, kv_cache_memory_bytes: int = 0,
                  enable_prefix_caching: bool = True,
@@ -99,12 +102,16 @@ class Model:
         overrides = hf_overrides if isinstance(hf_overrides, str) else json.dumps(dict(hf_overrides or {}))
         for name, text in {"model": os.fspath(model), "device": device, "dtype": str(dtype).replace("torch.", ""),
                            "load_format": load_format, "hf_overrides": overrides,
+                           "quantization": quantization or "none",
+                           "quantization_overrides": ",".join(f"{family}={kind}" for family, kind
+                                                              in (quantization_overrides or {}).items()),
                            "assistant_model": os.fspath(assistant_model or ""),
                            "trace_file": os.fspath(trace_file or "")}.items():
             setattr(config, name, _library.string(text))
         config.threads, config.max_model_len = threads, max_model_len or 0
         config.max_num_seqs, config.max_num_batched_tokens = max_num_seqs, max_num_batched_tokens
         config.kv_cache_memory_bytes, config.enable_prefix_caching = kv_cache_memory_bytes, bool(enable_prefix_caching)
+        config.quantization_group_size = quantization_group_size
         config.num_assistant_tokens, config.prompt_lookup_num_tokens = num_assistant_tokens, prompt_lookup_num_tokens
         _library.call("engine_open", config, byref(self._engine))
 

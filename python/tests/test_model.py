@@ -128,6 +128,17 @@ def test_overrides_and_dummy_weights(golden_folder):
         assert (model.info.num_hidden_layers, model.info.max_model_len) == (1, 32)
 
 
+def test_weights_are_rounded_as_asked(golden_folder):
+    sizes = {}
+    for name, settings in {"plain": {}, "int8": {"quantization": "int8"},
+                           "mlp": {"quantization": "int8", "quantization_overrides": {"attention": "none", "embed_tokens": "none"}}}.items():
+        with Model(golden_folder, device="cpu", threads=1, **settings) as model:
+            sizes[name] = model.info.weight_bytes
+    assert sizes["int8"] < sizes["mlp"] < sizes["plain"]
+    with pytest.raises(ValueError, match="int3"):
+        Model(golden_folder, quantization="int3")
+
+
 ENDLESS = SamplingParams(max_tokens=2000, ignore_eos=True)
 
 

@@ -92,6 +92,8 @@ ModelOptions model_options(const api::EngineConfig& config, const std::string& f
   options.folder = folder;
   options.dtype = wanted_dtype(config.dtype);
   options.load_format = wanted_load_format(config.load_format);
+  options.quantization =
+      quantization_recipe(config.quantization, config.quantization_group_size, config.quantization_overrides);
   if (!config.hf_overrides.empty()) options.config_overrides = parse_json(config.hf_overrides, "hf_overrides");
   return options;
 }

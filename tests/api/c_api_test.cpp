@@ -322,6 +322,38 @@ TEST_F(CApi, GivesMetricsAndGuessesAsItIsTold) {
               HasSubstr("prompt_lookup_num_tokens"));
 }
 
+TEST_F(CApi, RoundsWeightsAsItIsTold) {
+  const std::string model = golden_folder();
+  cajal_engine_config config;
+  cajal_engine_config_init(&config, sizeof config, nullptr);
+  EXPECT_EQ(to_text(config.quantization), "none");
+  EXPECT_EQ(config.quantization_group_size, 32);
+  config.model = to_c(model);
+  config.threads = 1;
+  config.device = to_c("cpu");
+  const auto weight_bytes = [&] {
+    cajal_engine* engine = nullptr;
+    succeed([&](auto e) { return cajal_engine_open(&config, &engine, e); });
+    cajal_model_info info;
+    info.struct_size = sizeof info;
+    succeed([&](auto e) { return cajal_engine_info(engine, &info, e); });
+    cajal_engine_close(engine);
+    return info.weight_bytes;
+  };
+  const std::uint64_t whole = weight_bytes();
+  config.quantization = to_c("int8");
+  const std::uint64_t rounded = weight_bytes();
+  EXPECT_LT(rounded, whole * 2 / 3);
+  config.quantization_overrides = to_c("embed_tokens=none");
+  EXPECT_GT(weight_bytes(), rounded);
+  cajal_engine* engine = nullptr;
+  config.quantization_group_size = -5;
+  EXPECT_THAT(failure([&](auto e) { return cajal_engine_open(&config, &engine, e); }), HasSubstr("expected 32 or 128"));
+  config.quantization_group_size = 32;
+  config.quantization = to_c("int3");
+  EXPECT_THAT(failure([&](auto e) { return cajal_engine_open(&config, &engine, e); }), HasSubstr("'int3'"));
+}
+
 TEST_F(CApi, SubmitsAndAborts) {
   const cajal_prompt prompt{to_c("x"), nullptr, 0};
   std::uint64_t id = 0;
