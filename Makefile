@@ -52,10 +52,11 @@ demo: $(SETUP) all
 test: $(SETUP) all
 	@ctest --preset release -j $(JOBS)
 
-## bench: what the program reaches on this machine at the shape of Qwen3-0.6B, beside what the machine and llama.cpp can
+## bench: what the program reaches on this machine, beside what the machine, llama.cpp and ik_llama.cpp can (BENCH_FLAGS=--all: every row)
+BENCH_FLAGS ?= --shapes 0.6b,moe-small
 bench: all
 	@build/release/cajal bench bench/shapes/Qwen3-0.6B --load-format dummy -p 512 -n 64 -r 5
-	@python3 bench/compare_llama_cpp.py --shapes 0.6b,moe-small
+	@python3 bench/compare_llama_cpp.py $(BENCH_FLAGS)
 
 ## engine-bench: what the engine adds to the model: streams, books, prefixes and guesses, as ratios of one run
 engine-bench: configure

@@ -1,150 +1,50 @@
 #!/usr/bin/env python3
-"""Times cajal and llama.cpp in turn on the same shapes and bits per weight, and prints what cajal is worth of the peer.
+"""Times cajal, llama.cpp and ik_llama.cpp in turn on the same shapes and bits per weight, and prints their ratios.
 
-  bench/compare_llama_cpp.py [--cajal PATH] [--llama-bench PATH] [--llama-quantize PATH] [--shapes 0.6b,moe-small]
-                             [--formats bf16,int8,int4] [--prefill 512] [--decode 32] [--depths 0] [--threads N]
-                             [--rounds 3] [--priority "chrt -r 1"] [--work DIR] [--json]
+  bench/compare_llama_cpp.py [--all] [--cajal PATH] [--llama-bench PATH] [--ik-bench PATH] [--llama-quantize PATH]
+                             [--shapes 0.6b,moe-small] [--formats bf16,int8,int4] [--prefill 512] [--decode 32]
+                             [--depths 0] [--busy] [--threads N] [--rounds 3] [--priority "chrt -r 1"] [--work DIR]
+                             [--json]
 
-Both get random weights: cajal with --load-format dummy, llama.cpp a GGUF that is written here and quantised by its own
-llama-quantize (Q8_0 beside int8, Q4_0 beside int4; groups of 32). In each round the engines run one behind the other, so
-that a machine that slows down slows both; the ratio is of the medians. A peer that is absent is said to be absent, and
-cajal's own figures with the ceilings are printed all the same. Only the standard library is needed.
+All get random weights: cajal with --load-format dummy, the others a GGUF that is written here and quantised by
+llama.cpp's llama-quantize (Q8_0 beside int8, Q4_0 beside int4; groups of 32). In each round the engines run one behind
+the other, so that a machine that slows down slows all; ratios are of the medians. --busy measures each test once more
+with a process that does nothing but count on every core, and prints what is left of the speed. --all is the table of
+docs/performance.md: about half an hour on two cores, most of it peers that fill 32,768 positions. A peer that is absent is
+said to be absent, and cajal's own figures with the ceilings are printed all the same. Only the standard library is needed.
 """
 import argparse
+import contextlib
+import dataclasses
 import json
 import os
 import pathlib
-import random
 import shlex
 import shutil
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 
+from dummy_models import SHAPES, config_of, write_gguf
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-VOCAB = 151936
-# hidden, layers, heads, kv heads, head_dim, intermediate, tied, (experts, chosen, their intermediate)
-SHAPES = {
-    "tiny": (256, 2, 4, 2, 64, 512, True, None),
-    "0.6b": (1024, 28, 16, 8, 128, 3072, True, None),
-    "1.7b": (2048, 28, 16, 8, 128, 6144, True, None),
-    "4b": (2560, 36, 32, 8, 128, 9728, True, None),
-    "8b": (4096, 36, 32, 8, 128, 12288, False, None),
-    "moe-small": (1024, 12, 16, 4, 128, 3072, False, (64, 8, 384)),
-}
 QUANTIZED = {"bf16": None, "int8": "Q8_0", "int4": "Q4_0"}
 
 
-def config_of(shape):
-    hidden, layers, heads, kv, dim, inner, tied, experts = SHAPES[shape]
-    config = {
-        "model_type": "qwen3_moe" if experts else "qwen3", "vocab_size": VOCAB, "hidden_size": hidden,
-        "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads,
-        "num_key_value_heads": kv, "head_dim": dim, "rms_norm_eps": 1e-6, "rope_theta": 1000000,
-        "max_position_embeddings": 40960, "tie_word_embeddings": tied, "torch_dtype": "bfloat16",
-        "hidden_act": "silu", "attention_bias": False,
-        "architectures": ["Qwen3MoeForCausalLM" if experts else "Qwen3ForCausalLM"]}
-    if experts:
-        count, chosen, inside = experts
-        config.update(num_experts=count, num_experts_per_tok=chosen, moe_intermediate_size=inside,
-                      norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[])
-    return config
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What one start of each engine measures: a prompt, tokens behind it, or both, each on its own."""
+    shape: str
+    format: str
+    prompt: int = 512
+    generated: int = 32
+    depth: int = 0
+    rounds: int = 3
+    busy: bool = False
 
-
-class GgufWriter:
-    """A GGUF of version 3: metadata, the list of tensors, and their data behind each other, 32 bytes aligned."""
-    U32, F32, STRING = 4, 6, 8
-    F32_TENSOR, BF16_TENSOR = (0, 4), (30, 2)
-
-    def __init__(self):
-        self.metadata, self.tensors = [], []
-
-    @staticmethod
-    def string(text):
-        data = text.encode()
-        return struct.pack("<Q", len(data)) + data
-
-    def put(self, key, value):
-        if isinstance(value, str):
-            body = struct.pack("<I", self.STRING) + self.string(value)
-        elif isinstance(value, float):
-            body = struct.pack("<If", self.F32, value)
-        else:
-            body = struct.pack("<II", self.U32, value)
-        self.metadata.append(self.string(key) + body)
-
-    def tensor(self, name, shape, kind):
-        """shape: outermost first, as in PyTorch; the file has them the other way round."""
-        self.tensors.append((name, shape, kind))
-
-    def write(self, path):
-        noise = random.Random(0)
-        # bf16 numbers of magnitude 2^-7..2^-5 and either sign, repeated: what they are does not change the speed.
-        block = struct.pack("<1048576H", *(noise.choice((0x3C00, 0xBC00)) | noise.randrange(256)
-                                           for _ in range(1 << 20)))
-        ones = struct.pack("<f", 1.0) * (1 << 16)
-        head, offset = b"", 0
-        for name, shape, (code, size) in self.tensors:
-            count = 1
-            for n in shape:
-                count *= n
-            head += self.string(name) + struct.pack("<I", len(shape))
-            head += b"".join(struct.pack("<Q", n) for n in reversed(shape)) + struct.pack("<IQ", code, offset)
-            offset += (count * size + 31) // 32 * 32
-        with open(path, "wb") as file:
-            file.write(b"GGUF" + struct.pack("<IQQ", 3, len(self.tensors), len(self.metadata)))
-            file.write(b"".join(self.metadata) + head)
-            file.write(b"\0" * (-file.tell() % 32))
-            for _, shape, kind in self.tensors:
-                left = kind[1]
-                for n in shape:
-                    left *= n
-                padding = -left % 32
-                source = ones if kind == self.F32_TENSOR else block
-                while left:
-                    left -= file.write(source[:left])
-                file.write(b"\0" * padding)
-
-
-def write_gguf(shape, path):
-    hidden, layers, heads, kv, dim, inner, tied, experts = SHAPES[shape]
-    name = "qwen3moe" if experts else "qwen3"
-    g = GgufWriter()
-    g.put("general.architecture", name)
-    for key, value in {"block_count": layers, "context_length": 40960, "embedding_length": hidden,
-                       "feed_forward_length": inner, "attention.head_count": heads, "attention.head_count_kv": kv,
-                       "attention.key_length": dim, "attention.value_length": dim, "vocab_size": VOCAB,
-                       "rope.freq_base": 1e6, "attention.layer_norm_rms_epsilon": 1e-6}.items():
-        g.put(f"{name}.{key}", value)
-    if experts:
-        g.put(f"{name}.expert_count", experts[0])
-        g.put(f"{name}.expert_used_count", experts[1])
-        g.put(f"{name}.expert_feed_forward_length", experts[2])
-    g.put("tokenizer.ggml.model", "no_vocab")
-    weight, norm = g.BF16_TENSOR, g.F32_TENSOR
-    g.tensor("token_embd.weight", (VOCAB, hidden), weight)
-    g.tensor("output_norm.weight", (hidden,), norm)
-    if not tied:
-        g.tensor("output.weight", (VOCAB, hidden), weight)
-    for layer in range(layers):
-        block = f"blk.{layer}."
-        for key, dims in (("attn_norm", (hidden,)), ("ffn_norm", (hidden,)), ("attn_q_norm", (dim,)),
-                          ("attn_k_norm", (dim,))):
-            g.tensor(block + key + ".weight", dims, norm)
-        matrices = [("attn_q", (heads * dim, hidden)), ("attn_k", (kv * dim, hidden)), ("attn_v", (kv * dim, hidden)),
-                    ("attn_output", (hidden, heads * dim))]
-        if experts:
-            count, _, inside = experts
-            g.tensor(block + "ffn_gate_inp.weight", (count, hidden), norm)
-            matrices += [("ffn_gate_exps", (count, inside, hidden)), ("ffn_up_exps", (count, inside, hidden)),
-                         ("ffn_down_exps", (count, hidden, inside))]
-        else:
-            matrices += [("ffn_gate", (inner, hidden)), ("ffn_up", (inner, hidden)), ("ffn_down", (hidden, inner))]
-        for key, dims in matrices:
-            g.tensor(block + key + ".weight", dims, weight)
-    g.write(path)
+    def tests(self):
+        return [(n, 0) for n in (self.prompt,) if n] + [(0, n) for n in (self.generated,) if n]
 
 
 def run(command, what):
@@ -154,44 +54,86 @@ def run(command, what):
     return done.stdout
 
 
-class Llama:
-    """llama.cpp: a llama-bench, and a llama-quantize beside it for the quantised rows."""
+class Cajal:
+    name = "cajal"
 
     def __init__(self, options):
-        self.bench = options.llama_bench or shutil.which("llama-bench")
-        beside = pathlib.Path(self.bench).with_name("llama-quantize") if self.bench else None
-        self.quantize = options.llama_quantize or shutil.which("llama-quantize") or (
-            str(beside) if beside and beside.exists() else None)
         self.options = options
+        self.ceilings, self.percents = {}, {}
+
+    def absent(self, _):
+        return ""
+
+    def command(self, job, work):
+        folder = work / job.shape
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(config_of(job.shape)))
+        return shlex.split(self.options.priority) + [
+            self.options.cajal, "bench", str(folder), "--device", "cpu", "--load-format", "dummy", "--threads",
+            str(self.options.threads), "-p", str(job.prompt), "-n", str(job.generated), "-d", str(job.depth), "-r", "1",
+            "--quantization", "none" if job.format == "bf16" else job.format, "--json"]
+
+    def speeds(self, output, busy):
+        """Tokens a second of each test, and what the machine was measured to be able to meanwhile."""
+        report = json.loads(output)
+        rows = {(r["n_prompt"], r["n_gen"]): r for r in report["results"]}
+        if not busy:
+            for key, value in report["ceilings"].items():
+                self.ceilings[key] = max(self.ceilings.get(key, 0), value)
+            for test, row in rows.items():
+                self.percents.setdefault(test, []).append(row["percent_of_ceiling"])
+        return {test: row["tokens_per_s"]["median"] for test, row in rows.items()}
+
+
+class Llama:
+    """llama.cpp or a fork of it: a llama-bench that reads what llama.cpp's llama-quantize has written."""
+
+    def __init__(self, options, name, bench, flags):
+        self.options, self.name, self.bench, self.extra = options, name, bench, flags
+        beside = pathlib.Path(options.llama_bench).with_name("llama-quantize") if options.llama_bench else None
+        self.quantize = options.llama_quantize or (str(beside) if beside and beside.exists() else None)
         self.build = ""
 
     def absent(self, kind):
         if not self.bench or not pathlib.Path(self.bench).exists():
-            return "absent: no llama-bench on the path, name it with --llama-bench"
+            return self.how_to_name()
         if QUANTIZED[kind] and not self.quantize:
-            return "absent: no llama-quantize beside llama-bench, name it with --llama-quantize"
+            return f"{self.name}: no llama-quantize beside llama-bench, name it with --llama-quantize"
         return ""
 
-    def model(self, shape, kind, work):
-        plain = work / f"{shape}-bf16.gguf"
-        if not plain.exists():
-            write_gguf(shape, plain)
-        if not QUANTIZED[kind]:
-            return plain
-        path = work / f"{shape}-{QUANTIZED[kind]}.gguf"
-        if not path.exists():
-            run([self.quantize, str(plain), str(path), QUANTIZED[kind], str(self.options.threads)], "llama-quantize")
-        return path
+    def how_to_name(self):
+        program, flag = ("llama-bench", "--llama-bench") if self.name == "llama.cpp" else ("ik-llama-bench", "--ik-bench")
+        return f"{self.name} is absent: no {program} on the path, name one with {flag}"
 
-    def measure(self, path, case):
-        prompt, generated, depth = case
-        command = shlex.split(self.options.priority) + [
-            self.bench, "-m", str(path), "-t", str(self.options.threads), "-p", str(prompt), "-n", str(generated), "-d",
-            str(depth), "-r", "1", "-o", "json"]
-        rows = json.loads(run(command, "llama-bench"))
-        row = next(r for r in rows if r["n_prompt"] == prompt and r["n_gen"] == generated)
-        self.build = f"{row.get('build_commit', '?')} ({row.get('build_number', '?')}), {row.get('backends', '?')}"
-        return row["avg_ts"]
+    def command(self, job, work):
+        plain = work / f"{job.shape}-bf16.gguf"
+        if not plain.exists():
+            write_gguf(job.shape, plain)
+        path = plain
+        if QUANTIZED[job.format]:
+            path = work / f"{job.shape}-{QUANTIZED[job.format]}.gguf"
+            if not path.exists():
+                run([self.quantize, str(plain), str(path), QUANTIZED[job.format], str(self.options.threads)],
+                    "llama-quantize")
+        tests = ["-p", str(job.prompt), "-n", str(job.generated)]
+        if job.depth and self.name == "llama.cpp":
+            tests += ["-d", str(job.depth)]
+        elif job.depth:
+            tests = ["-p", "0", "-n", "0", "-gp", f"{job.depth},{job.generated}"]  # the fork's word for depth
+        return shlex.split(self.options.priority) + [
+            self.bench, "-m", str(path), "-t", str(self.options.threads), *tests, "-r", "1", "-o", "json", *self.extra]
+
+    def speeds(self, output, _):
+        # The fork's runs behind a filled cache say in "test" what they are, and count the filled positions as a prompt.
+        speeds = {}
+        for row in json.loads(output):
+            deep = row.get("test", "").startswith("tg") and "@" in row["test"]
+            speeds[(0 if deep else row["n_prompt"], row["n_gen"])] = row["avg_ts"]
+            self.build = f"{row.get('build_commit', '?')} ({row.get('build_number', '?')})"
+        return speeds
+
+    def description(self):
+        return self.absent("bf16") or f"{self.name}: build {self.build}; {self.flags()}"
 
     def flags(self):
         """The build's own CMake cache, where the program still lies in its build folder."""
@@ -204,68 +146,119 @@ class Llama:
         return ", ".join(line.split(":")[0] + "=" + line.split("=", 1)[1] for line in found)
 
 
-def measure_cajal(options, folder, kind, case):
-    prompt, generated, depth = case
-    command = shlex.split(options.priority) + [
-        options.cajal, "bench", str(folder), "--device", "cpu", "--load-format", "dummy", "--threads",
-        str(options.threads), "-p", str(prompt), "-n", str(generated), "-d", str(depth), "-r", "1", "--quantization",
-        "none" if kind == "bf16" else kind, "--json"]
-    report = json.loads(run(command, "cajal bench"))
-    row = next(r for r in report["results"] if r["n_prompt"] == prompt and r["n_gen"] == generated)
-    return row["tokens_per_s"]["median"], row["percent_of_ceiling"], report["ceilings"]
+@contextlib.contextmanager
+def busy_cores(priority):
+    """On every core that this process may use, a process that wants all of it."""
+    counting = []
+    try:
+        for core in sorted(os.sched_getaffinity(0)):
+            counting.append(subprocess.Popen(
+                shlex.split(priority) + [sys.executable, "-c", "while True: pass"],
+                preexec_fn=lambda core=core: os.sched_setaffinity(0, {core})))
+        yield
+    finally:
+        for process in counting:
+            process.kill()
+            process.wait()
 
 
-def rows_of(options, llama, work):
-    """One line a shape, format and case, as a dictionary."""
-    for shape in options.shapes:
-        folder = work / shape
-        folder.mkdir(exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(config_of(shape)))
-        for kind in options.formats:
-            absent = llama.absent(kind)
-            path = None if absent else llama.model(shape, kind, work)
-            for case in [(n, 0, d) for n in options.prefill for d in options.depths] + [
-                    (0, n, d) for n in options.decode for d in options.depths]:
-                ours, theirs, percents, ceilings = [], [], [], []
-                for _ in range(options.rounds):
-                    speed, percent, ceiling = measure_cajal(options, folder, kind, case)
-                    ours.append(speed), percents.append(percent), ceilings.append(ceiling)
-                    if path:
-                        theirs.append(llama.measure(path, case))
-                best = {key: max(c[key] for c in ceilings) for key in ceilings[0]}
-                yield {"shape": shape, "format": kind, "n_prompt": case[0], "n_gen": case[1], "depth": case[2],
-                       "cajal": statistics.median(ours), "percent_of_ceiling": statistics.median(percents),
-                       "llama_cpp": statistics.median(theirs) if theirs else None,
-                       "ratio": statistics.median(ours) / statistics.median(theirs) if theirs else None,
-                       "absent": absent, "ceilings": best}
+def measure(job, engines, commands, priority):
+    """Speeds by (engine, test, busy): one of each round."""
+    speeds = {}
+    for _ in range(job.rounds):
+        for engine in engines:
+            for busy in (False, True) if job.busy else (False,):
+                with busy_cores(priority) if busy else contextlib.nullcontext():
+                    output = run(commands[engine.name], engine.name)
+                for test, speed in engine.speeds(output, busy).items():
+                    speeds.setdefault((engine.name, test, busy), []).append(speed)
+    return {key: statistics.median(values) for key, values in speeds.items()}
 
 
-def print_row(row):
-    test = f"prefill {row['n_prompt']}" if row["n_prompt"] else f"decode {row['n_gen']}"
+def rows_of(job, cajal, peers, work, priority):
+    """One row a test, as a dictionary."""
+    cajal.ceilings, cajal.percents = {}, {}
+    absent = {peer.name: peer.absent(job.format) for peer in peers if peer.absent(job.format)}
+    engines = [cajal] + [peer for peer in peers if peer.name not in absent]
+    commands = {engine.name: engine.command(job, work) for engine in engines}
+    speeds = measure(job, engines, commands, priority)
+    for test in job.tests():
+        ours = speeds[cajal.name, test, False]
+        row = {**dataclasses.asdict(job), "prompt": test[0], "generated": test[1], "tokens_per_s": {}, "ratio": {},
+               "kept": {}, "percent_of_ceiling": statistics.median(cajal.percents[test]), "ceilings": cajal.ceilings,
+               "absent": absent, "commands": {name: shlex.join(words) for name, words in commands.items()}}
+        for engine in engines:
+            speed = speeds.get((engine.name, test, False))
+            if speed is None:
+                continue  # the fork measures no prompts behind a filled cache
+            row["tokens_per_s"][engine.name] = speed
+            if engine is not cajal:
+                row["ratio"][engine.name] = ours / speed
+            if job.busy:
+                row["kept"][engine.name] = speeds[engine.name, test, True] / speed
+        yield row
+
+
+def print_row(row, peers):
+    test = f"prefill {row['prompt']}" if row["prompt"] else f"decode {row['generated']}"
     if row["depth"]:
         test += f" at {row['depth']}"
-    peer = f"{row['llama_cpp']:>10.1f} {row['ratio']:>6.2f}x" if row["ratio"] else "    absent       -"
-    c = row["ceilings"]
-    peaks = ", ".join(f"{key.split('_')[0]} {value:.2f}" for key, value in c.items() if value)
-    print(f"{row['shape']:<10} {row['format']:<5} {test:<22} {row['cajal']:>9.1f} {peer} "
+    columns = ""
+    for peer in peers:
+        speed = row["tokens_per_s"].get(peer.name)
+        columns += f"{speed:>14.1f} {row['ratio'][peer.name]:>5.2f}x" if speed else f"{'absent' if peer.name in row['absent'] else '-':>14}      -"
+    peaks = ", ".join(f"{key.split('_')[0]} {value:.2f}" for key, value in row["ceilings"].items() if value)
+    print(f"{row['shape']:<10} {row['format']:<5} {test:<20} {row['tokens_per_s']['cajal']:>8.1f} {columns} "
           f"{row['percent_of_ceiling']:>5.0f}   {peaks}", flush=True)
+    if row["kept"]:
+        print(" " * 17 + "with busy cores, kept: " +
+              ", ".join(f"{name} {share:.0%}" for name, share in row["kept"].items()), flush=True)
+
+
+def all_jobs(rounds):
+    """The table of docs/performance.md. Long contexts take peers minutes to fill, so they are measured once."""
+    for shape in ("0.6b", "1.7b", "moe-small"):
+        for kind in QUANTIZED:
+            yield Job(shape, kind, rounds=rounds, busy=shape == "0.6b" and kind != "int8")
+    yield Job("0.6b", "bf16", prompt=0, depth=8192, rounds=1)
+    yield Job("0.6b", "bf16", prompt=0, depth=32768, generated=16, rounds=1)
+
+
+def chosen_jobs(options):
+    if options.all:
+        return list(all_jobs(options.rounds))
+    return [Job(shape, kind, prompt, generated, depth, options.rounds, options.busy)
+            for shape in options.shapes for kind in options.formats for depth in options.depths
+            for prompt, generated in pairs(options.prefill, options.decode)]
+
+
+def pairs(prompts, generated):
+    """Both lists side by side, the shorter filled up with none."""
+    longest = max(len(prompts), len(generated))
+    fill = lambda values: values + [0] * (longest - len(values))
+    return zip(fill(prompts), fill(generated))
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     words = lambda text: [w for w in text.split(",") if w]
     numbers = lambda text: [int(w) for w in words(text) if int(w) >= 0]
+    parser.add_argument("--all", action="store_true", help="the whole table; --shapes to --busy are not looked at")
     parser.add_argument("--cajal", default=str(ROOT / "build/release/cajal"))
-    parser.add_argument("--llama-bench", help="default: the one on the path")
-    parser.add_argument("--llama-quantize", help="default: beside llama-bench")
+    parser.add_argument("--llama-bench", default=shutil.which("llama-bench"), help="default: the one on the path")
+    parser.add_argument("--ik-bench", default=shutil.which("ik-llama-bench"),
+                        help="ik_llama.cpp's llama-bench; default: an ik-llama-bench on the path")
+    parser.add_argument("--llama-quantize", default=shutil.which("llama-quantize"), help="default: beside llama-bench")
     parser.add_argument("--shapes", type=words, default=["0.6b"])
     parser.add_argument("--formats", type=words, default=list(QUANTIZED))
     parser.add_argument("--prefill", type=numbers, default=[512])
     parser.add_argument("--decode", type=numbers, default=[32])
     parser.add_argument("--depths", type=numbers, default=[0])
+    parser.add_argument("--busy", action="store_true", help="measure with all cores in use by others, too")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--priority", default="", help='a command in front of both engines, as in "chrt -r 1"')
+    parser.add_argument("--priority", default="",
+                        help='a command in front of all engines and of what keeps cores busy, as in "chrt -r 1"')
     parser.add_argument("--work", help="where GGUF files are kept; default: a temporary folder")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -282,23 +275,29 @@ def parse_arguments():
 
 def main():
     options = parse_arguments()
-    llama = Llama(options)
+    cajal = Cajal(options)
+    # Repacking when it loads is what makes the fork's kernels fast on CPUs.
+    peers = [Llama(options, "llama.cpp", options.llama_bench, []),
+             Llama(options, "ik_llama.cpp", options.ik_bench, ["-rtr", "1"])]
     with tempfile.TemporaryDirectory() as temporary:
         work = pathlib.Path(options.work or temporary)
         work.mkdir(parents=True, exist_ok=True)
         if not options.json:
-            print("shape      format test                       cajal  llama.cpp   ratio  % of ceiling; ceilings "
-                  "(read GB/s, TFLOP/s or TOPS)")
+            print(f"{'shape':<10} {'format':<5} {'test':<20} {'cajal':>8} " +
+                  "".join(f"{peer.name:>14}  ratio" for peer in peers) +
+                  "  % of ceiling; ceilings (read GB/s, TFLOP/s or TOPS)")
         rows = []
-        for row in rows_of(options, llama, work):
-            rows.append(row)
-            if not options.json:
-                print_row(row)
-        peer = llama.absent("bf16") or f"llama.cpp {llama.build}; {llama.flags()}"
-        if options.json:
-            print(json.dumps({"peer": peer, "threads": options.threads, "rounds": options.rounds, "results": rows}))
-        else:
-            print(f"\ntokens/s, medians of {options.rounds} rounds of both in turn, {options.threads} threads. {peer}")
+        for job in chosen_jobs(options):
+            for row in rows_of(job, cajal, peers, work, options.priority):
+                rows.append(row)
+                if not options.json:
+                    print_row(row, peers)
+    described = [peer.description() for peer in peers]
+    if options.json:
+        print(json.dumps({"peers": described, "threads": options.threads, "results": rows}))
+        return
+    print(f"\ntokens/s, medians of {options.rounds} rounds of all in turn (long contexts: of one), {options.threads} threads.")
+    print("\n".join(described + ["commands:"] + list(dict.fromkeys(c for row in rows for c in row["commands"].values()))))
 
 
 if __name__ == "__main__":
