@@ -8,11 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "backends/cpu/isa.h"
 #include "backends/cpu/program.h"
 #include "base/checked.h"
 #include "checkpoint/dummy_weights.h"
 #include "compiler/memory_plan.h"
 #include "compiler/passes.h"
+#include "distributed/ranks.h"
 #include "graph/bucket.h"
 
 namespace cajal::cpu::test {
@@ -85,8 +87,10 @@ class Program {
  public:
   static constexpr std::int64_t kBlocks = 8;
 
-  explicit Program(const Graph& graph, std::uint32_t isa = detect_isa(), int threads = 2)
-      : graph_(graph), isa_(isa), pool_(threads) {
+  // With ranks it is one of them: all of them run the same steps, each in a thread of its own.
+  explicit Program(const Graph& graph, std::uint32_t isa = detect_isa(), int threads = 2,
+                   const RankGroups* ranks = nullptr)
+      : graph_(graph), isa_(isa), ranks_(ranks), pool_(threads) {
     selection_ = select_kernels(graph_, isa_, pool_.size());
     schedule_ = sequential_schedule(graph_);
     plan_ = plan_memory(graph_, schedule_, selection_.scratch_bytes);
@@ -106,7 +110,7 @@ class Program {
     Poisoned arena(arena_bytes);
     const auto at = [&](Value v) { return address(plan.root[v.id], plan, arena.data()); };
     const auto calls =
-        lower(graph_, {isa_}, at, [&](std::uint32_t n) { return arena.data() + plan.scratch[n].offset; });
+        lower(graph_, {isa_, ranks_}, at, [&](std::uint32_t n) { return arena.data() + plan.scratch[n].offset; });
     Outputs outputs;
     for (const StepData& step : steps) {
       fill(step);
@@ -138,7 +142,9 @@ class Program {
   void load_weights() {
     Sink sink(leaves_);
     Staging staging(pool_);
-    fill_all_dummy(graph_, {}, 1, sink, staging);
+    TensorParallelRank place;
+    if (ranks_) place = {ranks_->tensor->rank(), ranks_->tensor->size()};
+    fill_all_dummy(graph_, place, 1, sink, staging);
     for (const Node& node : graph_.nodes())
       if (std::holds_alternative<ops::Input>(node.op))
         leaves_.emplace(node.name, Poisoned(graph_.type(node.results[0]).bytes()));
@@ -172,6 +178,7 @@ class Program {
 
   Graph graph_;
   std::uint32_t isa_;
+  const RankGroups* ranks_;
   ThreadPool pool_;
   Selection selection_;
   Schedule schedule_;
