@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 #include <random>
 #include <utility>
 
@@ -34,19 +35,26 @@ class Gathering {
     joined_.controls.resize(static_cast<std::size_t>(rendezvous.world_size));
     hellos_.resize(joined_.controls.size());
     hellos_[0] = own_;
+    came_.resize(hellos_.size());
+    came_[0] = true;
   }
 
   void run(const Socket& listener) {
-    const auto deadline = Clock::now() + options_.start_timeout;
+    auto deadline = Clock::now() + options_.start_timeout;
+    bool lingers = false;
     while (missing() > 0) {
       wait(listener, deadline);
       if (auto accepted = accept_from(listener)) pending_.push_back({std::move(*accepted), {}, Clock::now()});
       for (Pending& p : pending_) read(p);
       std::erase_if(pending_, [](const Pending& p) { return !p.socket.is_open(); });
       look_for_deaths();
-      if (Clock::now() > deadline) refuse_for_missing();
+      if (problem_ && !std::exchange(lingers, true)) deadline = std::min(deadline, Clock::now() + kTellWithin);
+      if (Clock::now() > deadline && !problem_) refuse_for_missing();
+      if (Clock::now() > deadline) break;
     }
+    if (problem_) throw_problem();
   }
+  [[noreturn]] void throw_problem() const { throw Error(*problem_); }
 
   Joined welcome(std::string transport, std::shared_ptr<SharedRegion> region) {
     Welcome& w = joined_.welcome;
@@ -67,13 +75,15 @@ class Gathering {
   bool on_one_host() const {
     return std::all_of(hellos_.begin(), hellos_.end(), [&](const Hello& h) { return h.host == own_.host; });
   }
+  // Nobody starts. Those who are there hear why now, those who come a little later when they do; the first reason counts.
   template <class... Parts>
-  [[noreturn]] void refuse(const Parts&... parts) {
+  void refuse(const Parts&... parts) {
+    if (problem_) return;
     try {
       fail(parts...);
     } catch (const Error& e) {
-      tell_all(frame(FrameType::refused, e.what()));
-      throw;
+      problem_ = e;
+      for (Socket& s : joined_.controls) tell_of_problem(s);
     }
   }
 
@@ -86,7 +96,7 @@ class Gathering {
 
   std::size_t missing() const {
     std::size_t n = 0;
-    for (std::size_t r = 1; r < joined_.controls.size(); ++r) n += joined_.controls[r].is_open() ? 0 : 1;
+    for (const bool came : came_) n += came ? 0 : 1;
     return n;
   }
 
@@ -121,29 +131,33 @@ class Gathering {
   }
 
   void admit(const Hello& hello, Socket socket) {
-    const auto from = socket.peer_address();
-    const std::string who = detail::join("rank ", hello.rank, from.empty() ? "" : detail::join(" (", from, ")"));
+    judge(hello, socket.peer_address());
+    if (problem_) tell_of_problem(socket);
     const auto slot = static_cast<std::size_t>(hello.rank);
-    const bool taken = slot < joined_.controls.size() && (slot == 0 || joined_.controls[slot].is_open());
-    if (slot < joined_.controls.size() && !taken)
-      joined_.controls[slot] = std::move(socket);
-    else
-      stranger_ = std::move(socket);  // it hears why it is refused, like all others
+    if (slot == 0 || slot >= joined_.controls.size() || came_[slot]) return;
+    came_[slot] = true;
+    hellos_[slot] = hello;
+    joined_.controls[slot] = std::move(socket);
+  }
+
+  void judge(const Hello& hello, const std::string& from) {
+    const auto slot = static_cast<std::size_t>(hello.rank);
+    const std::string who = detail::join("rank ", hello.rank, from.empty() ? "" : detail::join(" (", from, ")"));
     if (hello.protocol != kRankProtocol)
       refuse(ErrorCode::unavailable, "a rank at ", from, " speaks protocol ", hello.protocol, ", rank 0 speaks ",
              kRankProtocol, remedy("start all ranks from the same build"));
-    if (hello.world_size != rendezvous_.world_size)
+    else if (hello.world_size != rendezvous_.world_size)
       refuse(ErrorCode::invalid_argument, who, " was told that there are ", hello.world_size,
              " ranks, rank 0 that there are ", rendezvous_.world_size,
              remedy("start all ranks of one job with the same number of them"));
-    if (slot >= joined_.controls.size())
+    else if (slot >= joined_.controls.size())
       refuse(ErrorCode::invalid_argument, who, " is none of ", rendezvous_.world_size, " ranks");
-    if (taken)
+    else if (came_[slot])
       refuse(ErrorCode::invalid_argument, "two processes say that they are rank ", hello.rank, ": ",
              slot == 0 ? "rank 0" : joined_.controls[slot].peer_address(), " and ", from,
              remedy("give every process a rank of its own, and every job a port of its own"));
-    compare_facts(who, hello.facts);
-    hellos_[slot] = hello;
+    else
+      compare_facts(who, hello.facts);
   }
 
   void compare_facts(const std::string& who, const Facts& theirs) {
@@ -171,10 +185,10 @@ class Gathering {
     }
   }
 
-  [[noreturn]] void refuse_for_missing() {
+  void refuse_for_missing() {
     std::string names;
-    for (std::size_t r = 1; r < joined_.controls.size(); ++r)
-      if (!joined_.controls[r].is_open()) names += (names.empty() ? "" : ", ") + std::to_string(r);
+    for (std::size_t r = 1; r < came_.size(); ++r)
+      if (!came_[r]) names += (names.empty() ? "" : ", ") + std::to_string(r);
     const bool one = missing() == 1;
     refuse(ErrorCode::unavailable, one ? "rank " : "ranks ", names, " of ", rendezvous_.world_size,
            one ? " is" : " are", " missing after ", static_cast<double>(options_.start_timeout.count()) / 1000, " s",
@@ -186,7 +200,9 @@ class Gathering {
     const auto deadline = Clock::now() + kTellWithin;
     for (Socket& s : joined_.controls)
       if (s.is_open()) s.send_all(bytes, deadline);
-    if (stranger_.is_open()) stranger_.send_all(bytes, deadline);
+  }
+  void tell_of_problem(Socket& s) const {
+    if (s.is_open()) s.send_all(frame(FrameType::refused, problem_->what()), Clock::now() + kTellWithin);
   }
 
   const Rendezvous& rendezvous_;
@@ -195,14 +211,17 @@ class Gathering {
   Joined joined_;
   std::vector<Hello> hellos_;
   std::vector<Pending> pending_;
-  Socket stranger_;
+  std::vector<bool> came_;
+  std::optional<Error> problem_;
 };
 
 std::string choose_transport(const Rendezvous& rendezvous, const JoinOptions& options, Gathering& gathering) {
   const bool one_host = gathering.on_one_host();
-  if (options.transport == "shared" && !one_host)
+  if (options.transport == "shared" && !one_host) {
     gathering.refuse(ErrorCode::invalid_argument, "transport 'shared' needs all ranks on one machine, and they are not",
                      remedy("choose 'tcp' or 'auto'"));
+    gathering.throw_problem();
+  }
   if (options.transport != "auto") return options.transport;
   if (one_host) return "shared";
   return rendezvous.launcher == Launcher::open_mpi && rendezvous.leader_address.empty() ? "mpi" : "tcp";
