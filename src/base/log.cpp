@@ -12,6 +12,7 @@ namespace cajal {
 namespace {
 
 std::atomic<bool> g_json{false};
+thread_local int t_quiet = 0;
 
 spdlog::logger& logger() {
   static const auto instance = [] {
@@ -43,12 +44,19 @@ const char* name(LogLevel level) {
 void set_log_level(LogLevel level) { logger().set_level(to_spdlog(level)); }
 void set_log_json(bool json) { g_json = json; }
 
-void log_line(LogLevel level, std::string_view message) {
+QuietThread::QuietThread() { ++t_quiet; }
+QuietThread::~QuietThread() { --t_quiet; }
+
+void log_line(LogLevel level, std::string_view message) { log_event(level, message, Json::Object{}); }
+
+void log_event(LogLevel level, std::string_view message, const Json& fields) {
+  if (t_quiet > 0) return;
   std::string line;
   if (g_json) {
     Json object;
     object.set("level", name(level));
     object.set("message", message);
+    for (const auto& [key, value] : fields.as_object()) object.set(key, value);
     line = to_json(object);
   } else {
     // An ordinary remark needs no label; the rest says what it is.

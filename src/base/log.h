@@ -7,11 +7,25 @@
 
 namespace cajal {
 
+class Json;
+
 enum class LogLevel { debug, info, warning, error };
 
 void set_log_level(LogLevel level);
 void set_log_json(bool json);
+
+// While this lives the calling thread logs nothing: of several that do the same, one says what there is to say.
+class QuietThread {
+ public:
+  QuietThread();
+  ~QuietThread();
+  QuietThread(const QuietThread&) = delete;
+  QuietThread& operator=(const QuietThread&) = delete;
+};
+
 void log_line(LogLevel level, std::string_view message);
+// A line with more than words: people read `message`, programs the members of `fields` too, which is a JSON object.
+void log_event(LogLevel level, std::string_view message, const Json& fields);
 
 template <class... Parts>
 void log_debug(const Parts&... parts) {

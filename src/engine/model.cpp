@@ -5,6 +5,8 @@
 #include "base/log.h"
 #include "checkpoint/dummy_weights.h"
 #include "checkpoint/loader.h"
+#include "distributed/ranks.h"
+#include "engine/ranks/model_fingerprint.h"
 
 namespace cajal {
 namespace {
@@ -79,6 +81,16 @@ DType choose_dtype(DType stored, std::optional<DType> wanted) {
 
 Model::Model(const ModelOptions& options, Backend& backend)
     : folder_(options.folder), backend_(backend), generation_config_(load_generation_config(options.folder)) {
+  if (options.ranks)
+    on_all_ranks_ = options.ranks->load_model(options, [&] {
+      load(options);
+      return RankOutcome{.fingerprint = model_fingerprint(folder_), .free_bytes = backend.free_bytes()};
+    });
+  else
+    load(options);
+}
+
+void Model::load(const ModelOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   if (is_export(folder_))
     load_export(folder_, options);
@@ -107,12 +119,17 @@ void Model::load_checkpoint(const ModelOptions& options) {
   if (options.load_format != LoadFormat::dummy) checkpoint.emplace(folder_);
   check_quantization(options.quantization, backend_.target());
   recipe_ = make_recipe(options, checkpoint ? &*checkpoint : nullptr);
+  TensorParallelRank rank;
+  if (const RankGroups* const ranks = backend_.ranks()) {
+    recipe_.graph.parallel = {ranks->tensor->size(), ranks->expert->size()};
+    rank = {ranks->tensor->rank(), ranks->tensor->size()};
+  }
   // Every bucket's graph has the same parameters; the smallest is the quickest to build.
   const Graph graph = this->graph(Bucket{});
   DeviceSink sink(backend_, parameters_);
   Staging staging(backend_.host_threads());
-  weight_bytes_ = checkpoint ? load_all(*checkpoint, graph, {}, sink, staging)
-                             : fill_all_dummy(graph, {}, options.dummy_seed, sink, staging);
+  weight_bytes_ = checkpoint ? load_all(*checkpoint, graph, rank, sink, staging)
+                             : fill_all_dummy(graph, rank, options.dummy_seed, sink, staging);
   sink.wait();
 }
 

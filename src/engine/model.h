@@ -11,6 +11,7 @@
 #include "compiler/quantize_weights.h"
 #include "engine/export/export_folder.h"
 #include "engine/model_recipe.h"
+#include "engine/ranks/rank_leader.h"
 #include "models/generation_config.h"
 #include "models/qwen3.h"
 
@@ -30,6 +31,9 @@ struct ModelOptions {
   std::string prepared = {};
   // What graphs will be asked for: without logits the head's weights are not loaded.
   Qwen3Outputs outputs = {};
+  // Where the backend is rank 0's of several: the other ranks load the model too. Must outlive it. Null: they are told by
+  // somebody else, or there are none.
+  RankLeader* ranks = nullptr;
 };
 
 class Model {
@@ -43,6 +47,7 @@ class Model {
   const GenerationConfig& generation_config() const { return generation_config_; }
   const std::string& name() const { return folder_; }
   DType dtype() const { return recipe_.graph.dtype; }
+  const Parallelism& parallel() const { return recipe_.graph.parallel; }
   const QuantizationRecipe& quantization() const { return recipe_.quantization; }
   Backend& backend() const { return backend_; }
 
@@ -57,10 +62,14 @@ class Model {
   // What it was loaded from, if that is an export: it says what the model may be asked for.
   const ExportFolder* exported() const { return exported_ ? &*exported_ : nullptr; }
 
+  // The same model on the other ranks; nothing where there are none.
+  const RankObject& on_all_ranks() const { return on_all_ranks_; }
+
   std::uint64_t weight_bytes() const { return weight_bytes_; }  // as stored on the device
   std::chrono::nanoseconds load_time() const { return load_time_; }
 
  private:
+  void load(const ModelOptions& options);
   void load_checkpoint(const ModelOptions& options);
   void load_export(const std::string& folder, const ModelOptions& options);
 
@@ -73,6 +82,7 @@ class Model {
   std::map<std::string, std::unique_ptr<Buffer>> parameters_;
   std::uint64_t weight_bytes_ = 0;
   std::chrono::nanoseconds load_time_{};
+  RankObject on_all_ranks_;
 };
 
 // config.json of a folder with overrides applied.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 
 #include "base/checked.h"
 
@@ -23,7 +24,10 @@ ModelRunner::ModelRunner(const Model& model, const RunnerLimits& limits)
     : model_(model), limits_(limits), bucket_sizes_(bucket_sizes(limits.max_num_batched_tokens)) {
   CAJAL_CHECK(limits.max_num_seqs > 0 && limits.max_num_batched_tokens > 0 && limits.max_num_logits > 0 &&
               limits.max_model_len > 0 && limits.num_kv_blocks > 1);
-  allocate_states(model_.graph(bucket(1), limits_.outputs));
+  if (RankLeader* const ranks = model.on_all_ranks().leader())
+    on_all_ranks_ = ranks->make_runner(model.on_all_ranks(), limits, [this] { allocate_states(); });
+  else
+    allocate_states();
 }
 
 Bucket ModelRunner::bucket(std::int64_t rows) const {
@@ -32,7 +36,8 @@ Bucket ModelRunner::bucket(std::int64_t rows) const {
   return bucket_of(limits_, *size);
 }
 
-void ModelRunner::allocate_states(const Graph& graph) {
+void ModelRunner::allocate_states() {
+  const Graph graph = model_.graph(bucket(1), limits_.outputs);
   rope_depends_on_length_ = graph.find_leaf(names::kRopeLengths).has_value();
   for (const Node& node : graph.nodes()) {
     const auto* state = std::get_if<ops::State>(&node.op);
@@ -53,16 +58,25 @@ Executable& ModelRunner::executable(std::int64_t rows) {
   const Bucket b = bucket(rows);
   auto& executable = executables_[b.num_tokens];
   if (executable) return *executable;
-  executable = model_.backend().compile(model_.graph(b, limits_.outputs));
+  if (RankLeader* const ranks = on_all_ranks_.leader())
+    ranks->make_bucket(on_all_ranks_, rows, [&] { make_executable(b); });
+  else
+    make_executable(b);
+  return *executable;
+}
+
+void ModelRunner::make_executable(const Bucket& bucket) {
+  auto& executable = executables_[bucket.num_tokens];
+  executable = model_.backend().compile(model_.graph(bucket, limits_.outputs));
   if (limits_.outputs.logits && limits_.choose_on_device) executable->choose_from(0);
   if (!arena_ || arena_->bytes() < executable->plan().arena_bytes) {
     last_ = nullptr;  // its logits lie in the old arena
     arena_ = model_.backend().allocate(executable->plan().arena_bytes);
-    for (auto& [size, older] : executables_) bind(*older);
+    for (auto& [size, older] : executables_)
+      if (older) bind(*older);  // one that could not be made is none
   } else {
     bind(*executable);
   }
-  return *executable;
 }
 
 void ModelRunner::warm_up(std::span<const std::int64_t> rows) {
@@ -131,6 +145,14 @@ void ModelRunner::run(const StepInput& step) {
 void ModelRunner::launch(const StepInput& step) {
   CAJAL_CHECK(!step.rows.empty() && static_cast<std::int64_t>(step.block_tables.size()) <= limits_.max_num_seqs);
   Executable& executable = this->executable(static_cast<std::int64_t>(step.rows.size()));
+  const auto here = [&] { launch_here(executable, step); };
+  if (RankLeader* const ranks = on_all_ranks_.leader())
+    ranks->step(on_all_ranks_, step, std::cref(here));
+  else
+    here();
+}
+
+void ModelRunner::launch_here(Executable& executable, const StepInput& step) {
   InputFiller filler(executable);
   filler.fill(names::kInputIds, step, [](const TokenRow& r) { return r.token_id; });
   filler.fill(names::kPositions, step, [](const TokenRow& r) { return r.position; });

@@ -21,6 +21,7 @@ struct RunnerLimits {
   bool choose_on_device = true;               // tokens, where the device can
 };
 
+// Where the model is on several ranks, so is the runner: what is done with rank 0's is done on all of them.
 class ModelRunner final : public Executor {
  public:
   ModelRunner(const Model& model, const RunnerLimits& limits);
@@ -52,9 +53,11 @@ class ModelRunner final : public Executor {
 
  private:
   Bucket bucket(std::int64_t rows) const;
-  void allocate_states(const Graph& graph);
+  void allocate_states();
+  void make_executable(const Bucket& bucket);
   void bind(Executable& executable);
   static bool tell_sampling(Executable& executable, std::span<const RowSampling> rows);
+  void launch_here(Executable& executable, const StepInput& input);
   void copy_blocks(std::span<const BlockCopy> copies);
   void read_row(std::size_t output, std::int64_t i, std::span<float> into) const;
 
@@ -69,6 +72,7 @@ class ModelRunner final : public Executor {
   Executable* last_ = nullptr;
   std::int64_t num_choices_ = 0;  // rows of the last step whose tokens were to be chosen
   Event launched_;
+  RankObject on_all_ranks_;
 };
 
 // The numbers of token rows that buckets are made for: powers of two up to the limit, and the limit.

@@ -1,0 +1,110 @@
+#include "engine/ranks/rank_team.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "backends/target.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "engine/ranks/rank_follower.h"
+
+namespace cajal {
+namespace {
+
+// Its threads start here, and so are bound as the caller is.
+std::unique_ptr<Backend> rank_backend(const RankTeamOptions& options, const RankPlacement& placement,
+                                      const RankGroups& groups) {
+  BackendOptions own = options.backend;
+  own.num_threads = placement.num_threads;
+  own.ranks = &groups;
+  own.ranks_here = placement.ranks_here;
+  return make_backend("cpu", own);
+}
+
+void follow(const RankTeamOptions& options, const RankPlacement& placement, RankGroups& groups) {
+  const BoundToCores bound(placement.cores);
+  const auto backend = rank_backend(options, placement, groups);
+  RankFollower(*groups.world, *backend).run();
+}
+
+// Launchers bind ranks to cores or leave all of them to each. In the second case the machine's cores are shared out here.
+RankPlacement placement_of(const RankTeamOptions& options, const RankProcess& process) {
+  const int mine = available_cores();
+  const bool bound = mine < ::sysconf(_SC_NPROCESSORS_ONLN);
+  if (bound && options.backend.num_threads == 0)
+    return {.cores = {}, .num_threads = mine, .ranks_here = process.local_size()};
+  const int threads = options.backend.num_threads > 0 ? options.backend.num_threads : mine;
+  return place_rank(process.local_rank(), process.local_size(), threads, usable_nodes());
+}
+
+}  // namespace
+
+void check_rank_device(const std::string& device, const std::string& target) {
+  std::string_view kind = device;
+  if (device == "auto") kind = !target.empty() ? device_of_target(target) : why_no_cuda().empty() ? "cuda" : "cpu";
+  if (kind != "cpu")
+    fail(ErrorCode::unsupported, "device ", kind, ": a model runs on one GPU; several ranks are CPUs in this version",
+         remedy("use --device cpu, or leave --tensor-parallel-size and --expert-parallel-size out"));
+}
+
+RankTeam::RankTeam(const RankTeamOptions& options) : degrees_(options.degrees) {
+  check_rank_device(options.device, options.backend.target);
+  groups_ = make_thread_rank_groups(degrees_);
+  const auto nodes = usable_nodes();
+  const int threads = options.backend.num_threads > 0 ? options.backend.num_threads : available_cores();
+  try {
+    start_threads(options, threads, nodes);
+    const RankPlacement own = place_rank(0, degrees_.world(), threads, nodes);
+    const BoundToCores bound(own.cores);
+    backend_ = rank_backend(options, own, groups_[0]);
+    leader_ = std::make_unique<RankLeader>(*groups_[0].world);
+  } catch (const std::exception& e) {
+    groups_[0].world->abandon(detail::join("failed: ", e.what()));
+    stop();
+    throw;
+  }
+}
+
+void RankTeam::start_threads(const RankTeamOptions& options, int num_threads,
+                             const std::vector<std::vector<int>>& nodes) {
+  for (int r = 1; r < degrees_.world(); ++r)
+    threads_.emplace_back([this, options, r, placement = place_rank(r, degrees_.world(), num_threads, nodes)] {
+      const QuietThread quiet;  // rank 0 says it already
+      RankGroups& groups = groups_[static_cast<std::size_t>(r)];
+      try {
+        follow(options, placement, groups);
+      } catch (const std::exception& e) {
+        groups.world->abandon(detail::join("failed: ", e.what()));
+      }
+    });
+}
+
+RankTeam::RankTeam(const RankTeamOptions& options, std::unique_ptr<RankProcess> process)
+    : degrees_(options.degrees), process_(std::move(process)) {
+  check_rank_device(options.device, options.backend.target);
+  groups_.push_back(make_rank_groups(process_->take_world(), degrees_));
+  const RankPlacement own = placement_of(options, *process_);
+  const BoundToCores bound(own.cores);
+  backend_ = rank_backend(options, own, groups_[0]);
+  leader_ = std::make_unique<RankLeader>(*groups_[0].world);
+}
+
+RankTeam::~RankTeam() { stop(); }
+
+void RankTeam::stop() noexcept {
+  leader_.reset();
+  for (auto& thread : threads_) thread.join();
+}
+
+void follow_rank_0(const RankTeamOptions& options, std::unique_ptr<RankProcess> process) {
+  RankGroups groups = make_rank_groups(process->take_world(), options.degrees);
+  try {
+    follow(options, placement_of(options, *process), groups);
+  } catch (const std::exception& e) {
+    groups.world->abandon(detail::join("failed: ", e.what()));
+    throw;
+  }
+}
+
+}  // namespace cajal

@@ -1,0 +1,60 @@
+#pragma once
+// The ranks of a model, each with its own part of the machine: threads of this process, or processes that somebody launched.
+// Rank 0 is where requests come to and answers leave; all others carry out what it says.
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "backends/backend.h"
+#include "distributed/rank_process.h"
+#include "distributed/ranks.h"
+#include "engine/ranks/placement.h"
+#include "engine/ranks/rank_leader.h"
+
+namespace cajal {
+
+struct RankTeamOptions {
+  ParallelDegrees degrees;
+  std::string device = "auto";
+  // num_threads are those of all ranks on this machine together, of which each has at least one; 0: as many as the cores that
+  // this process may use, or its share of the machine's where a launcher has not bound it to some.
+  BackendOptions backend = {};
+};
+
+// Error(unsupported) for a device, or the device of a target, that cannot be one of several ranks yet.
+void check_rank_device(const std::string& device, const std::string& target);
+
+// Rank 0 of a team.
+class RankTeam {
+ public:
+  // Starts the other ranks as threads. Throws what check_rank_device says.
+  explicit RankTeam(const RankTeamOptions& options);
+  // The other ranks are processes, each in follow_rank_0.
+  RankTeam(const RankTeamOptions& options, std::unique_ptr<RankProcess> process);
+  ~RankTeam();  // tells the ranks to stop, and waits for threads
+  RankTeam(const RankTeam&) = delete;
+  RankTeam& operator=(const RankTeam&) = delete;
+
+  const ParallelDegrees& degrees() const { return degrees_; }
+  // What this rank computes on. Models are loaded with ModelOptions::ranks = &leader().
+  Backend& backend() { return *backend_; }
+  RankLeader& leader() { return *leader_; }
+
+ private:
+  void start_threads(const RankTeamOptions& options, int num_threads, const std::vector<std::vector<int>>& nodes);
+  void stop() noexcept;
+
+  ParallelDegrees degrees_;
+  std::unique_ptr<RankProcess> process_;
+  std::vector<RankGroups> groups_;  // by rank, of this process
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<RankLeader> leader_;
+  std::vector<std::thread> threads_;
+};
+
+// The life of a process that is another rank than 0: until that one says stop. Throws Error for what ended it before, of
+// which the others have been told.
+void follow_rank_0(const RankTeamOptions& options, std::unique_ptr<RankProcess> process);
+
+}  // namespace cajal
