@@ -94,14 +94,17 @@ struct Bench {
     std::int64_t window = 0;
   };
 
-  void attention(DType dtype, const Case& c) {
+  void attention(DType dtype, bool int8_cache, const Case& c) {
     constexpr std::int64_t heads = 16, kv_heads = 8, dim = 128, block = 64;
     const std::int64_t blocks_per_seq = (c.past + c.rows + block - 1) / block, rows = c.rows * c.seqs;
-    const KvStorage storage = kv_cache_storage(dtype, dim, detect_isa());
+    const Quantized in_8_bits{.bits = 8, .group_size = dim, .scale_dtype = DType::f32};
+    const KvStorage storage = int8_cache ? quantized_kv_cache_storage(in_8_bits, dim, detect_isa())
+                                         : kv_cache_storage(dtype, dim, detect_isa());
     const AttentionShape shape{dtype,    storage.k, storage.v, rows,           heads,
                                kv_heads, dim,       block,     blocks_per_seq, c.window};
     const std::size_t element = size_of(dtype);
-    const auto cache_bytes = static_cast<std::size_t>((c.seqs * blocks_per_seq + 1) * kv_heads * block * dim) * element;
+    const TensorType cache{dtype, {c.seqs * blocks_per_seq + 1, kv_heads, block, dim}, storage.v};
+    const std::size_t cache_bytes = cache.bytes();
     const std::size_t row_bytes = static_cast<std::size_t>(rows * heads * dim) * element;
     const Memory k(cache_bytes), v(cache_bytes), q(row_bytes, 0), y(row_bytes);
     std::vector<std::int32_t> tables, seqs, positions;
@@ -114,7 +117,8 @@ struct Bench {
       pairs += c.window > 0 ? std::min(seen, static_cast<double>(c.window)) : seen;
     }
     const double flops = pairs * heads * dim * 4;
-    const double bytes = 2.0 * static_cast<double>(element) * kv_heads * dim * pairs / static_cast<double>(c.rows);
+    const double vector_bytes = int8_cache ? dim + 4 : static_cast<double>(element) * dim;
+    const double bytes = 2.0 * vector_bytes * kv_heads * pairs / static_cast<double>(c.rows);
     for (const AttentionKernel& kernel : attention_kernels()) {
       if (!runs(kernel) || !kernel.accepts(shape) || (!kernel.scratch_bytes && flops > 2e8)) continue;
       const Memory scratch(kernel.scratch_bytes ? kernel.scratch_bytes(shape, pool.size()) : 1);
@@ -135,15 +139,11 @@ struct Bench {
                                .sliding_window = c.window,
                                .scale = 0.088f,
                                .dtype = dtype,
-                               .k_packed = packed(storage.k),
-                               .v_packed = packed(storage.v)};
+                               .k_packed = cache_tile(storage.k),
+                               .v_packed = cache_tile(storage.v),
+                               .int8_cache = int8_cache};
       print(kernel.name, c.what, best_seconds(pool, [&] { kernel.run(args, pool); }), flops, bytes);
     }
-  }
-
-  static Packed packed(const Storage& storage) {
-    const Packed* p = std::get_if<Packed>(&storage);
-    return p ? *p : Packed{1, 1};
   }
 
   template <class K, class Args>
@@ -179,12 +179,13 @@ struct Bench {
     const KvStorage storage = kv_cache_storage(dt, dim, detect_isa());
     rows(qk_norm_rope_kv_write_kernels(), what,
          QkNormRopeKvWriteArgs{a.get(), weight.get(), weight.get(), table.get(), k_cache.get(), v_cache.get(),
-                               index.data(), y.get(), rows_, heads, kv_heads, dim, 64, 1e-6f, dt, packed(storage.k),
-                               packed(storage.v)},
+                               index.data(), y.get(), rows_, heads, kv_heads, dim, 64, 1e-6f, dt, cache_tile(storage.k),
+                               cache_tile(storage.v)},
          d(elements(2 * (heads + 2 * kv_heads) * dim)));
-    rows(kv_write_kernels(), what,
-         KvWriteArgs{k_cache.get(), a.get(), index.data(), rows_, kv_heads, dim, 64, dt, packed(storage.k)},
-         d(elements(2 * kv_heads * dim)));
+    const KvWriteArgs write{k_cache.get(), a.get(), index.data(), rows_, kv_heads, dim, 64, dt, cache_tile(storage.k)};
+    for (const KvWriteKernel& kernel : kv_write_kernels())
+      if (kernel.accepts({dt, storage.k, dim, 64}))
+        rows(std::span(&kernel, 1), what, write, d(elements(2 * kv_heads * dim)));
   }
 };
 
@@ -203,7 +204,7 @@ int main(int argc, char** argv) {
                                       {"decode 1 x 8192", 1, 8191},
                                       {"decode 8 x 2048", 1, 2047, 8},
                                       {"decode 1 x 200", 1, 199}})
-      bench.attention(dtype, c);
+      for (const bool int8_cache : {false, true}) bench.attention(dtype, int8_cache, c);
   bench.row_wise(1, "1 row");
   bench.row_wise(512, "512 rows");
 }

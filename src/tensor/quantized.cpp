@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -12,28 +13,61 @@ namespace {
 
 constexpr std::int64_t kMaxGroup = 128;
 
-// To nearest, ties to even, for magnitudes below 2^22: at 1.5 * 2^23 a float's last bit is worth one.
-float nearest(float v) {
-  constexpr float kRound = 12582912.0f;
-  return (v + kRound) - kRound;
+// Four numbers at a time, as every processor has them: weights are rounded while a model is loaded.
+using Floats = float __attribute__((vector_size(16)));
+using Ints = std::int32_t __attribute__((vector_size(16)));
+using Words = std::uint16_t __attribute__((vector_size(8)));
+constexpr std::size_t kLanes = 4;
+
+template <class Vector, class Element>
+Vector load(const Element* p) {
+  Vector v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
 }
+Floats all_of(float f) { return Floats{f, f, f, f}; }
+
+// Added to a number below 2^22 it rounds that to the nearest integer, ties to even: a float's last bit is worth one there.
+constexpr float kRound = 12582912.0f;
 
 float as_f16(float v) { return f16_to_float(float_to_f16(v)); }
 
-// integers = group / scale to nearest, within [lowest, highest].
-void round_group(std::span<const float> group, float scale, float lowest, float highest, std::int8_t* integers) {
-  const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
-  for (std::size_t i = 0; i < group.size(); ++i)
-    integers[i] = static_cast<std::int8_t>(nearest(std::clamp(group[i] * inverse, lowest, highest)));
+// The bits of the largest magnitude, those of an infinity or more if a number is not finite.
+std::uint32_t largest_magnitude(std::span<const float> group) {
+  Ints most{};
+  for (std::size_t i = 0; i < group.size(); i += kLanes) {
+    const Ints magnitude = load<Ints>(&group[i]) & 0x7fffffff;
+    most = magnitude > most ? magnitude : most;
+  }
+  return static_cast<std::uint32_t>(std::max(std::max(most[0], most[1]), std::max(most[2], most[3])));
 }
 
-// sum(w q) / sum(q q), in four interleaved sums that vector instructions can make.
+// integers = group / scale to nearest, within [lowest, highest].
+void round_group(std::span<const float> group, float scale, float lowest, float highest, std::int8_t* integers) {
+  const Floats inverse = all_of(scale != 0 ? 1.0f / scale : 0.0f), least = all_of(lowest), most = all_of(highest);
+  for (std::size_t i = 0; i < group.size(); i += kLanes) {
+    Floats v = load<Floats>(&group[i]) * inverse;
+    v = v < least ? least : v;
+    v = v > most ? most : v;
+    // The lowest bits of such a sum are the integer's.
+    const Floats shifted = v + all_of(kRound);
+    std::uint64_t pairs[2];
+    std::memcpy(pairs, &shifted, sizeof shifted);
+    for (std::size_t j = 0; j < 2; ++j) {
+      const auto two = static_cast<std::uint16_t>((pairs[j] & 0xff) | (pairs[j] >> 24 & 0xff00));
+      std::memcpy(integers + i + 2 * j, &two, sizeof two);
+    }
+  }
+}
+
+// sum(w q) / sum(q q), in four interleaved sums.
 float best_scale(std::span<const float> group, const std::int8_t* integers) {
-  std::array<float, 4> products{}, squares{};
-  for (std::size_t i = 0; i < group.size(); ++i) {
-    const auto q = static_cast<float>(integers[i]);
-    products[i % 4] += group[i] * q;
-    squares[i % 4] += q * q;
+  Floats products{}, squares{};
+  for (std::size_t i = 0; i < group.size(); i += kLanes) {
+    const Floats q =
+        __builtin_convertvector(Ints{integers[i], integers[i + 1], integers[i + 2], integers[i + 3]}, Floats);
+    products += load<Floats>(&group[i]) * q;
+    squares += q * q;
   }
   const float square = (squares[0] + squares[1]) + (squares[2] + squares[3]);
   return square > 0 ? ((products[0] + products[1]) + (products[2] + products[3])) / square : 0.0f;
@@ -53,9 +87,15 @@ void read_row(const std::byte* row, DType dtype, std::int64_t first, std::int64_
     std::memcpy(out, row + first * 4, static_cast<std::size_t>(count) * 4);
     return;
   }
-  for (std::int64_t i = 0; i < count; ++i) {
+  const std::byte* from = row + first * 2;
+  std::int64_t i = 0;
+  for (; i + std::int64_t{kLanes} <= count; i += kLanes) {
+    const Ints bits = __builtin_convertvector(load<Words>(from + i * 2), Ints) << 16;
+    std::memcpy(out + i, &bits, sizeof bits);
+  }
+  for (; i < count; ++i) {
     std::uint16_t bits;
-    std::memcpy(&bits, row + (first + i) * 2, sizeof bits);
+    std::memcpy(&bits, from + i * 2, sizeof bits);
     out[i] = bf16_to_float(bits);
   }
 }
@@ -74,13 +114,18 @@ void store_group(const QuantizedLayout& l, std::int64_t n, std::int64_t group, f
   const std::uint16_t bits = float_to_f16(scale);
   std::memcpy(matrix + l.scale_at(n, group), &bits, sizeof bits);
   const std::int64_t step = l.storage.bits == 8 ? 4 : 8;
-  for (std::int64_t k = 0; k < l.storage.group_size; k += step) {
-    std::byte* out = matrix + l.integer_at(n, group, k);
-    for (std::int64_t j = 0; j < 4; ++j) {
-      const int low = integers[k + j] + quantized_offset(l.storage.bits);
-      const int high = step == 8 ? integers[k + 4 + j] + kInt4Offset : 0;
-      out[j] = static_cast<std::byte>(low | high << 4);
+  // Four bytes at once, their offsets added without a carry: +128 flips the highest bit, +8 that of a half.
+  std::byte* out = matrix + l.integer_at(n, group, 0);
+  for (std::int64_t k = 0; k < l.storage.group_size; k += step, out += std::int64_t{4} * l.storage.tile_rows) {
+    std::uint32_t four, next;
+    std::memcpy(&four, integers + k, sizeof four);
+    if (step == 4) {
+      four ^= 0x80808080u;
+    } else {
+      std::memcpy(&next, integers + k + 4, sizeof next);
+      four = ((four & 0x0f0f0f0fu) | (next & 0x0f0f0f0fu) << 4) ^ 0x88888888u;
     }
+    std::memcpy(out, &four, sizeof four);
   }
 }
 
@@ -91,7 +136,7 @@ void pack_row(const TensorType& type, const QuantizedLayout& l, std::int64_t n, 
   const std::int64_t size = l.storage.group_size;
   for (std::int64_t g = 0; g < l.groups(); ++g) {
     const std::int64_t count = std::min(size, l.columns - g * size);
-    values.fill(0.0f);
+    if (count < size) values.fill(0.0f);
     read_row(row, type.dtype, g * size, count, values.data());
     const float scale =
         quantize_group({values.data(), static_cast<std::size_t>(size)}, l.storage.bits, integers.data());
@@ -150,14 +195,12 @@ float quantized_scale(const QuantizedLayout& layout, const std::byte* matrix, st
 }
 
 float quantize_group(std::span<const float> group, int bits, std::int8_t* integers) {
-  float largest = 0;
-  bool finite = true;
-  for (const float v : group) {
-    finite = finite && std::isfinite(v);
-    if (std::fabs(v) > std::fabs(largest)) largest = v;
-  }
-  if (!finite) return NAN;
-  float scale = as_f16(bits == 8 ? std::fabs(largest) / 127.0f : largest / -8.0f);
+  const std::uint32_t magnitude = largest_magnitude(group);
+  if (magnitude >= 0x7f800000u) return NAN;
+  float largest = std::bit_cast<float>(magnitude);
+  if (bits == 4 && largest != 0)
+    largest = *std::find_if(group.begin(), group.end(), [&](float v) { return std::fabs(v) == largest; });
+  float scale = as_f16(bits == 8 ? largest / 127.0f : largest / -8.0f);
   if (!std::isfinite(scale)) return scale;
   if (bits == 8) {
     round_group(group, scale, -127.0f, 127.0f, integers);

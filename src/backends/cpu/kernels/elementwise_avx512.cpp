@@ -76,7 +76,8 @@ void rope(const RopeArgs& a, ThreadPool& pool) {
 
 void qk_norm_rope_kv_write(const QkNormRopeKvWriteArgs& a, ThreadPool& pool) {
   const std::int64_t columns = (a.num_heads + 2 * a.num_kv_heads) * a.head_dim;
-  pool.parallel_for(a.rows, row_grain(columns), [&a](std::int64_t begin, std::int64_t end) {
+  const std::int64_t grain = cache_write_grain(a.rows, columns, pool.size());
+  pool.parallel_for(a.rows, grain, [&a](std::int64_t begin, std::int64_t end) {
     a.dtype == DType::bf16 ? rows::norm_rope_write<V, Bf16>(a, begin, end)
                            : rows::norm_rope_write<V, F32>(a, begin, end);
   });
