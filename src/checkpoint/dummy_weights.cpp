@@ -80,10 +80,10 @@ std::vector<DummyRows> dummy_rows(const WeightRequest& request, std::uint64_t se
   const WeightLayout layout = weight_layout(request);
   CAJAL_CHECK(layout.whole_rows, "rows of which a rank has some columns are not made by a recipe");
   std::vector<DummyRows> rows;
-  for (std::int64_t index = 0; index < layout.count; ++index)
+  for (std::int64_t index = 0; index < layout.repeats; ++index)
     for (const WeightSegment& s : layout.segments)
-      rows.push_back({numbers_of(seed, request.parameter.pieces[s.piece], index), index, s.row, s.rows, s.source_row,
-                      s.source_column, s.source_columns});
+      rows.push_back({numbers_of(seed, request.parameter.pieces[s.piece], layout.first_repeat + index), index, s.row,
+                      s.rows, s.source_row, s.source_column, s.source_columns});
   return rows;
 }
 

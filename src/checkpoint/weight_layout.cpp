@@ -86,6 +86,20 @@ std::int64_t add_piece(const WeightRequest& request, std::size_t index, std::int
   return rows.size;
 }
 
+// Which of the matrices that repeat are the rank's.
+void share_repeats(const WeightRequest& request, WeightLayout& layout) {
+  const ops::Parameter& parameter = request.parameter;
+  const TensorParallelRank& rank = request.rank;
+  if (parameter.repeat_parts < 1 || (parameter.repeat_parts > 1 && parameter.repeat_parts != rank.expert_world))
+    mismatch(request, "shared out in ", parameter.repeat_parts, " parts, and ", rank.expert_world,
+             " groups of ranks share experts");
+  if (rank.expert_world < 1 || rank.expert_rank < 0 || rank.expert_rank >= rank.expert_world)
+    mismatch(request, "no such group of ranks: ", rank.expert_rank, " of ", rank.expert_world);
+  layout.count = parameter.repeats_on_rank();
+  layout.first_repeat = parameter.repeat_parts > 1 ? std::min(parameter.repeat, rank.expert_rank * layout.count) : 0;
+  layout.repeats = std::min(layout.count, parameter.repeat - layout.first_repeat);
+}
+
 }  // namespace
 
 WeightLayout weight_layout(const WeightRequest& request) {
@@ -102,8 +116,8 @@ WeightLayout weight_layout(const WeightRequest& request) {
   if (rank == 1 && !type.plain()) mismatch(request, "vectors are stored plain");
 
   WeightLayout layout;
-  layout.count = parameter.repeat;
-  if (repeated && type.shape[0] != parameter.repeat) mismatch(request, "expected ", parameter.repeat, " matrices");
+  share_repeats(request, layout);
+  if (repeated && type.shape[0] != layout.count) mismatch(request, "expected ", layout.count, " matrices");
   layout.matrix = {type.dtype, {}, type.storage};
   for (int i = repeated ? 1 : 0; i < type.shape.rank(); ++i) layout.matrix.shape.push_back(type.shape[i]);
   layout.rows = layout.matrix.shape[0];
@@ -158,14 +172,16 @@ std::int64_t make_rows(const WeightLayout& layout, const RowProducer& producer, 
   const auto clear = [&](std::int64_t from, std::int64_t to) {
     if (from < to) std::memset(out + (from - begin) * row_bytes, 0, static_cast<std::size_t>((to - from) * row_bytes));
   };
-  if (!layout.whole_rows) clear(begin, end);
+  const bool exists = index < layout.repeats;
+  if (!layout.whole_rows || !exists) clear(begin, end);
+  if (!exists) return 0;
   std::int64_t done = begin;
   for (const WeightSegment& s : layout.segments) {
     const std::int64_t from = std::max(begin, s.row), to = std::min(end, s.row + s.rows);
     if (from >= to) continue;
     if (layout.whole_rows) clear(done, from);
-    producer.produce({index, s, from - s.row, to - from}, out + (from - begin) * row_bytes + s.column * element,
-                     scratch);
+    producer.produce({layout.first_repeat + index, s, from - s.row, to - from},
+                     out + (from - begin) * row_bytes + s.column * element, scratch);
     done = to;
   }
   if (layout.whole_rows) clear(done, end);

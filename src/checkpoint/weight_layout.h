@@ -17,6 +17,7 @@ namespace cajal {
 // Place of a rank in its tensor-parallel group. Of a piece cut into `parts`, it holds share rank * parts / world.
 struct TensorParallelRank {
   int rank = 0, world = 1;
+  int expert_rank = 0, expert_world = 1;  // its group among those that share the experts
 };
 
 // A parameter as one rank holds it. `type` is that of the Parameter node: the rank's own shape, dtype and storage.
@@ -35,7 +36,9 @@ struct WeightSegment {
 };
 
 struct WeightLayout {
-  std::int64_t count = 1;               // matrices, one for each repeat
+  std::int64_t count = 1;               // matrices of the result
+  std::int64_t first_repeat = 0;        // the first of them is of this repeat
+  std::int64_t repeats = 1;             // as many of them have one; the others are zeros
   std::int64_t rows = 0, columns = 0;   // of each, in the result
   std::vector<WeightSegment> segments;  // of each, by row; what none covers is padding, and zero
   bool whole_rows = true;               // segments are of all columns
@@ -46,7 +49,7 @@ struct WeightLayout {
 // another parallel degree or is damaged.
 WeightLayout weight_layout(const WeightRequest& request);
 
-// Rows of one segment of matrix `index`: those from the segment's row `first` on.
+// Rows of one segment of the matrix of repeat `index`: those from the segment's row `first` on.
 struct RowRange {
   std::int64_t index = 0;
   const WeightSegment& segment;

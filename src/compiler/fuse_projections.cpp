@@ -8,11 +8,11 @@
 namespace cajal {
 namespace {
 
+std::string module_of(const Node& linear) { return linear.name.substr(0, linear.name.rfind('.') + 1); }
+
 // "a.b.q_proj", "a.b.k_proj", "a.b.v_proj" -> "a.b.qkv_proj"; gate_proj and up_proj -> gate_up_proj.
 std::string joined_name(const std::vector<const Node*>& linears) {
-  const std::string& first = linears[0]->name;
-  const auto dot = first.rfind('.');
-  std::string name = dot == std::string::npos ? "" : first.substr(0, dot + 1), stems;
+  std::string name = module_of(*linears[0]), stems;
   bool letters = true;
   for (const Node* linear : linears) {
     std::string stem = linear->name.substr(linear->name.rfind('.') + 1);
@@ -76,9 +76,10 @@ class Pass {
   }
 
   void find_groups() {
-    std::map<std::uint32_t, std::vector<const Node*>> by_input;
+    // Of one module: a shared expert's gate and up beside a router are a pair of their own.
+    std::map<std::pair<std::uint32_t, std::string>, std::vector<const Node*>> by_input;
     for (const Node& node : graph_.nodes())
-      if (can_join(node)) by_input[node.inputs[0].id].push_back(&node);
+      if (can_join(node)) by_input[{node.inputs[0].id, module_of(node)}].push_back(&node);
     for (auto& [input, linears] : by_input) {
       const Node& first = *linears[0];
       std::erase_if(linears, [&](const Node* other) {

@@ -41,6 +41,8 @@ Graph merge_sum_parts(const Graph& graph, std::int64_t least_outputs) {
       linear->sum_parts = 1;
     if (auto* experts = std::get_if<ops::MoeExperts>(&merged.op); experts && shape_of(4)[1] >= least_outputs)
       experts->sum_parts = 1;
+    if (auto* outputs = std::get_if<ops::ExpertOutputs>(&merged.op); outputs && shape_of(3)[1] >= least_outputs)
+      outputs->sum_parts = 1;
     rewriter.copy(merged);
   }
   return rewriter.finish();
@@ -63,8 +65,9 @@ void collect_uses(const Graph& graph, std::vector<Uses>& uses_of) {
         root[node.results[r].id] = root[node.inputs[static_cast<std::size_t>(*alias)].id];
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       Uses& uses = uses_of[root[node.inputs[i].id]];
+      const int experts = expert_weights_input(node.op);
       if ((std::holds_alternative<ops::Linear>(node.op) && i == 1) ||
-          (std::holds_alternative<ops::MoeExperts>(node.op) && i >= 3))
+          (experts >= 0 && i >= static_cast<std::size_t>(experts)))
         uses.linear_weight = true;
       else if (std::holds_alternative<ops::PagedAttention>(node.op) && (i == 1 || i == 2))
         (i == 1 ? uses.k_cache : uses.v_cache) = true;

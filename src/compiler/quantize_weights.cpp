@@ -75,16 +75,19 @@ class Families {
 
   std::optional<WeightFamily> family_of(const Node& node, std::size_t input) const {
     if (std::holds_alternative<ops::Embedding>(node.op) && input == 0) return WeightFamily::embed_tokens;
-    if (std::holds_alternative<ops::MoeExperts>(node.op) && input >= 3) return WeightFamily::experts;
-    if (!std::holds_alternative<ops::Linear>(node.op) || input != 1 || feeds_router(node.results[0]))
-      return std::nullopt;
+    if (const int experts = expert_weights_input(node.op); experts >= 0 && input >= static_cast<std::size_t>(experts))
+      return WeightFamily::experts;
+    if (!std::holds_alternative<ops::Linear>(node.op) || input != 1 || feeds_gate(node.results[0])) return std::nullopt;
     if (node.name.find("self_attn.") != std::string::npos) return WeightFamily::attention;
     return node.name.find("mlp.") != std::string::npos ? WeightFamily::mlp : WeightFamily::lm_head;
   }
 
-  bool feeds_router(Value v) const {
+  // What decides between experts, or how much of one counts, is small and stays exact.
+  bool feeds_gate(Value v) const {
     return std::any_of(graph_.nodes().begin(), graph_.nodes().end(), [&](const Node& node) {
-      return std::holds_alternative<ops::Router>(node.op) && node.inputs[0] == v;
+      const bool gate =
+          std::holds_alternative<ops::Router>(node.op) || std::holds_alternative<ops::SigmoidMul>(node.op);
+      return gate && node.inputs[0] == v;
     });
   }
 

@@ -98,7 +98,7 @@ class CaseRunner {
       std::set<std::int32_t> chosen;
       for (std::int64_t row = 0; row < what_.n_batch; ++row)
         for (const std::int32_t id : runner_.chosen_experts(static_cast<std::int64_t>(counts.size()), row))
-          chosen.insert(id);
+          if (id >= 0) chosen.insert(id);
       counts.push_back(static_cast<double>(chosen.size()));
     }
     return counts;
@@ -209,8 +209,10 @@ Spread spread_of(std::vector<double> values) {
 // The type of the matrices that a node multiplies by.
 std::string weight_of(const Graph& graph, const Node& node) {
   if (std::holds_alternative<ops::Linear>(node.op)) return to_string(graph.type(node.inputs[1]));
-  if (std::holds_alternative<ops::MoeExperts>(node.op))
-    return to_string(graph.type(node.inputs[3])) + ", " + to_string(graph.type(node.inputs[4]));
+  if (const int experts = expert_weights_input(node.op); experts >= 0) {
+    const auto at = static_cast<std::size_t>(experts);
+    return to_string(graph.type(node.inputs[at])) + ", " + to_string(graph.type(node.inputs[at + 1]));
+  }
   return {};
 }
 

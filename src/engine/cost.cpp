@@ -89,6 +89,7 @@ class Costing {
   void operator()(const ops::Rope&) {}
   void operator()(const ops::SiluMul&) {}
   void operator()(const ops::Add&) {}
+  void operator()(const ops::SigmoidMul&) {}
   void operator()(const ops::Slice&) {}
   void operator()(const ops::Reshape&) {}
   void operator()(const ops::KvWrite&) { costs.back().kv_written_bytes += rows() * kv_row_bytes(type(0)); }
@@ -104,13 +105,12 @@ class Costing {
   }
   void operator()(const ops::Router&) {}
   void operator()(const ops::MoeExperts&) {
-    const Shape &gate_up = type(3).shape, &down = type(4).shape;
-    const auto experts = static_cast<double>(down[0]), chosen = static_cast<double>(type(2).shape[1]);
-    add_linear_flops(2 * rows() * chosen * static_cast<double>(gate_up[1] * gate_up[2] + down[1] * down[2]), type(4));
-    const double share_used = 1 - std::pow(1 - chosen / experts, rows());
-    read_weight(3, share_used);
-    read_weight(4, share_used);
+    add_experts(3, static_cast<double>(type(2).shape[1]), static_cast<double>(type(4).shape[0]));
   }
+  void operator()(const ops::ExpertOutputs& op) {
+    add_experts(2, static_cast<double>(type(1).shape[1]), static_cast<double>(op.num_experts));
+  }
+  void operator()(const ops::CombineExperts&) {}
   void operator()(const ops::GatherRows&) {}
   void operator()(const ops::AllReduce&) {}
   void operator()(const ops::AllGather&) {}
@@ -145,6 +145,16 @@ class Costing {
   void add_linear_flops(double flops, const TensorType& weight) {
     costs.back().linear_flops += flops;
     if (weight.quantized()) costs.back().quantized_flops += flops;
+  }
+
+  // Of `all` experts each row chooses some; those that are here stand in input i and i + 1.
+  void add_experts(std::size_t i, double chosen, double all) {
+    const Shape &gate_up = type(i).shape, &down = type(i + 1).shape;
+    const double here = rows() * chosen * static_cast<double>(down[0]) / all;
+    add_linear_flops(2 * here * static_cast<double>(gate_up[1] * gate_up[2] + down[1] * down[2]), type(i + 1));
+    const double share_used = 1 - std::pow(1 - chosen / all, rows());
+    read_weight(i, share_used);
+    read_weight(i + 1, share_used);
   }
 
   // One position of a layer's keys, or values.

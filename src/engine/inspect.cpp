@@ -160,11 +160,14 @@ ParameterCount count_parameters(const Graph& graph) {
   std::int64_t unused = 0;
   for (const Node& node : graph.nodes()) {
     if (std::holds_alternative<ops::Embedding>(node.op)) count.embedding = elements(graph, node.inputs[0]);
-    if (!std::holds_alternative<ops::MoeExperts>(node.op)) continue;
-    const std::int64_t all = elements(graph, node.inputs[3]) + elements(graph, node.inputs[4]);
-    const std::int64_t experts = graph.type(node.inputs[4]).shape[0], chosen = graph.type(node.inputs[2]).shape[1];
+    const int first = expert_weights_input(node.op);
+    if (first < 0) continue;
+    const auto at = static_cast<std::size_t>(first);
+    const std::int64_t all = elements(graph, node.inputs[at]) + elements(graph, node.inputs[at + 1]);
+    const std::int64_t experts = graph.type(node.inputs[at + 1]).shape[0];
+    const std::int64_t chosen = graph.type(node.inputs[at - 1]).shape[1];
     count.experts += all;
-    unused += all / experts * (experts - chosen);
+    unused += all / experts * std::max<std::int64_t>(experts - chosen, 0);
   }
   count.active = count.total - unused;
   return count;

@@ -122,7 +122,7 @@ void Model::load_checkpoint(const ModelOptions& options) {
   TensorParallelRank rank;
   if (const RankGroups* const ranks = backend_.ranks()) {
     recipe_.graph.parallel = {ranks->tensor->size(), ranks->expert->size()};
-    rank = {ranks->tensor->rank(), ranks->tensor->size()};
+    rank = {ranks->tensor->rank(), ranks->tensor->size(), ranks->expert->rank(), ranks->expert->size()};
   }
   // Every bucket's graph has the same parameters; the smallest is the quickest to build.
   const Graph graph = this->graph(Bucket{});

@@ -20,7 +20,8 @@ namespace cajal {
 
 CAJAL_ATTRIBUTES(Input, f("name", op.name))
 CAJAL_ATTRIBUTES(State, f("name", op.name))
-CAJAL_ATTRIBUTES(Parameter, f("pieces", op.pieces); f("repeat", op.repeat); f("stacked_name", op.stacked_name))
+CAJAL_ATTRIBUTES(Parameter, f("pieces", op.pieces); f("repeat", op.repeat); f("stacked_name", op.stacked_name);
+                 f("repeat_parts", op.repeat_parts))
 CAJAL_ATTRIBUTES(Embedding, f("partial", op.partial))
 CAJAL_ATTRIBUTES(Linear, f("sum_parts", op.sum_parts); f("partial", op.partial))
 CAJAL_ATTRIBUTES(RmsNorm, f("epsilon", op.epsilon))
@@ -31,12 +32,17 @@ CAJAL_ATTRIBUTES(RotaryTable, f("dtype", op.dtype); f("inv_freq", op.inv_freq);
 CAJAL_ATTRIBUTES(Rope)
 CAJAL_ATTRIBUTES(SiluMul)
 CAJAL_ATTRIBUTES(Add)
+CAJAL_ATTRIBUTES(SigmoidMul)
 CAJAL_ATTRIBUTES(Slice, f("begin", op.begin); f("end", op.end))
 CAJAL_ATTRIBUTES(Reshape, f("shape", op.shape))
 CAJAL_ATTRIBUTES(KvWrite)
 CAJAL_ATTRIBUTES(PagedAttention, f("scale", op.scale); f("sliding_window", op.sliding_window))
-CAJAL_ATTRIBUTES(Router, f("top_k", op.top_k); f("norm_topk_prob", op.norm_topk_prob))
+CAJAL_ATTRIBUTES(Router, f("top_k", op.top_k); f("norm_topk_prob", op.norm_topk_prob);
+                 f("capacity_factor", op.capacity_factor))
 CAJAL_ATTRIBUTES(MoeExperts, f("sum_parts", op.sum_parts))
+CAJAL_ATTRIBUTES(ExpertOutputs, f("num_experts", op.num_experts); f("expert_parts", op.expert_parts);
+                 f("sum_parts", op.sum_parts))
+CAJAL_ATTRIBUTES(CombineExperts)
 CAJAL_ATTRIBUTES(GatherRows)
 CAJAL_ATTRIBUTES(AllReduce, f("group", op.group); f("dtype", op.dtype))
 CAJAL_ATTRIBUTES(AllGather, f("dim", op.dim); f("ranks", op.ranks); f("group", op.group))

@@ -7,12 +7,18 @@ namespace cajal {
 
 const char* op_name(const Op& op) {
   static constexpr const char* kNames[] = {
-      "input",  "state",       "parameter",   "embedding",  "linear",     "rms_norm",       "rotary_table",
-      "rope",   "silu_mul",    "add",         "slice",      "reshape",    "kv_write",       "paged_attention",
-      "router", "moe_experts", "gather_rows", "all_reduce", "all_gather", "reduce_scatter", "all_to_all",
-      "region"};
+      "input",       "state",        "parameter",   "embedding",       "linear",
+      "rms_norm",    "rotary_table", "rope",        "silu_mul",        "add",
+      "slice",       "reshape",      "kv_write",    "paged_attention", "router",
+      "moe_experts", "gather_rows",  "all_reduce",  "all_gather",      "reduce_scatter",
+      "all_to_all",  "region",       "sigmoid_mul", "expert_outputs",  "combine_experts"};
   static_assert(std::size(kNames) == std::variant_size_v<Op>);
   return kNames[op.index()];
+}
+
+int expert_weights_input(const Op& op) {
+  if (std::holds_alternative<ops::MoeExperts>(op)) return 3;
+  return std::holds_alternative<ops::ExpertOutputs>(op) ? 2 : -1;
 }
 
 bool is_leaf(const Op& op) {
@@ -194,6 +200,8 @@ class Verifier {
 
   static void check_parameter(const ops::Parameter& parameter) {
     if (parameter.pieces.empty() || parameter.repeat < 1) broken("a parameter made of nothing");
+    if (parameter.repeat_parts < 1 || (parameter.repeat_parts > 1 && !parameter.stacked()))
+      broken("matrices shared out in ", parameter.repeat_parts, " parts of ", parameter.repeat);
     for (const auto& [name, shape, sharding] : parameter.pieces) {
       for (const std::int64_t d : shape)
         if (d < 1) broken("a piece of shape ", to_string(shape));

@@ -66,10 +66,14 @@ struct State {
 // () -> declared type: rank's shares of the pieces, one below the other along the rows. Where the pieces' names have a '*'
 // they are stacked: the list of pieces is run through for index 0..repeat-1, be that one, and the result has one dimension
 // more (experts). A checkpoint that already holds all of it in one tensor may call that `stacked_name`.
+// The repeats may be shared out too, in `repeat_parts` runs of ceil(repeat / repeat_parts): the rank's expert_rank says
+// which, and what the last of them lack are zeros.
 struct Parameter {
   std::vector<WeightPiece> pieces;
   std::int64_t repeat = 1;
   std::string stacked_name;
+  int repeat_parts = 1;
+  std::int64_t repeats_on_rank() const { return (repeat + repeat_parts - 1) / repeat_parts; }
   bool stacked() const { return repeat > 1 || (!pieces.empty() && pieces[0].name.find('*') != std::string::npos); }
 };
 
@@ -114,6 +118,8 @@ struct Rope {};
 
 struct SiluMul {};  // gate[T,N], up[T,N] -> [T,N]: round(round(silu(gate)) * up)
 struct Add {};      // a, b -> like a
+// gate[T,1], x[T,N] -> like x: round(round(sigmoid(gate)) * x), one factor for each row.
+struct SigmoidMul {};
 struct Slice {
   std::int64_t begin = 0, end = 0;
 };  // x[...,N] -> [...,end-begin]: columns of the last dimension
@@ -133,20 +139,43 @@ struct PagedAttention {
   std::int64_t sliding_window = 0;
 };
 
-// logits[T,E] -> weights dt[T,K], ids i32[T,K]: softmax over all experts in f32, the K largest in descending order (the
-// lower id first among equals), divided by their sum if norm_topk_prob, then rounded to dt.
+// logits[T,E] (, seq_indices[T]) -> weights dt[T,K], ids i32[T,K]: softmax over all experts in f32, the K largest in
+// descending order (the lower id first among equals), divided by their sum if norm_topk_prob, then rounded to dt.
+//
+// With capacity_factor > 0, and then with seq_indices, an expert takes at most min(n, ceil(n * K * capacity_factor / E)) of
+// the n rows that a step has of one sequence; those rows stand together. Who comes first in the order of rows is taken, and
+// what is over capacity is dropped before the weights are normalised: its id is -1, its weight 0, and it counts in no sum.
+// A row that loses all its choices gets zeros. So what a row gives depends on the rows that its sequence has in the same step.
 struct Router {
   int top_k = 1;
   bool norm_topk_prob = false;
+  double capacity_factor = 0;  // 0: nothing is dropped
 };
 
 // x[T,H], weights[T,K], ids[T,K], gate_up[E,2I,H], down[E,H,I] -> [T,H]. Each chosen expert is
 // down(silu(gate(x)) * up(x)), every step rounded to dt as the dense layers' are; its output times its weight, rounded;
-// the sum over the choices in their order in f32, rounded once (Transformers 5's grouped_mm path). `sum_parts` is that of
-// the down projection, as in Linear.
+// the sum over the choices in their order in f32, rounded once (Transformers 5's grouped_mm path). An id of -1 is no expert.
+// `sum_parts` is that of the down projection, as in Linear.
 struct MoeExperts {
   int sum_parts = 1;
 };
+
+// The same in three ops, for experts of which a rank has a share: ExpertOutputs, AllReduce over the world to f32,
+// CombineExperts. Because what is summed over ranks is each choice's output by itself, before anything is rounded or
+// weighed, no number of ranks changes a bit that MoeExperts' sum_parts would not.
+//
+// x[T,H], ids[T,K], gate_up[L,2I,H], down[L,H,I] -> f32[T,K*H]: of each choice what this rank has of its expert's output, a
+// part of the sum over I that is not rounded. A rank has L = ceil(num_experts / expert_parts) experts, from
+// expert_rank * L on; the outputs of others are zeros.
+struct ExpertOutputs {
+  std::int64_t num_experts = 1;
+  int expert_parts = 1;
+  int sum_parts = 1;
+  std::int64_t experts_on_rank() const { return (num_experts + expert_parts - 1) / expert_parts; }
+};
+// outputs f32[T,K*H], weights dt[T,K] -> dt[T,H]: each output rounded to dt, times its weight, rounded; the sum over the
+// choices in their order in f32, rounded once.
+struct CombineExperts {};
 
 struct GatherRows {};  // x[T,H], rows[R] -> [R,H]
 
@@ -183,15 +212,18 @@ struct Region {
 
 }  // namespace ops
 
-using Op = std::variant<ops::Input, ops::State, ops::Parameter, ops::Embedding, ops::Linear, ops::RmsNorm,
-                        ops::RotaryTable, ops::Rope, ops::SiluMul, ops::Add, ops::Slice, ops::Reshape, ops::KvWrite,
-                        ops::PagedAttention, ops::Router, ops::MoeExperts, ops::GatherRows, ops::AllReduce,
-                        ops::AllGather, ops::ReduceScatter, ops::AllToAll, ops::Region>;
+using Op =
+    std::variant<ops::Input, ops::State, ops::Parameter, ops::Embedding, ops::Linear, ops::RmsNorm, ops::RotaryTable,
+                 ops::Rope, ops::SiluMul, ops::Add, ops::Slice, ops::Reshape, ops::KvWrite, ops::PagedAttention,
+                 ops::Router, ops::MoeExperts, ops::GatherRows, ops::AllReduce, ops::AllGather, ops::ReduceScatter,
+                 ops::AllToAll, ops::Region, ops::SigmoidMul, ops::ExpertOutputs, ops::CombineExperts>;
 
 // Whether a tensor of this shape can be shared out so.
 bool can_share(const Sharding& sharding, const Shape& shape);
 
 const char* op_name(const Op& op);
+// Which input of an op is experts' gate_up, with their down behind it; -1 if it has none.
+int expert_weights_input(const Op& op);
 bool is_leaf(const Op& op);  // input, state, parameter: made of no other value
 
 template <class... Fs>

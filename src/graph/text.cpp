@@ -27,6 +27,10 @@ void put(std::string& out, float f) {
   char digits[32];
   out.append(digits, std::to_chars(digits, digits + sizeof digits, f).ptr);
 }
+void put(std::string& out, double d) {
+  char digits[32];
+  out.append(digits, std::to_chars(digits, digits + sizeof digits, d).ptr);
+}
 void put(std::string& out, DType t) { out += to_string(t); }
 void put(std::string& out, const Shape& s) { out += to_string(s); }
 void put(std::string& out, RankGroup group) { out += group == RankGroup::tensor ? "tensor" : "world"; }
@@ -144,6 +148,7 @@ class Line {
   void get(std::int64_t& into) { into = number<std::int64_t>(); }
   void get(int& into) { into = number<int>(); }
   void get(float& into) { into = number<float>(); }
+  void get(double& into) { into = number<double>(); }
   void get(DType& into) {
     const auto name = word();
     const auto dtype = dtype_from_string(name);

@@ -70,6 +70,12 @@ class Rules {
     require(in_[0] == in_[1], "operands alike");
     return {in_[0]};
   }
+  Types operator()(const ops::SigmoidMul&) const {
+    inputs(2);
+    rank(0, 2), rank(1, 2), plain(0), plain(1), same_dtype(0, 1), same_rows(0, 1);
+    require(in_[0].shape[1] == 1, "gate[T,1] for x[T,N]");
+    return {in_[1]};
+  }
   Types operator()(const ops::Slice& op) const {
     inputs(1);
     rows_of_columns(0);
@@ -106,24 +112,41 @@ class Rules {
     return {in_[0]};
   }
   Types operator()(const ops::Router& op) const {
-    inputs(1);
+    inputs(1, 2);
     rank(0, 2), plain(0);
+    require(op.capacity_factor >= 0 && (op.capacity_factor > 0) == (in_.size() == 2),
+            "seq_indices exactly where experts have a capacity");
+    if (in_.size() == 2) rank(1, 1), integers(1), same_rows(0, 1);
     require(op.top_k >= 1 && op.top_k <= in_[0].shape[1], detail::join("1 <= top_k (", op.top_k, ") <= experts"));
     const Shape chosen{in_[0].shape[0], op.top_k};
     return {{in_[0].dtype, chosen, Plain{}}, {DType::i32, chosen, Plain{}}};
   }
   Types operator()(const ops::MoeExperts& op) const {
     inputs(5);
-    rank(0, 2), rank(1, 2), rank(2, 2), rank(3, 3), rank(4, 3);
-    plain(0), plain(1), integers(2), same_dtype(0, 1), same_dtype(0, 3), same_dtype(0, 4), same_rows(0, 1),
-        same_rows(0, 2);
-    const Shape &x = in_[0].shape, &gate_up = in_[3].shape, &down = in_[4].shape;
-    require(in_[1].shape == in_[2].shape && in_[1].shape[1] <= down[0], "a weight for every chosen expert");
-    require(gate_up[0] == down[0] && gate_up[1] % 2 == 0 && gate_up[1] / 2 == down[2] && gate_up[2] == x[1] &&
-                down[1] == x[1],
-            "x[T,H], gate_up[E,2I,H], down[E,H,I]");
-    sum_parts(op.sum_parts, down[2]);
+    rank(0, 2), rank(1, 2), rank(2, 2);
+    plain(0), plain(1), integers(2), same_dtype(0, 1), same_rows(0, 1), same_rows(0, 2);
+    experts(3);
+    require(in_[1].shape == in_[2].shape && in_[1].shape[1] <= in_[4].shape[0], "a weight for every chosen expert");
+    sum_parts(op.sum_parts, in_[4].shape[2]);
     return {in_[0]};
+  }
+  Types operator()(const ops::ExpertOutputs& op) const {
+    inputs(4);
+    rank(0, 2), rank(1, 2), plain(0), integers(1), same_rows(0, 1);
+    experts(2);
+    const Shape &x = in_[0].shape, &ids = in_[1].shape;
+    require(op.num_experts >= 1 && op.expert_parts >= 1 && in_[3].shape[0] == op.experts_on_rank(),
+            detail::join("the rank's share of ", op.num_experts, " experts in ", op.expert_parts, " parts"));
+    require(ids[1] <= op.num_experts, "at most as many choices as experts");
+    sum_parts(op.sum_parts, in_[3].shape[2]);
+    return {{DType::f32, {x[0], checked_mul(ids[1], x[1], "outputs of experts")}, Plain{}}};
+  }
+  Types operator()(const ops::CombineExperts&) const {
+    inputs(2);
+    rank(0, 2), rank(1, 2), plain(0), plain(1), same_rows(0, 1), activations(1);
+    require(in_[0].dtype == DType::f32 && in_[1].shape[1] >= 1 && in_[0].shape[1] % in_[1].shape[1] == 0,
+            "outputs f32[T,K*H] with weights[T,K]");
+    return {{in_[1].dtype, {in_[0].shape[0], in_[0].shape[1] / in_[1].shape[1]}, Plain{}}};
   }
   Types operator()(const ops::GatherRows&) const {
     inputs(2);
@@ -206,6 +229,14 @@ class Rules {
   }
   void same_rows(std::size_t a, std::size_t b) const {
     if (in_[a].shape[0] != in_[b].shape[0]) broken(detail::join("as many rows in input ", a, " as in input ", b));
+  }
+  // Inputs i and i + 1, for the x of input 0.
+  void experts(std::size_t i) const {
+    rank(i, 3), rank(i + 1, 3), same_dtype(0, i), same_dtype(0, i + 1);
+    const Shape &x = in_[0].shape, &gate_up = in_[i].shape, &down = in_[i + 1].shape;
+    require(gate_up[0] == down[0] && gate_up[1] % 2 == 0 && gate_up[1] / 2 == down[2] && gate_up[2] == x[1] &&
+                down[1] == x[1],
+            "x[T,H], gate_up[E,2I,H], down[E,H,I]");
   }
   void sum_parts(int parts, std::int64_t k) const {
     require(parts >= 1 && parts <= 64 && (parts & (parts - 1)) == 0 && (parts == 1 || k % (2 * parts) == 0),

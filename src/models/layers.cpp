@@ -2,13 +2,6 @@
 
 namespace cajal {
 
-std::int64_t shard(std::int64_t size, int parts, std::string_view what) {
-  if (parts < 1 || size % parts != 0)
-    fail(ErrorCode::unsupported, what, ": ", size, " cannot be shared evenly by ", parts, " ranks",
-         remedy("choose a tensor-parallel degree that divides ", size));
-  return size / parts;
-}
-
 Value Scope::tensor(const std::string& name, Shape shape, Sharding sharding) const {
   const WeightPiece piece{name, shape, sharding};
   if (!sharding.replicated()) shape[sharding.dim] = sharding.share(shape[sharding.dim]);

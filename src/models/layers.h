@@ -49,9 +49,6 @@ class Scope {
   std::string path_;
 };
 
-// `size` shared evenly by `parts`; Error(invalid_argument) that names `what` and both numbers where that cannot be.
-std::int64_t shard(std::int64_t size, int parts, std::string_view what);
-
 Value rms_norm(Scope s, Value x, float epsilon);
 // Sums over the ranks of a group, if it has several, and rounds to the scope's type.
 Value all_reduce(Scope s, Value x, RankGroup group = RankGroup::tensor);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "models/head_shares.h"
+#include "models/mlp.h"
 
 namespace cajal {
 namespace {
@@ -10,6 +11,7 @@ namespace {
 // What every layer reads of the step.
 struct Step {
   Value slot_mapping, block_tables, seq_indices, positions, rotary_table;
+  ExpertCapacity capacity;
 };
 
 HeadShares heads_on_rank(const Qwen3Config& c, int tp) {
@@ -26,16 +28,19 @@ Value attention(Scope s, const Qwen3Config& c, int layer, const Step& step, Valu
   const HeadShares heads = heads_on_rank(c, s.tp());
   const std::int64_t tokens = s.shape_of(x)[0], kv_features = std::int64_t{c.num_key_value_heads} * c.head_dim;
   const std::int64_t q_features = std::int64_t{c.num_attention_heads} * c.head_dim;
-  const LinearOptions kv{.bias = c.attention_bias, .sharding = heads.kv};
+  const LinearOptions kv{.bias = c.attention_bias || c.qkv_bias, .sharding = heads.kv};
 
-  Value q = column_parallel_linear(s / "q_proj", x, q_features, {.bias = c.attention_bias, .sharding = heads.q});
+  Value q = column_parallel_linear(s / "q_proj", x, q_features, {.bias = kv.bias, .sharding = heads.q});
   Value k = column_parallel_linear(s / "k_proj", x, kv_features, kv);
   Value v = column_parallel_linear(s / "v_proj", x, kv_features, kv);
 
-  // Qwen3 normalises each head of q and k before the rotation; Qwen2 and Llama do not.
-  q = rms_norm(s / "q_norm", reshape(s, q, {tokens, heads.q_heads, c.head_dim}), c.rms_norm_eps);
-  k = rms_norm(s / "k_norm", reshape(s, k, {tokens, heads.kv_heads, c.head_dim}), c.rms_norm_eps);
+  q = reshape(s, q, {tokens, heads.q_heads, c.head_dim});
+  k = reshape(s, k, {tokens, heads.kv_heads, c.head_dim});
   v = reshape(s, v, {tokens, heads.kv_heads, c.head_dim});
+  if (c.qk_norm) {
+    q = rms_norm(s / "q_norm", q, c.rms_norm_eps);
+    k = rms_norm(s / "k_norm", k, c.rms_norm_eps);
+  }
   q = s.op(ops::Rope{}, {q, step.rotary_table});
   k = s.op(ops::Rope{}, {k, step.rotary_table});
 
@@ -49,45 +54,12 @@ Value attention(Scope s, const Qwen3Config& c, int layer, const Step& step, Valu
                              c.hidden_size, {.bias = c.attention_bias, .sharding = heads.o});
 }
 
-Value mlp(Scope s, const Qwen3Config& c, Value x) {
-  const Value gate = column_parallel_linear(s / "gate_proj", x, c.intermediate_size);
-  const Value up = column_parallel_linear(s / "up_proj", x, c.intermediate_size);
-  return row_parallel_linear(s / "down_proj", s.op(ops::SiluMul{}, {gate, up}), c.intermediate_size, c.hidden_size);
-}
-
-// Every expert's matrices, stacked: one file may hold them apart, another in one tensor `stacked_name`.
-Value expert_weights(Scope s, const Qwen3Config& c, const std::vector<std::string>& projections, Shape piece,
-                     Sharding sharding, const std::string& stacked_name) {
-  ops::Parameter parameter;
-  for (const std::string& projection : projections)
-    parameter.pieces.push_back({(s / "experts" / "*" / projection).path() + ".weight", piece, sharding});
-  parameter.repeat = c.num_experts;
-  parameter.stacked_name = (s / "experts" / stacked_name).path();
-  piece[sharding.dim] = shard(piece[sharding.dim], sharding.parts, parameter.stacked_name);
-  const Shape stacked{c.num_experts, piece[0] * static_cast<std::int64_t>(projections.size()), piece[1]};
-  const std::string name = parameter.stacked_name;
-  return s.graph().add_leaf(std::move(parameter), {s.dtype(), stacked, Plain{}}, name);
-}
-
-Value sparse_moe_block(Scope s, const Qwen3Config& c, Value x) {
-  const std::int64_t inner = c.moe_intermediate_size;
-  const Value logits = replicated_linear(s / "gate", x, c.num_experts);
-  const auto chosen =
-      s.graph().add_multi(ops::Router{c.num_experts_per_tok, c.norm_topk_prob}, {logits}, (s / "gate").path());
-  const Value gate_up = expert_weights(s, c, {"gate_proj", "up_proj"}, {inner, c.hidden_size},
-                                       {.dim = 0, .parts = s.tp()}, "gate_up_proj");
-  const Value down =
-      expert_weights(s, c, {"down_proj"}, {c.hidden_size, inner}, {.dim = 1, .parts = s.tp()}, "down_proj");
-  const ops::MoeExperts experts{row_parallel_sum_parts(inner / s.tp(), s.tp())};
-  return all_reduce(s, (s / "experts").op(experts, {x, chosen[0], chosen[1], gate_up, down}));
-}
-
 Value decoder_layer(Scope s, const Qwen3Config& c, int layer, const Step& step, Value x) {
   Value h = rms_norm(s / "input_layernorm", x, c.rms_norm_eps);
   x = add(s, x, attention(s / "self_attn", c, layer, step, h));
   h = rms_norm(s / "post_attention_layernorm", x, c.rms_norm_eps);
   const bool sparse = c.num_experts > 0 && c.sparse_layer[static_cast<std::size_t>(layer)];
-  return add(s, x, sparse ? sparse_moe_block(s / "mlp", c, h) : mlp(s / "mlp", c, h));
+  return add(s, x, sparse ? sparse_moe_block(s / "mlp", c, step.capacity, h) : mlp(s / "mlp", c.intermediate_size, h));
 }
 
 bool tied(const Qwen3GraphOptions& options) { return options.lm_head_tensor == options.embedding_tensor; }
@@ -104,9 +76,7 @@ Graph build_qwen3(const Qwen3Config& c, const Qwen3GraphOptions& options) {
   CAJAL_CHECK(options.outputs.logits || options.outputs.last_hidden_state, "a graph without an output");
   if (const int tp = options.parallel.tensor_parallel_size; tp < 1)
     fail(ErrorCode::invalid_argument, "tensor_parallel_size is ", tp, ", expected 1 or more");
-  if (options.parallel.expert_parallel_size != 1)
-    fail(ErrorCode::unsupported, "expert_parallel_size is ", options.parallel.expert_parallel_size,
-         ": expert parallelism is not implemented yet");
+  check_expert_parallel_size(c, options.parallel.expert_parallel_size);
   Graph g;
   const Scope root(g, options.parallel, options.dtype);
   const Scope model = root / "model";
@@ -117,6 +87,8 @@ Graph build_qwen3(const Qwen3Config& c, const Qwen3GraphOptions& options) {
   step.slot_mapping = input(g, names::kSlotMapping, {b.num_tokens});
   step.seq_indices = input(g, names::kSeqIndices, {b.num_tokens});
   step.block_tables = input(g, names::kBlockTables, {b.num_seqs, b.max_blocks_per_seq});
+  if (options.capacity_factor)
+    step.capacity = {effective_capacity_factor(c, *options.capacity_factor), step.seq_indices};
   const Value wanted = input(g, names::kLogitsIndices, {b.num_logits});
 
   ops::RotaryTable table = rotary_table(c.rope, c.head_dim, c.max_position_embeddings);

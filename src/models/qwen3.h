@@ -1,5 +1,7 @@
 #pragma once
-// Qwen3 and Qwen3-MoE as graphs, as Hugging Face's modeling_qwen3.py and modeling_qwen3_moe.py define them.
+// Qwen3, Qwen3-MoE and Qwen2-MoE as graphs, as Hugging Face's modeling_qwen3.py, modeling_qwen3_moe.py and
+// modeling_qwen2_moe.py define them.
+#include <optional>
 #include <string>
 
 #include "graph/bucket.h"
@@ -36,6 +38,9 @@ struct Qwen3GraphOptions {
   std::string embedding_tensor = "model.embed_tokens.weight";
   std::string lm_head_tensor = "lm_head.weight";
   Qwen3Outputs outputs = {};
+  // How many rows of a sequence an expert takes in a step, in multiples of an even share; see ops::Router. Absent: as many
+  // as choose it, as in Hugging Face. With it, tokens depend on how a prompt is cut into steps, and so on what else runs.
+  std::optional<double> capacity_factor = {};
 };
 
 Graph build_qwen3(const Qwen3Config& config, const Qwen3GraphOptions& options);

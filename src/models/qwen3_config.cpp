@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <span>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -18,7 +19,9 @@ constexpr ConfigReader::Range<int> kLayers{1, 4096}, kHeads{1, 1 << 14}, kHeadDi
 constexpr double kMostParameters = 1e13;
 
 constexpr const char* kSupported =
-    "cajal runs Qwen3ForCausalLM, Qwen3MoeForCausalLM, Qwen3Model and Qwen3MoeModel (model_type qwen3 or qwen3_moe)";
+    "cajal runs Qwen3ForCausalLM, Qwen3MoeForCausalLM, Qwen2MoeForCausalLM, Qwen3Model, Qwen3MoeModel and "
+    "Qwen2MoeModel "
+    "(model_type qwen3, qwen3_moe or qwen2_moe)";
 
 constexpr const char* kUnconverted =
     "of a reranker use the checkpoint that it was converted from (Qwen3ForCausalLM), whose logits for yes and no "
@@ -30,6 +33,7 @@ std::string_view model_type_of(std::string_view architecture) {
   if (architecture.starts_with("FSDP")) architecture.remove_prefix(4);
   if (architecture == "Qwen3ForCausalLM" || architecture == "Qwen3Model") return "qwen3";
   if (architecture == "Qwen3MoeForCausalLM" || architecture == "Qwen3MoeModel") return "qwen3_moe";
+  if (architecture == "Qwen2MoeForCausalLM" || architecture == "Qwen2MoeModel") return "qwen2_moe";
   return {};
 }
 
@@ -44,7 +48,7 @@ bool read_base_model(const ConfigReader& r) {
 std::string read_model_type(const ConfigReader& r) {
   std::string model_type;
   r.optional("model_type", model_type);
-  if (!model_type.empty() && model_type != "qwen3" && model_type != "qwen3_moe")
+  if (!model_type.empty() && model_type != "qwen3" && model_type != "qwen3_moe" && model_type != "qwen2_moe")
     r.fail_unsupported("model_type", "which is another architecture", kSupported);
   const Json* architectures = r.find("architectures");
   if (architectures && !architectures->is_array()) r.fail_value("architectures", *architectures, "a list of strings");
@@ -57,9 +61,10 @@ std::string read_model_type(const ConfigReader& r) {
     if (!architecture.is_string()) r.fail_value("architectures", *architectures, "a list of strings");
     const std::string_view belongs_to = model_type_of(architecture.as_string());
     if (belongs_to.empty()) {
-      const bool classifier = architecture.as_string().starts_with("Qwen3") &&
-                              (architecture.as_string().find("Classification") != std::string::npos ||
-                               architecture.as_string().find("QuestionAnswering") != std::string::npos);
+      const bool classifier =
+          (architecture.as_string().starts_with("Qwen3") || architecture.as_string().starts_with("Qwen2Moe")) &&
+          (architecture.as_string().find("Classification") != std::string::npos ||
+           architecture.as_string().find("QuestionAnswering") != std::string::npos);
       r.fail_unsupported("architectures",
                          r.truthy("auto_map") ? "which needs the code that comes with the model ('auto_map')"
                          : classifier         ? "whose classification head is not supported"
@@ -76,8 +81,39 @@ std::string read_model_type(const ConfigReader& r) {
   return model_type;
 }
 
-// Keys that would change the result, that we do not implement, and whose mere being set is enough to say no.
-void refuse_unsupported(const ConfigReader& r) {
+// A key whose mere being set to something else than `harmless` would change the result.
+struct Refusal {
+  const char* key;
+  bool harmless;
+  const char* why;
+};
+constexpr Refusal kRefusals[] = {
+    {"is_causal", true, "and the model is causal"},
+    {"mlp_bias", false, "and the model's MLP has no biases"},
+    {"num_shared_experts", false, "and Qwen3-MoE has no shared expert, Qwen2-MoE one"},
+    {"n_shared_experts", false, "and Qwen3-MoE has no shared expert, Qwen2-MoE one"},
+    {"is_encoder_decoder", false, "and the model has no encoder"},
+    {"per_layer_config", false, "and layers of different shapes are not supported"},
+};
+constexpr Refusal kQwen3Refusals[] = {
+    {"use_qk_norm", true, "and Qwen3 always normalises queries and keys"},
+    {"qkv_bias", false, "and Qwen3 has biases by 'attention_bias' only"},
+    {"shared_expert_intermediate_size", false, "and Qwen3-MoE has no shared expert"},
+};
+constexpr Refusal kQwen2MoeRefusals[] = {
+    {"use_qk_norm", false, "and Qwen2-MoE does not normalise queries and keys"},
+    {"attention_bias", false, "and Qwen2-MoE has biases by 'qkv_bias' only"},
+    {"num_local_experts", false, "and Qwen2-MoE has as many experts as 'num_experts' says"},
+};
+
+void refuse(const ConfigReader& r, std::span<const Refusal> refusals) {
+  for (const Refusal& refusal : refusals)
+    if (r.find(refusal.key) && r.truthy(refusal.key) != refusal.harmless)
+      r.fail_unsupported(refusal.key, refusal.why, kSupported);
+}
+
+// Keys that would change the result and that we do not implement.
+void refuse_unsupported(const ConfigReader& r, const std::string& model_type) {
   for (const char* key : {"quantization_config", "quantization", "compression_config"}) {
     if (!r.truthy(key)) continue;
     const Json* method = r.find(key)->find("quant_method");
@@ -85,25 +121,11 @@ void refuse_unsupported(const ConfigReader& r) {
          method && method->is_string() ? " by \"" + show(*method).substr(1) : std::string(),
          ", and quantised checkpoints are not supported", remedy("use the model's bfloat16 checkpoint"));
   }
-  struct Refusal {
-    const char* key;
-    bool harmless;  // the truth value that changes nothing
-    const char* why;
-  };
-  constexpr Refusal kRefusals[] = {
-      {"use_qk_norm", true, "and Qwen3 always normalises queries and keys"},
-      {"is_causal", true, "and Qwen3 is causal"},
-      {"qkv_bias", false, "and Qwen3 has biases by 'attention_bias' only"},
-      {"mlp_bias", false, "and Qwen3's MLP has no biases"},
-      {"shared_expert_intermediate_size", false, "and Qwen3-MoE has no shared expert"},
-      {"num_shared_experts", false, "and Qwen3-MoE has no shared expert"},
-      {"n_shared_experts", false, "and Qwen3-MoE has no shared expert"},
-      {"is_encoder_decoder", false, "and Qwen3 has no encoder"},
-      {"per_layer_config", false, "and layers of different shapes are not supported"},
-  };
-  for (const Refusal& refusal : kRefusals)
-    if (r.find(refusal.key) && r.truthy(refusal.key) != refusal.harmless)
-      r.fail_unsupported(refusal.key, refusal.why, kSupported);
+  refuse(r, kRefusals);
+  if (model_type == "qwen2_moe")
+    refuse(r, kQwen2MoeRefusals);
+  else
+    refuse(r, kQwen3Refusals);
   std::string act = "silu";
   r.optional("hidden_act", act);
   if (act != "silu" && act != "swish")
@@ -118,9 +140,12 @@ void read_shapes(const ConfigReader& r, Qwen3Config& c) {
       .required("hidden_size", c.hidden_size, kWidth)
       .required("num_hidden_layers", c.num_hidden_layers, kLayers)
       .required("num_attention_heads", c.num_attention_heads, kHeads);
-  // A null is as many as there are heads; an absent key is Hugging Face's default.
-  const bool moe = c.model_type == "qwen3_moe";
-  c.num_key_value_heads = r.object().find("num_key_value_heads") ? c.num_attention_heads : moe ? 4 : 32;
+  // A null is as many as there are heads, but not for Qwen2-MoE; an absent key is Hugging Face's default.
+  const bool qwen2 = c.model_type == "qwen2_moe", moe = qwen2 || c.model_type == "qwen3_moe";
+  const Json* kv_heads = r.object().find("num_key_value_heads");
+  if (qwen2 && kv_heads && kv_heads->is_null())
+    r.fail_value("num_key_value_heads", *kv_heads, "a number, or no such key, which means 16");
+  c.num_key_value_heads = kv_heads ? c.num_attention_heads : qwen2 ? 16 : moe ? 4 : 32;
   r.optional("num_key_value_heads", c.num_key_value_heads, kHeads);
   if (c.num_attention_heads % c.num_key_value_heads != 0)
     fail(ErrorCode::data_loss, r.where(), ": 'num_attention_heads' is ", c.num_attention_heads,
@@ -140,15 +165,41 @@ void read_shapes(const ConfigReader& r, Qwen3Config& c) {
   c.max_position_embeddings = 32768;
   r.optional("max_position_embeddings", c.max_position_embeddings, kPositions)
       .optional("rms_norm_eps", c.rms_norm_eps, {0.0f, 1.0f})
-      .optional("attention_bias", c.attention_bias)
       .optional("tie_word_embeddings", c.tie_word_embeddings);
+  c.qkv_bias = qwen2;
+  if (qwen2)
+    r.optional("qkv_bias", c.qkv_bias);
+  else
+    r.optional("attention_bias", c.attention_bias);
+  c.qk_norm = !qwen2;
+}
+
+// The sizes of the experts, of models that have some. Hugging Face's classes have defaults for all; we take those of
+// Qwen2-MoE, whose files leave out what equals them.
+void read_expert_sizes(const ConfigReader& r, Qwen3Config& c) {
+  if (c.model_type == "qwen2_moe") {
+    c.num_experts_per_tok = 4, c.moe_intermediate_size = 1408, c.shared_expert_intermediate_size = 5632;
+    r.optional("moe_intermediate_size", c.moe_intermediate_size, kWidth)
+        .optional("shared_expert_intermediate_size", c.shared_expert_intermediate_size, {0, kWidth.max});
+  } else {
+    c.num_experts_per_tok = 8;
+    r.required("moe_intermediate_size", c.moe_intermediate_size, kWidth);
+  }
+  r.optional("num_experts_per_tok", c.num_experts_per_tok, {1, kExperts.max});
+  if (c.num_experts_per_tok > c.num_experts)
+    r.fail_value("num_experts_per_tok", Json(c.num_experts_per_tok), "at most the number of experts, ", c.num_experts);
 }
 
 void read_experts(const ConfigReader& r, Qwen3Config& c) {
   c.sparse_layer.assign(static_cast<std::size_t>(c.num_hidden_layers), false);
-  if (c.model_type == "qwen3_moe") {
-    // Transformers 5.1 and later write num_local_experts, and let it win.
-    r.required(r.find("num_local_experts") ? "num_local_experts" : "num_experts", c.num_experts, kExperts);
+  if (c.model_type != "qwen3") {
+    if (c.model_type == "qwen2_moe") {
+      c.num_experts = 60;
+      r.optional("num_experts", c.num_experts, kExperts);
+    } else {
+      // Transformers 5.1 and later write num_local_experts, and let it win.
+      r.required(r.find("num_local_experts") ? "num_local_experts" : "num_experts", c.num_experts, kExperts);
+    }
     int step = 1;
     std::vector<std::int64_t> mlp_only_layers;
     r.optional("decoder_sparse_step", step, {1, std::numeric_limits<int>::max()})
@@ -158,16 +209,9 @@ void read_experts(const ConfigReader& r, Qwen3Config& c) {
       c.sparse_layer[static_cast<std::size_t>(i)] = c.num_experts > 0 && (i + 1) % step == 0;
     for (const std::int64_t i : mlp_only_layers)
       if (i >= 0 && i < c.num_hidden_layers) c.sparse_layer[static_cast<std::size_t>(i)] = false;
-    if (c.num_experts > 0) {
-      c.num_experts_per_tok = 8;
-      r.optional("num_experts_per_tok", c.num_experts_per_tok, {1, kExperts.max})
-          .required("moe_intermediate_size", c.moe_intermediate_size, kWidth);
-      if (c.num_experts_per_tok > c.num_experts)
-        r.fail_value("num_experts_per_tok", Json(c.num_experts_per_tok), "at most the number of experts, ",
-                     c.num_experts);
-    }
+    if (c.num_experts > 0) read_expert_sizes(r, c);
   }
-  // Qwen3-MoE's files carry a size of dense layers also when there is none; it need not be there then.
+  // Files of mixtures carry a size of dense layers also when there is none; it need not be there then.
   const bool all_sparse = std::find(c.sparse_layer.begin(), c.sparse_layer.end(), false) == c.sparse_layer.end();
   if (!all_sparse)
     r.required("intermediate_size", c.intermediate_size, kWidth);
@@ -182,7 +226,9 @@ void check_size(const ConfigReader& r, const Qwen3Config& c) {
   const auto num_sparse = static_cast<double>(std::count(c.sparse_layer.begin(), c.sparse_layer.end(), true));
   const double attention = 2.0 * (c.num_attention_heads + c.num_key_value_heads) * c.head_dim * hidden;
   const double dense = 3.0 * static_cast<double>(c.intermediate_size) * hidden;
-  const double sparse = 3.0 * static_cast<double>(c.moe_intermediate_size) * hidden * c.num_experts;
+  const double sparse = 3.0 * hidden *
+                        (static_cast<double>(c.moe_intermediate_size) * c.num_experts +
+                         static_cast<double>(c.shared_expert_intermediate_size));
   const double parameters = attention * c.num_hidden_layers + sparse * num_sparse +
                             dense * (c.num_hidden_layers - num_sparse) +
                             2.0 * static_cast<double>(c.vocab_size) * hidden;
@@ -209,6 +255,13 @@ std::vector<bool> read_layer_types(const ConfigReader& r, const Qwen3Config& c) 
   return slides;
 }
 
+// Whether Hugging Face lets a layer slide, of a file without layer_types whose use_sliding_window is true.
+bool slides_by_default(const Qwen3Config& c, int layer, int max_window_layers) {
+  if (c.model_type == "qwen3_moe") return true;
+  if (c.model_type == "qwen2_moe") return layer % 2 == 0 && layer < max_window_layers;
+  return layer >= max_window_layers;
+}
+
 void read_sliding_window(const ConfigReader& r, Qwen3Config& c) {
   const auto layers = static_cast<std::size_t>(c.num_hidden_layers);
   bool use = false;
@@ -219,23 +272,29 @@ void read_sliding_window(const ConfigReader& r, Qwen3Config& c) {
     r.optional("sliding_window", window, {0, std::numeric_limits<std::int64_t>::max()});
   if (!use) window = 0;
 
-  int first = 28;  // dense: the layers before it see everything
-  r.optional("max_window_layers", first);
-  const bool moe = c.model_type == "qwen3_moe";
+  int max_window_layers = 28;
+  r.optional("max_window_layers", max_window_layers);
   std::vector<bool> slides = read_layer_types(r, c);
-  if (!slides.empty() && window == 0 && std::find(slides.begin(), slides.end(), true) != slides.end())
+  const bool listed = !slides.empty();
+  for (int i = 0; !listed && i < c.num_hidden_layers; ++i) slides.push_back(slides_by_default(c, i, max_window_layers));
+  const bool some = std::find(slides.begin(), slides.end(), true) != slides.end();
+  const bool all = std::find(slides.begin(), slides.end(), false) == slides.end();
+  if (listed && window == 0 && some)
     fail(ErrorCode::data_loss, r.where(), ": 'layer_types' has \"sliding_attention\" while ",
          use ? "'sliding_window' is not set" : "'use_sliding_window' is false",
          remedy("set 'use_sliding_window' and 'sliding_window', or make every layer \"full_attention\""));
   // Hugging Face's Qwen3-MoE does not look at layer_types: all of its layers slide, or none.
-  if (moe && !slides.empty() && window > 0 && std::find(slides.begin(), slides.end(), false) != slides.end())
+  if (c.model_type == "qwen3_moe" && window > 0 && !all)
     fail(ErrorCode::unsupported, r.where(),
          ": 'layer_types' has \"full_attention\" while 'use_sliding_window' is true, and every layer of a Qwen3-MoE "
          "slides then",
          remedy("make every layer \"sliding_attention\", or set 'use_sliding_window' to false"));
+  if (c.model_type == "qwen2_moe" && use && window == 0 && some)
+    fail(ErrorCode::data_loss, r.where(), ": 'use_sliding_window' is true while 'sliding_window' is not set",
+         remedy("set 'sliding_window', or 'use_sliding_window' to false"));
   c.sliding_window.assign(layers, 0);
   for (std::size_t i = 0; i < layers; ++i)
-    if (slides.empty() ? moe || static_cast<std::int64_t>(i) >= first : slides[i]) c.sliding_window[i] = window;
+    if (slides[i]) c.sliding_window[i] = window;
 }
 
 void read_dtype(const ConfigReader& r, Qwen3Config& c) {
@@ -274,7 +333,7 @@ Qwen3Config read_qwen3_config(const Json& config, std::string_view file) {
   Qwen3Config c;
   c.model_type = read_model_type(r);
   c.base_model = read_base_model(r);
-  refuse_unsupported(r);
+  refuse_unsupported(r, c.model_type);
   read_shapes(r, c);
   read_experts(r, c);
   check_size(r, c);

@@ -1,5 +1,6 @@
 #pragma once
-// config.json of Qwen3 and Qwen3-MoE, as Hugging Face's Qwen3Config and Qwen3MoeConfig understand it.
+// config.json of Qwen3, Qwen3-MoE and Qwen2-MoE, as Hugging Face's Qwen3Config, Qwen3MoeConfig and Qwen2MoeConfig
+// understand it.
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -15,8 +16,8 @@ namespace cajal {
 // The keys of config.json under their own names, resolved: defaults are filled in and what depends on several keys is
 // worked out, so that nothing that reads this needs to know the file.
 struct Qwen3Config {
-  std::string model_type;   // "qwen3" or "qwen3_moe"
-  bool base_model = false;  // the architectures name the model without a head: Qwen3Model, Qwen3MoeModel
+  std::string model_type;   // "qwen3", "qwen3_moe" or "qwen2_moe"
+  bool base_model = false;  // the architectures name the model without a head: Qwen3Model, Qwen3MoeModel, Qwen2MoeModel
   std::int64_t vocab_size = 0;
   std::int64_t hidden_size = 0;
   std::int64_t intermediate_size = 0;  // of the dense MLPs; 0 where the file has none and no layer needs it
@@ -26,6 +27,8 @@ struct Qwen3Config {
   int head_dim = 0;
   float rms_norm_eps = 1e-6f;
   bool attention_bias = false;  // on q, k, v and o alike
+  bool qkv_bias = false;        // on q, k and v alone: Qwen2-MoE's
+  bool qk_norm = true;          // each head of q and k is normalised before the rotation; not in Qwen2-MoE
   bool tie_word_embeddings = false;
   std::int64_t max_position_embeddings = 0;
   // What the checkpoint says it is stored in, and --dtype auto takes. Where the file says nothing, has_dtype is false and
@@ -35,12 +38,13 @@ struct Qwen3Config {
   RopeConfig rope;
   std::vector<std::int64_t> sliding_window;  // per layer: keys a query sees, itself included; 0 is all of them
 
-  // Qwen3-MoE only; a dense model has num_experts 0.
+  // Mixtures of experts; a dense model has num_experts 0.
   int num_experts = 0;
   int num_experts_per_tok = 0;
   std::int64_t moe_intermediate_size = 0;
   bool norm_topk_prob = false;
-  std::vector<bool> sparse_layer;  // per layer: a mixture of experts, or a dense MLP
+  std::vector<bool> sparse_layer;                    // per layer: a mixture of experts, or a dense MLP
+  std::int64_t shared_expert_intermediate_size = 0;  // of the expert that every row takes, in Qwen2-MoE; 0: none
 
   std::vector<std::int32_t> eos_token_id;  // any of them ends a text; may be empty
   std::optional<std::int32_t> bos_token_id, pad_token_id;

@@ -39,6 +39,16 @@ inline Qwen3Config small_config(bool experts) {
   return c;
 }
 
+// What Qwen2-MoE has: biases before the rotation, no norms of heads, a shared expert behind a gate.
+inline Qwen3Config small_qwen2_moe() {
+  Qwen3Config c = small_config(true);
+  c.model_type = "qwen2_moe";
+  c.qkv_bias = true;
+  c.qk_norm = c.norm_topk_prob = false;
+  c.shared_expert_intermediate_size = 24;
+  return c;
+}
+
 inline std::vector<Bucket> some_buckets() { return {{1, 1, 1, 1}, {16, 4, 3, 4}, {512, 1, 64, 1}}; }
 
 inline std::vector<std::pair<std::string, Graph>> small_models(DType dtype = DType::bf16) {

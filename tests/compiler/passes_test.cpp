@@ -79,6 +79,17 @@ TEST(FuseProjections, JoinsQkvAndGateUp) {
                                    layer + "mlp.down_proj", "lm_head"));
 }
 
+TEST(FuseProjections, KeepsModulesApart) {
+  const Graph fused =
+      fuse_projections(build_qwen3(test::small_qwen2_moe(), {.bucket = {8, 2, 2, 2}, .parallel = {1, 1}}));
+  const std::string mlp = "model.layers.0.mlp.";
+  EXPECT_EQ(piece_names(fused, mlp + "gate_shared_expert_gate_proj.weight"),
+            (std::vector<std::string>{mlp + "gate.weight", mlp + "shared_expert_gate.weight"}));
+  EXPECT_EQ(piece_names(fused, mlp + "shared_expert.gate_up_proj.weight"),
+            (std::vector<std::string>{mlp + "shared_expert.gate_proj.weight", mlp + "shared_expert.up_proj.weight"}));
+  EXPECT_THAT(regions_of(fuse_regions(fused, kAll)), testing::Contains(testing::Pair(kSiluMulHalves, 2)));
+}
+
 TEST(FuseProjections, KeepsTheShardingOfEachPiece) {
   Qwen3Config c = test::small_config(false);
   const Graph fused = fuse_projections(build_qwen3(c, {.bucket = {8, 2, 2, 2}, .parallel = {4, 1}}));

@@ -114,6 +114,10 @@ class RandomGraph {
     const std::int64_t middle = chance(5) ? kHidden / 2 : kHidden;
     const Value gate = slice(x, 0, middle),
                 up = slice(x, chance(5) ? 0 : middle, chance(5) ? 2 * middle : kHidden + middle);
+    if (chance(4)) {
+      const Value factor = linear(x, 1, path() + "shared_expert_gate");
+      rows_.push_back(graph_.add(ops::SigmoidMul{}, {factor, gate}, path() + "sigmoid_mul"));
+    }
     if (columns(gate) == columns(up)) rows_.push_back(graph_.add(ops::SiluMul{}, {gate, up}, path() + "silu_mul"));
     if (chance(4)) rows_.push_back(gate);
   }

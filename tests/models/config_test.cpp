@@ -290,6 +290,54 @@ TEST(Qwen3Config, ReadsTheExperts) {
   EXPECT_THAT(refusal(with(moe(), "num_experts", "1e6")), HasSubstr("num_experts"));
 }
 
+Json qwen2_moe() {
+  return parse_json(R"({"architectures": ["Qwen2MoeForCausalLM"], "model_type": "qwen2_moe", "vocab_size": 320,
+      "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 16})",
+                    "config.json");
+}
+
+TEST(Qwen2MoeConfig, HasHuggingFacesDefaults) {
+  const Qwen3Config c = read(qwen2_moe());
+  EXPECT_EQ(c.model_type, "qwen2_moe");
+  EXPECT_EQ(c.num_key_value_heads, 16);
+  EXPECT_EQ(c.head_dim, 4) << "hidden_size / num_attention_heads";
+  EXPECT_EQ(c.num_experts, 60);
+  EXPECT_EQ(c.num_experts_per_tok, 4);
+  EXPECT_EQ(c.moe_intermediate_size, 1408);
+  EXPECT_EQ(c.shared_expert_intermediate_size, 5632);
+  EXPECT_FALSE(c.norm_topk_prob);
+  EXPECT_TRUE(c.qkv_bias);
+  EXPECT_FALSE(c.attention_bias) << "that is on o too";
+  EXPECT_FALSE(c.qk_norm);
+  EXPECT_THAT(c.sparse_layer, Each(true));
+  EXPECT_FALSE(read(with(qwen2_moe(), "qkv_bias", "false")).qkv_bias);
+  EXPECT_EQ(read(with(qwen2_moe(), "shared_expert_intermediate_size", "0")).shared_expert_intermediate_size, 0);
+  EXPECT_TRUE(read(with(qwen2_moe(), "norm_topk_prob", "true")).norm_topk_prob);
+  EXPECT_EQ(read(with(qwen2_moe(), "model_type", "absent")).model_type, "qwen2_moe");
+  EXPECT_TRUE(read(with(qwen2_moe(), "architectures", R"(["Qwen2MoeModel"])")).base_model);
+}
+
+TEST(Qwen2MoeConfig, SlidesInEverySecondLayerBeforeMaxWindowLayers) {
+  Json json = with(with(qwen2_moe(), "sliding_window", "8"), "max_window_layers", "2");
+  EXPECT_THAT(read(json).sliding_window, Each(0)) << "use_sliding_window is what turns it on";
+  json = with(json, "use_sliding_window", "true");
+  EXPECT_THAT(read(json).sliding_window, ElementsAre(8, 0, 0, 0));
+  EXPECT_THAT(read(with(json, "max_window_layers", "absent")).sliding_window, ElementsAre(8, 0, 8, 0));
+  EXPECT_THAT(refusal(with(json, "sliding_window", "null")), HasSubstr("'sliding_window' is not set"));
+  EXPECT_EQ(refusal(with(with(json, "sliding_window", "0"), "max_window_layers", "0")), "accepted") << "none slides";
+  json = with(json, "layer_types", R"(["full_attention", "sliding_attention", "full_attention", "full_attention"])");
+  EXPECT_THAT(read(json).sliding_window, ElementsAre(0, 8, 0, 0));
+}
+
+TEST(Qwen2MoeConfig, RefusesByNameWhatItsClassDoesNotKnow) {
+  for (const char* key : {"use_qk_norm", "attention_bias", "num_local_experts", "n_shared_experts", "mlp_bias"})
+    EXPECT_THAT(refusal(with(qwen2_moe(), key, "2")), HasSubstr("'" + std::string(key) + "' is 2")) << key;
+  EXPECT_THAT(refusal(with(qwen2_moe(), "num_key_value_heads", "null")), HasSubstr("num_key_value_heads"));
+  EXPECT_THAT(refusal(with(qwen2_moe(), "num_experts_per_tok", "61")), HasSubstr("the number of experts, 60"));
+  EXPECT_THAT(refusal(with(qwen2_moe(), "mlp_only_layers", "[0]")), HasSubstr("'intermediate_size' is missing"));
+  EXPECT_THAT(refusal(with(qwen2_moe(), "architectures", R"(["Qwen3MoeForCausalLM"])")), HasSubstr("qwen2_moe"));
+}
+
 TEST(Qwen3Config, SaysHowLongARequestMayBe) {
   const auto length = [](const char* rope) { return default_max_model_len(read(with(dense(), "rope_scaling", rope))); };
   EXPECT_EQ(length("null"), 512);

@@ -47,11 +47,14 @@ Communicator& group_of(const RankGroups& ranks, RankGroup which) {
 // Who takes part in a node; nothing for those that a rank runs by itself.
 struct RanksNeeded {
   RankGroup group = RankGroup::tensor;
-  int ranks = 0;  // 0: any number
+  int ranks = 0;          // 0: any number
+  int expert_groups = 0;  // that share the experts; 0: any number
 };
 std::optional<RanksNeeded> ranks_needed(const Op& op) {
   if (const auto* o = std::get_if<ops::Embedding>(&op); o && o->partial) return RanksNeeded{};
   if (const auto* o = std::get_if<ops::AllReduce>(&op)) return RanksNeeded{o->group};
+  if (const auto* o = std::get_if<ops::ExpertOutputs>(&op); o && o->expert_parts > 1)
+    return RanksNeeded{RankGroup::world, 0, o->expert_parts};
   if (const auto* o = std::get_if<ops::AllGather>(&op)) return RanksNeeded{o->group, o->ranks};
   if (const auto* o = std::get_if<ops::ReduceScatter>(&op)) return RanksNeeded{o->group, o->ranks};
   if (const auto* o = std::get_if<ops::AllToAll>(&op)) return RanksNeeded{o->group, o->ranks};
@@ -178,6 +181,12 @@ class Lowering {
       return AddArgs{.a = in(0), .b = in(1), .y = out(0), .rows = 0, .columns = x.shape[-1], .dtype = x.dtype};
     });
   }
+  void operator()(const ops::SigmoidMul&) {
+    const TensorType& x = type(1);
+    emit<SigmoidMulArgs>(sigmoid_mul_kernels(), row_shape(1), [&] {
+      return SigmoidMulArgs{.gate = in(0), .x = in(1), .y = out(0), .rows = 0, .columns = x.shape[1], .dtype = x.dtype};
+    });
+  }
   void operator()(const ops::Slice& op) {
     const TensorType& x = type(0);
     emit_scaled<SliceArgs>(slice_kernels(), RowShape{x.dtype, op.end - op.begin}, rows_per_row(x.shape), [&] {
@@ -252,37 +261,24 @@ class Lowering {
                         .num_experts = x.shape[1],
                         .top_k = op.top_k,
                         .dtype = x.dtype,
-                        .norm_topk_prob = op.norm_topk_prob};
+                        .norm_topk_prob = op.norm_topk_prob,
+                        .seq_indices = node_->inputs.size() == 2 ? ints(1) : nullptr,
+                        .capacity_factor = op.capacity_factor};
     });
   }
-  void operator()(const ops::MoeExperts& op) {
-    const TensorType &x = type(0), &ids = type(2), &gate_up = type(3), &down = type(4);
-    const MoeShape shape{.dtype = x.dtype,
-                         .gate_up_storage = gate_up.storage,
-                         .down_storage = down.storage,
-                         .rows = x.shape[0],
-                         .num_experts = down.shape[0],
-                         .hidden_size = x.shape[1],
-                         .intermediate_size = down.shape[2],
-                         .top_k = static_cast<int>(ids.shape[1]),
-                         .sum_parts = op.sum_parts};
-    emit<MoeArgs>(moe_kernels(), shape, [&] {
-      return MoeArgs{.x = in(0),
-                     .weights = in(1),
-                     .ids = ints(2),
-                     .gate_up = in(3),
-                     .down = in(4),
-                     .y = out(0),
-                     .scratch = scratch(),
-                     .rows = 0,
-                     .num_experts = down.shape[0],
-                     .hidden_size = x.shape[1],
-                     .intermediate_size = down.shape[2],
-                     .top_k = static_cast<std::int32_t>(ids.shape[1]),
-                     .sum_parts = op.sum_parts,
-                     .dtype = x.dtype,
-                     .packed = tile_of(gate_up),
-                     .quantized = quantized_of(gate_up)};
+  void operator()(const ops::MoeExperts& op) { experts(2, op.sum_parts, nullptr); }
+  void operator()(const ops::ExpertOutputs& op) { experts(1, op.sum_parts, &op); }
+  void operator()(const ops::CombineExperts&) {
+    const TensorType &weights = type(1), &y = graph_.type(node_->results[0]);
+    const int top_k = static_cast<int>(weights.shape[1]);
+    emit<CombineArgs>(combine_kernels(), CombineShape{y.dtype, y.shape[1], top_k}, [&] {
+      return CombineArgs{.outputs = in(0),
+                         .weights = in(1),
+                         .y = out(0),
+                         .rows = 0,
+                         .hidden_size = y.shape[1],
+                         .top_k = top_k,
+                         .dtype = y.dtype};
     });
   }
   void operator()(const ops::GatherRows&) {
@@ -332,6 +328,42 @@ class Lowering {
   }
 
  private:
+  // Of inputs ids, gate_up and down from `first` on; `partial`: of which the rank may have a share.
+  void experts(std::size_t first, int sum_parts, const ops::ExpertOutputs* partial) {
+    const TensorType &x = type(0), &ids = type(first), &gate_up = type(first + 1), &down = type(first + 2);
+    const MoeShape shape{.dtype = x.dtype,
+                         .gate_up_storage = gate_up.storage,
+                         .down_storage = down.storage,
+                         .rows = x.shape[0],
+                         .num_experts = down.shape[0],
+                         .hidden_size = x.shape[1],
+                         .intermediate_size = down.shape[2],
+                         .top_k = static_cast<int>(ids.shape[1]),
+                         .sum_parts = sum_parts,
+                         .partial = partial != nullptr};
+    emit<MoeArgs>(moe_kernels(), shape, [&] {
+      const bool shared_out = partial && partial->expert_parts > 1;
+      return MoeArgs{.x = in(0),
+                     .weights = partial ? nullptr : in(1),
+                     .ids = ints(first),
+                     .gate_up = in(first + 1),
+                     .down = in(first + 2),
+                     .y = out(0),
+                     .scratch = scratch(),
+                     .rows = 0,
+                     .num_experts = down.shape[0],
+                     .hidden_size = x.shape[1],
+                     .intermediate_size = down.shape[2],
+                     .top_k = static_cast<std::int32_t>(ids.shape[1]),
+                     .sum_parts = sum_parts,
+                     .dtype = x.dtype,
+                     .packed = tile_of(gate_up),
+                     .quantized = quantized_of(gate_up),
+                     .first_expert = shared_out ? static_cast<std::int32_t>(ranks_->expert->rank() * down.shape[0]) : 0,
+                     .partial = partial != nullptr};
+    });
+  }
+
   // What is made in a step has the rows of the step in front: kernels stop after those that a step really has.
   void find_rows() {
     for (const Node& node : graph_.nodes()) {
@@ -509,6 +541,9 @@ void check_ranks(const Graph& graph, const RankGroups* ranks) {
     const int there = group_of(*ranks, need->group).size();
     if (need->ranks != 0 && need->ranks != there)
       refuse(ErrorCode::invalid_argument, need->ranks, " ranks, and there are ", there);
+    if (need->expert_groups != 0 && need->expert_groups != ranks->expert->size())
+      refuse(ErrorCode::invalid_argument, need->expert_groups, " groups of ranks that share experts, and there are ",
+             ranks->expert->size());
   }
 }
 

@@ -183,6 +183,9 @@ class Lowering {
   void operator()(const ops::Router& op) {
     const TensorType& x = type(0);
     if (x.shape[1] > kMaxExperts) no_kernel();
+    if (op.capacity_factor > 0)
+      fail(ErrorCode::unsupported, node_->name, ": the CUDA backend has no experts of a capacity",
+           remedy("run without --capacity-factor, or with --device cpu"));
     const auto args = [&] {
       return RouterArgs{in(0),
                         out(0),
@@ -217,6 +220,12 @@ class Lowering {
     emit("gather_rows", gather_rows,
          [&] { return GatherRowsArgs{in(0), ints(1), out(0), rows_of(1), x.shape[1], element(x)}; });
   }
+  void operator()(const ops::SigmoidMul&) {
+    fail(ErrorCode::unsupported, node_->name, ": ", op_name(node_->op), ", the gate of Qwen2-MoE's shared expert, ",
+         "has no kernel in the CUDA backend yet", remedy("run this model with --device cpu"));
+  }
+  void operator()(const ops::ExpertOutputs&) { no_ranks(); }
+  void operator()(const ops::CombineExperts&) { no_ranks(); }
   void operator()(const ops::AllReduce&) { no_ranks(); }
   void operator()(const ops::AllGather&) { no_ranks(); }
   void operator()(const ops::ReduceScatter&) { no_ranks(); }

@@ -121,6 +121,27 @@ TEST_P(RowWise, SiluMulIsTheDefinition) {
   }
 }
 
+TEST_P(RowWise, SigmoidMulIsOneFactorForEachRow) {
+  const std::int64_t rows = 70, columns = 33;
+  const Elements gate = random(rows, 8), x = random(rows * columns);
+  for (const SigmoidMulKernel& kernel : sigmoid_mul_kernels()) {
+    if (!runs_here(kernel.isa)) continue;
+    for (ThreadPool& pool : pools_) {
+      Elements y = output(rows * columns);
+      kernel.run({gate.data(), x.data(), y.data(), rows, columns, GetParam()}, pool);
+      for (std::int64_t i = 0; i < rows * columns; ++i) {
+        const double expected = double{x[i]} / (1 + std::exp(-double{gate[i / columns]}));
+        EXPECT_NEAR(y[i], expected, std::abs(expected) * (4 * epsilon()) + 1e-37);
+      }
+    }
+  }
+  Elements edges = random(2), ones = random(2), y = output(2);
+  edges.set(0, -1e4f), edges.set(1, 1e4f), ones.set(0, 1), ones.set(1, 1);
+  sigmoid_mul_kernels().back().run({edges.data(), ones.data(), y.data(), 2, 1, GetParam()}, pools_[0]);
+  EXPECT_EQ(y[0], 0.0f);
+  EXPECT_EQ(y[1], 1.0f);
+}
+
 TEST_P(RowWise, SliceAndGatherCopyRows) {
   const std::int64_t rows = 300, input = 37;
   const Elements x = random(rows * input);

@@ -25,7 +25,7 @@ struct Routed {
 };
 
 Routed route(const RouterKernel& kernel, const RouterShape& s, const Bytes& logits, std::int64_t rows, bool norm,
-             ThreadPool& pool) {
+             ThreadPool& pool, const std::int32_t* seqs = nullptr, double capacity_factor = 0) {
   const auto pairs = static_cast<std::size_t>(rows * s.top_k);
   Routed r{Bytes(pairs * size_of(s.dtype)), std::vector<std::int32_t>(pairs)};
   kernel.run({.logits = logits.data(),
@@ -35,7 +35,9 @@ Routed route(const RouterKernel& kernel, const RouterShape& s, const Bytes& logi
               .num_experts = s.num_experts,
               .top_k = s.top_k,
               .dtype = s.dtype,
-              .norm_topk_prob = norm},
+              .norm_topk_prob = norm,
+              .seq_indices = seqs,
+              .capacity_factor = capacity_factor},
              pool);
   return r;
 }
@@ -103,10 +105,67 @@ TEST(Router, TakesTheLowerIdAmongEquals) {
   }
 }
 
+// What the capacity means, counted expert by expert: who is first among a sequence's rows is taken.
+std::vector<std::int32_t> dropped(std::vector<std::int32_t> ids, const std::vector<std::int32_t>& seqs, int top_k,
+                                  std::int64_t experts, double factor) {
+  const auto k = static_cast<std::size_t>(top_k);
+  std::vector<std::int32_t> kept = ids;
+  for (std::size_t pair = 0; pair < ids.size(); ++pair) {
+    std::int64_t rows = 0, before = 0;
+    for (std::size_t row = 0; row < seqs.size(); ++row) {
+      if (seqs[row] != seqs[pair / k]) continue;
+      ++rows;
+      for (std::size_t other = row * k; other < (row + 1) * k; ++other)
+        before += other < pair && ids[other] == ids[pair];
+    }
+    const double share = std::ceil(static_cast<double>(rows * top_k) * factor / static_cast<double>(experts));
+    if (static_cast<double>(before) >= std::min(static_cast<double>(rows), share)) kept[pair] = -1;
+  }
+  return kept;
+}
+
+TEST_P(Router, ExpertsTakeNoMoreThanTheirCapacityOfASequence) {
+  std::mt19937 random(3);
+  const RouterShape s{GetParam(), 6, 2};
+  const std::vector<std::int32_t> seqs{4, 0, 0, 0, 0, 0, 0, 0, 7, 7, 7, 2};
+  const auto rows = static_cast<std::int64_t>(seqs.size());
+  const Bytes logits = random_tensor(s.dtype, rows * s.num_experts, Values::ordinary, random);
+  for (const RouterKernel& kernel : router_kernels()) {
+    if (!runs_here(kernel)) continue;
+    for (const bool norm : {false, true}) {
+      const Routed all = route(kernel, s, logits, rows, norm, pool_);
+      for (const double factor : {0.3, 0.75, 1.0, 1.5, 3.0}) {
+        const Routed got = route(kernel, s, logits, rows, norm, pool_, seqs.data(), factor);
+        EXPECT_EQ(got.ids, dropped(all.ids, seqs, s.top_k, s.num_experts, factor)) << factor;
+        if (factor == 3.0) {
+          EXPECT_EQ(got.ids, all.ids) << "no expert can be full";
+          EXPECT_EQ(got.weights, all.weights);
+        }
+        for (std::int64_t row = 0; row < rows; ++row) {
+          double sum = 0, kept = 0;
+          for (std::int64_t pair = row * 2; pair < row * 2 + 2; ++pair) {
+            const float weight = load_element(got.weights.data(), pair, s.dtype);
+            const bool gone = got.ids[static_cast<std::size_t>(pair)] < 0;
+            EXPECT_EQ(gone, weight == 0);
+            if (!gone && !norm) {
+              EXPECT_EQ(weight, load_element(all.weights.data(), pair, s.dtype));
+            }
+            sum += weight, kept += !gone;
+          }
+          if (norm) {
+            EXPECT_NEAR(sum, kept > 0 ? 1 : 0, s.dtype == DType::bf16 ? 0x1p-7 : 1e-6);
+          }
+        }
+      }
+    }
+  }
+}
+
 struct Problem {
   MoeShape shape;
   Bytes x, weights, gate_up, down, plain_gate_up, plain_down;
   std::vector<std::int32_t> ids;
+  std::int32_t first_expert = 0;
 };
 
 MoeShape packed_shape(DType dtype, std::int64_t rows, std::int64_t experts, int top_k, std::int64_t h, std::int64_t i,
@@ -147,11 +206,41 @@ Problem make_problem(const MoeShape& s, Values values, unsigned seed = 1) {
   return p;
 }
 
+// What a rank has: some of the experts, and of each some of the inner columns.
+struct Share {
+  std::int32_t first_expert;
+  std::int64_t experts, first_column, columns;
+};
+Problem share_of(const Problem& p, const Share& share, int ranks) {
+  const MoeShape& s = p.shape;
+  const auto element = static_cast<std::int64_t>(size_of(s.dtype));
+  Problem mine = p;
+  mine.shape.num_experts = share.experts, mine.shape.intermediate_size = share.columns;
+  mine.shape.sum_parts /= ranks, mine.shape.partial = true;
+  mine.plain_gate_up.clear(), mine.plain_down.clear();
+  const auto take = [&](Bytes& to, const Bytes& from, std::int64_t first, std::int64_t count) {
+    to.insert(to.end(), from.begin() + first * element, from.begin() + (first + count) * element);
+  };
+  for (std::int64_t e = share.first_expert; e < share.first_expert + share.experts; ++e) {
+    for (std::int64_t row = 0; row < 2; ++row)
+      take(mine.plain_gate_up, p.plain_gate_up,
+           ((e * 2 + row) * s.intermediate_size + share.first_column) * s.hidden_size, share.columns * s.hidden_size);
+    for (std::int64_t row = 0; row < s.hidden_size; ++row)
+      take(mine.plain_down, p.plain_down, (e * s.hidden_size + row) * s.intermediate_size + share.first_column,
+           share.columns);
+  }
+  mine.gate_up = packed_tensor({s.dtype, {share.experts, 2 * share.columns, s.hidden_size}, s.gate_up_storage},
+                               mine.plain_gate_up);
+  mine.down = packed_tensor({s.dtype, {share.experts, s.hidden_size, share.columns}, s.down_storage}, mine.plain_down);
+  mine.first_expert = share.first_expert;
+  return mine;
+}
+
 Bytes run(const MoeKernel& kernel, const Problem& p, std::int64_t first, std::int64_t rows, ThreadPool& pool) {
   const MoeShape& s = p.shape;
   const auto element = static_cast<std::int64_t>(size_of(s.dtype));
   const Bytes x(p.x.begin() + first * s.hidden_size * element, p.x.begin() + (first + rows) * s.hidden_size * element);
-  Bytes y(x.size());
+  Bytes y(s.partial ? x.size() / size_of(s.dtype) * static_cast<std::size_t>(s.top_k) * sizeof(float) : x.size());
   MoeShape now = s;
   now.rows = rows;
   const std::size_t scratch_bytes = kernel.scratch_bytes ? kernel.scratch_bytes(now, pool.size()) : 0;
@@ -171,7 +260,9 @@ Bytes run(const MoeKernel& kernel, const Problem& p, std::int64_t first, std::in
               .sum_parts = s.sum_parts,
               .dtype = s.dtype,
               .packed = tile_of(s.gate_up_storage),
-              .quantized = quantized_of(s.gate_up_storage)},
+              .quantized = quantized_of(s.gate_up_storage),
+              .first_expert = p.first_expert,
+              .partial = s.partial},
              pool);
   return y;
 }
@@ -229,6 +320,38 @@ TEST_P(Moe, QuantisedRowsHaveTheSameBitsAloneAndAmongOthersWithAnyThreads) {
   }
 }
 
+TEST_P(Moe, DroppedChoicesCountInNoSum) {
+  Problem p = make_problem(packed_shape(GetParam(), 6, 5, 2, 33, 16), Values::ordinary);
+  const Bytes zero(p.x.size());
+  for (std::int64_t pair : {0, 1, 4}) {
+    p.ids[static_cast<std::size_t>(pair)] = -1;
+    store_element(p.weights.data(), pair, GetParam(), 0);
+  }
+  const Bytes want = run(reference_of(moe_kernels(), p.shape), p, pool_);
+  const std::int64_t row = 33 * static_cast<std::int64_t>(size_of(GetParam()));
+  EXPECT_TRUE(std::equal(want.begin(), want.begin() + row, zero.begin())) << "a row that lost all its choices";
+  Problem alone = p;  // the choice that row 2 has left, as the only one of two that counts
+  alone.ids[4] = alone.ids[5] == 0 ? 1 : 0;
+  EXPECT_TRUE(same_bits(run(reference_of(moe_kernels(), p.shape), alone, pool_), want, GetParam()));
+  for (const MoeKernel& kernel : moe_kernels())
+    if (runs_here(kernel) && kernel.accepts(p.shape) && &kernel != &moe_kernels().back()) {
+      EXPECT_TRUE(same_bits(run(kernel, p, pool_), want, GetParam())) << kernel.name;
+    }
+}
+
+// Whatever path a number of rows takes (an expert's only row where it lies, several gathered, blocks of many), a row's bits
+// are the same.
+TEST_P(Moe, EveryNumberOfRowsGivesTheSameBits) {
+  const Problem p = make_problem(packed_shape(GetParam(), 600, 8, 2, 16, 16), Values::ordinary);
+  const MoeKernel& kernel = choose(moe_kernels(), p.shape, detect_isa());
+  const Bytes all = run(kernel, p, pool_);
+  const std::int64_t row = 16 * static_cast<std::int64_t>(size_of(GetParam()));
+  for (std::int64_t rows = 1; rows <= 600; ++rows) {
+    const Bytes some = run(kernel, p, 0, rows, pool_);
+    ASSERT_TRUE(std::equal(some.begin(), some.end(), all.begin(), all.begin() + rows * row)) << rows << " rows";
+  }
+}
+
 TEST_P(Moe, ARowHasTheSameBitsAloneAndAmongOthersWithAnyThreads) {
   const Problem p = make_problem(packed_shape(GetParam(), 50, 4, 2, 80, 64, 8), Values::ordinary);
   const std::int64_t row_bytes = 80 * static_cast<std::int64_t>(size_of(GetParam()));
@@ -244,6 +367,79 @@ TEST_P(Moe, ARowHasTheSameBitsAloneAndAmongOthersWithAnyThreads) {
       ASSERT_TRUE(same_bits(run(kernel, p, row, 1, pool_), want, GetParam())) << kernel.name << " row " << row;
     }
   }
+}
+
+// All outputs summed over ranks as the communicator does it, a balanced tree.
+Bytes sum_of(std::vector<Bytes> parts) {
+  while (parts.size() > 1) {
+    std::vector<Bytes> next;
+    for (std::size_t i = 0; i < parts.size(); i += 2) {
+      if (i + 1 < parts.size())
+        for (std::int64_t at = 0; at < static_cast<std::int64_t>(parts[i].size() / sizeof(float)); ++at)
+          store_element(
+              parts[i].data(), at, DType::f32,
+              load_element(parts[i].data(), at, DType::f32) + load_element(parts[i + 1].data(), at, DType::f32));
+      next.push_back(std::move(parts[i]));
+    }
+    parts = std::move(next);
+  }
+  return parts[0];
+}
+
+Bytes combined(const CombineKernel& kernel, const Problem& p, const Bytes& outputs, ThreadPool& pool) {
+  const MoeShape& s = p.shape;
+  Bytes y(p.x.size());
+  kernel.run({.outputs = outputs.data(),
+              .weights = p.weights.data(),
+              .y = y.data(),
+              .rows = s.rows,
+              .hidden_size = s.hidden_size,
+              .top_k = s.top_k,
+              .dtype = s.dtype},
+             pool);
+  return y;
+}
+
+// tp x ep ranks, rank = ep_rank * tp + tp_rank; of the experts each group has as many, the last perhaps fewer.
+std::vector<Problem> shares_of(const Problem& p, int tp, int ep) {
+  const MoeShape& s = p.shape;
+  const std::int64_t most = (s.num_experts + ep - 1) / ep, columns = s.intermediate_size / tp;
+  std::vector<Problem> shares;
+  for (int e = 0; e < ep; ++e)
+    for (int t = 0; t < tp; ++t) {
+      const std::int64_t first = std::min(s.num_experts, e * most);
+      const Share share{static_cast<std::int32_t>(first), std::min(most, s.num_experts - first), t * columns, columns};
+      if (share.experts > 0) shares.push_back(share_of(p, share, tp));
+    }
+  return shares;
+}
+
+TEST_P(Moe, SharedOutByExpertsAndColumnsItGivesTheSameBits) {
+  const Storage quantised = quantized_weight_storage({.bits = 8, .group_size = 32});
+  struct Grid {
+    int tp, ep;
+  };
+  for (const MoeShape& s : {packed_shape(GetParam(), 9, 5, 2, 33, 64, 4), packed_shape(GetParam(), 1, 7, 3, 40, 128, 8),
+                            MoeShape{GetParam(), quantised, quantised, 6, 5, 64, 256, 2, 4}})
+    for (const Grid& grid : {Grid{1, 2}, {1, 3}, {1, 4}, {2, 1}, {2, 2}, {4, 3}}) {
+      const Problem p = make_problem(s, Values::ordinary);
+      const Bytes want = run(choose(moe_kernels(), s, detect_isa()), p, pool_);
+      std::vector<Bytes> parts;
+      for (const Problem& mine : shares_of(p, grid.tp, grid.ep)) {
+        const Bytes part = run(reference_of(moe_kernels(), mine.shape), mine, pool_);
+        for (const MoeKernel& kernel : moe_kernels())
+          if (runs_here(kernel) && kernel.accepts(mine.shape) && &kernel != &moe_kernels().back()) {
+            ASSERT_TRUE(same_bits(run(kernel, mine, pool_), part, DType::f32)) << kernel.name;
+          }
+        parts.push_back(part);
+      }
+      const Bytes outputs = sum_of(std::move(parts));
+      for (const CombineKernel& kernel : combine_kernels())
+        if (runs_here(kernel) && kernel.accepts({s.dtype, s.hidden_size, s.top_k})) {
+          ASSERT_TRUE(same_bits(combined(kernel, p, outputs, pool_), want, s.dtype))
+              << kernel.name << " tp " << grid.tp << " ep " << grid.ep << " rows " << s.rows;
+        }
+    }
 }
 
 TEST_P(Moe, ReferenceIsTheWeightedSumOfTheChosenExperts) {

@@ -12,6 +12,7 @@
 #include "backends/cpu/program.h"
 #include "base/checked.h"
 #include "checkpoint/dummy_weights.h"
+#include "checkpoint/loader.h"
 #include "compiler/memory_plan.h"
 #include "compiler/passes.h"
 #include "distributed/ranks.h"
@@ -102,6 +103,13 @@ class Program {
   const Schedule& schedule() const { return schedule_; }
   const Selection& selection() const { return selection_; }
 
+  // A checkpoint's weights in place of the dummy ones.
+  void load(const Checkpoint& checkpoint) {
+    Sink sink(leaves_);
+    Staging staging(pool_);
+    load_all(checkpoint, graph_, rank(), sink, staging);
+  }
+
   Outputs run(std::span<const StepData> steps) { return run(steps, plan_, plan_.arena_bytes); }
 
   // With another plan, in an arena of `arena_bytes`.
@@ -142,12 +150,14 @@ class Program {
   void load_weights() {
     Sink sink(leaves_);
     Staging staging(pool_);
-    TensorParallelRank place;
-    if (ranks_) place = {ranks_->tensor->rank(), ranks_->tensor->size()};
-    fill_all_dummy(graph_, place, 1, sink, staging);
+    fill_all_dummy(graph_, rank(), 1, sink, staging);
     for (const Node& node : graph_.nodes())
       if (std::holds_alternative<ops::Input>(node.op))
         leaves_.emplace(node.name, Poisoned(graph_.type(node.results[0]).bytes()));
+  }
+  TensorParallelRank rank() const {
+    if (!ranks_) return {};
+    return {ranks_->tensor->rank(), ranks_->tensor->size(), ranks_->expert->rank(), ranks_->expert->size()};
   }
   void allocate_states() {
     for (const Node& node : graph_.nodes()) {

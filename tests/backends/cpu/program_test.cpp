@@ -52,6 +52,7 @@ std::vector<std::pair<std::string, Graph>> models(DType dtype) {
     configs.emplace_back(name + ", odd sizes", c);
   }
   configs[3].second.sparse_layer = {true, false};
+  configs.emplace_back("qwen2_moe", cajal::test::small_qwen2_moe());
   std::vector<std::pair<std::string, Graph>> graphs;
   for (const auto& [name, config] : configs) {
     Qwen3GraphOptions options{.bucket = kBucket, .dtype = dtype};

@@ -47,4 +47,7 @@ inline float silu_f32(float x) {
   return x / (1.0f + exp_f32(-x));
 }
 
+// 1 / (1 + exp(-x)): 0 where exp overflows; a NaN stays one.
+inline float sigmoid_f32(float x) { return 1.0f / (1.0f + exp_f32(-x)); }
+
 }  // namespace cajal::cpu

@@ -39,6 +39,20 @@ void silu_mul_ref(const SiluMulArgs& a, ThreadPool& pool) {
   });
 }
 
+void sigmoid_mul_ref(const SigmoidMulArgs& a, ThreadPool& pool) {
+  with_activation(a.dtype, [&](auto t) {
+    using T = decltype(t);
+    pool.parallel_for(a.rows, row_grain(a.columns), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        const float factor = T::round(sigmoid_f32(T::load(as<T>(a.gate)[row])));
+        const auto* x = as<T>(a.x) + row * a.columns;
+        auto* y = as<T>(a.y) + row * a.columns;
+        for (std::int64_t i = 0; i < a.columns; ++i) y[i] = T::store(factor * T::load(x[i]));
+      }
+    });
+  });
+}
+
 // Copies carry any type; memcpy is as fast as memory, so these have no other version.
 void slice_copy(const SliceArgs& a, ThreadPool& pool) {
   const auto element = static_cast<std::int64_t>(size_of(a.dtype));
@@ -67,6 +81,9 @@ constexpr SiluMulKernel kSiluMul[] = {
     {"silu_mul_avx2", "silu_mul", kAvx2, any_activation, avx2::silu_mul},
     {"silu_mul_ref", "silu_mul", kBaseline, any_activation, silu_mul_ref},
 };
+constexpr SigmoidMulKernel kSigmoidMul[] = {
+    {"sigmoid_mul_ref", "sigmoid_mul", kBaseline, any_activation, sigmoid_mul_ref},
+};
 constexpr SliceKernel kSlice[] = {{"slice_copy", "copy", kBaseline, anything, slice_copy}};
 constexpr GatherRowsKernel kGatherRows[] = {{"gather_rows_copy", "copy", kBaseline, anything, gather_rows_copy}};
 
@@ -74,6 +91,7 @@ constexpr GatherRowsKernel kGatherRows[] = {{"gather_rows_copy", "copy", kBaseli
 
 std::span<const AddKernel> add_kernels() { return kAdd; }
 std::span<const SiluMulKernel> silu_mul_kernels() { return kSiluMul; }
+std::span<const SigmoidMulKernel> sigmoid_mul_kernels() { return kSigmoidMul; }
 std::span<const SliceKernel> slice_kernels() { return kSlice; }
 std::span<const GatherRowsKernel> gather_rows_kernels() { return kGatherRows; }
 

@@ -53,6 +53,17 @@ struct SiluMulArgs {
 using SiluMulKernel = Kernel<RowShape, SiluMulArgs>;
 std::span<const SiluMulKernel> silu_mul_kernels();
 
+// ops::SigmoidMul.
+struct SigmoidMulArgs {
+  const std::byte* gate;  // [rows]
+  const std::byte* x;     // [rows, columns]
+  std::byte* y;
+  std::int64_t rows, columns;
+  DType dtype;
+};
+using SigmoidMulKernel = Kernel<RowShape, SigmoidMulArgs>;
+std::span<const SigmoidMulKernel> sigmoid_mul_kernels();
+
 // ops::Slice: columns [begin, begin + columns) of rows of `input_columns`.
 struct SliceArgs {
   const std::byte* x;

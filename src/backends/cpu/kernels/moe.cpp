@@ -1,5 +1,7 @@
 #include "backends/cpu/kernels/moe.h"
 
+#include <cstring>
+
 #include "backends/cpu/kernels/activation.h"
 #include "backends/cpu/kernels/linear_quant.h"
 #include "backends/cpu/kernels/linear_ref.h"
@@ -19,12 +21,14 @@ constexpr const char* kF32Class = "experts of f32 ascending fma";
 void multiply_ref(const MoeArgs& a, const ExpertMatrix& m, const std::byte* weights, const std::byte* x,
                   std::int64_t x_share, int sum_parts, std::byte* y, ThreadPool& pool) {
   const std::int64_t x_row = m.inputs * static_cast<std::int64_t>(size_of(a.dtype));
+  const DType y_dtype = weights == a.down ? a.output_dtype() : a.dtype;
   pool.parallel_for(a.rows * a.top_k * m.outputs, 16, [&](std::int64_t begin, std::int64_t end) {
     const FlushDenormals flush(a.dtype == DType::bf16);
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t pair = i / m.outputs, n = i % m.outputs;
-      const MatrixRef expert{weights + a.ids[pair] * m.bytes(), m.inputs, m.packed, m.dtype};
-      store_element(y, i, a.dtype, dot_ref(x + pair / x_share * x_row, expert, n, sum_parts));
+      const std::int32_t e = a.expert_of(pair);
+      const MatrixRef expert{weights + e * m.bytes(), m.inputs, m.packed, m.dtype};
+      store_element(y, i, y_dtype, e < 0 ? 0.0f : dot_ref(x + pair / x_share * x_row, expert, n, sum_parts));
     }
   });
 }
@@ -43,9 +47,7 @@ void moe_grouped(const MoeArgs& a, ThreadPool& pool) {
   run_grouped_moe(table, isa, a, pool);
 }
 
-std::size_t scratch_bytes(const MoeShape& s, int) {
-  return moe_scratch(s.dtype, s.rows * s.top_k, s.num_experts, s.hidden_size, s.intermediate_size).bytes;
-}
+std::size_t scratch_bytes(const MoeShape& s, int) { return moe_scratch(s).bytes; }
 
 bool packed_for(const MoeShape& s, DType dtype) {
   const Storage tile = Packed{kTileOutputs, dtype == DType::bf16 ? 2 : 1};
@@ -102,12 +104,17 @@ void activate_ref(const MoeArgs& a, const std::byte* gate_up, std::byte* hidden)
 }
 
 void combine_ref(const MoeArgs& a, const std::byte* out) {
+  if (a.partial) {
+    std::memcpy(a.y, out, static_cast<std::size_t>(a.rows * a.top_k * a.hidden_size) * sizeof(float));
+    return;
+  }
   for (std::int64_t i = 0; i < a.rows * a.hidden_size; ++i) {
     const std::int64_t row = i / a.hidden_size, column = i % a.hidden_size;
     float sum = 0;
     for (std::int64_t pair = row * a.top_k; pair < (row + 1) * a.top_k; ++pair)
-      sum += round_to(
-          a.dtype, load_element(a.weights, pair, a.dtype) * load_element(out, pair * a.hidden_size + column, a.dtype));
+      if (a.ids[pair] >= 0)
+        sum += round_to(a.dtype, load_element(a.weights, pair, a.dtype) *
+                                     load_element(out, pair * a.hidden_size + column, a.dtype));
     store_element(a.y, i, a.dtype, sum);
   }
 }

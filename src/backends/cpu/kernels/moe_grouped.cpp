@@ -15,9 +15,9 @@ class GroupedMoe {
   void run() {
     steps_.sort_pairs();
     gather();
-    multiply({gate_up_of(a_), a_.gate_up, 1, bytes(at_.x), a_.x, bytes(at_.gate_up)});
+    multiply({gate_up_of(a_), a_.gate_up, 1, bytes(at_.x), a_.x, bytes(at_.gate_up), false});
     steps_.activate();
-    multiply({down_of(a_), a_.down, a_.sum_parts, bytes(at_.hidden), nullptr, bytes(at_.out)});
+    multiply({down_of(a_), a_.down, a_.sum_parts, bytes(at_.hidden), nullptr, bytes(at_.out), a_.partial});
     steps_.combine();
   }
 
@@ -31,7 +31,7 @@ class GroupedMoe {
     pool_.parallel_for(steps_.num_pairs(), 8, [&](std::int64_t first, std::int64_t end) {
       for (std::int64_t position = first; position < end; ++position) {
         const std::int32_t pair = steps_.pairs()[position];
-        if (steps_.group_rows(a_.ids[pair]) > 1)
+        if (steps_.group_rows(a_.expert_of(pair)) > 1)
           std::memcpy(bytes(at_.x) + position * row, a_.x + pair / a_.top_k * row, static_cast<std::size_t>(row));
       }
     });
@@ -46,6 +46,7 @@ class GroupedMoe {
     const std::byte*
         rows;  // where the only row of an expert is read, as row of the step; null: at its position in x too
     std::byte* y;
+    bool partial;
   };
 
   void multiply(const Product& p) {
@@ -68,7 +69,9 @@ class GroupedMoe {
 
   MatrixProduct product_of(const Product& p, std::int32_t expert) const {
     const std::int64_t position = steps_.first_position(expert);
-    const std::int64_t x_row = steps_.row_bytes(p.matrix.inputs), y_row = steps_.row_bytes(p.matrix.outputs);
+    const std::int64_t x_row = steps_.row_bytes(p.matrix.inputs),
+                       y_row =
+                           p.matrix.outputs * static_cast<std::int64_t>(p.partial ? sizeof(float) : size_of(a_.dtype));
     const bool in_place = p.rows && steps_.group_rows(expert) == 1;
     return {.x = in_place ? p.rows + steps_.pairs()[position] / a_.top_k * x_row : p.x + position * x_row,
             .x_stride = x_row,
@@ -79,7 +82,8 @@ class GroupedMoe {
             .rows = steps_.group_rows(expert),
             .in_features = p.matrix.inputs,
             .out_features = p.matrix.outputs,
-            .sum_parts = p.sum_parts};
+            .sum_parts = p.sum_parts,
+            .partial = p.partial};
   }
 
   const BlockTable& table_;

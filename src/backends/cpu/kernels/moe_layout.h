@@ -37,37 +37,47 @@ class ScratchLayout {
 };
 
 struct MoeScratch {
-  std::size_t x, gate_up, hidden, out;  // [pairs, ...] of dtype: gathered rows; results of each step
+  std::size_t x, gate_up, hidden, out;  // [pairs, ...] of dtype: gathered rows; results of each step, the last as y is
   std::size_t pairs;                    // i32[pairs]: pair at a position, by expert and then by pair
-  std::size_t positions;                // i32[pairs]: the inverse
+  std::size_t positions;                // i32[pairs]: the inverse; -1 for pairs whose expert is not here
   std::size_t begin;                    // i32[num_experts + 1]: first position of an expert
   std::size_t active, units;            // i32[num_experts + 1]: experts that were chosen; sums of their pieces of work
   std::size_t bytes;
 };
 
-inline MoeScratch moe_scratch(DType dtype, std::int64_t pairs, std::int64_t num_experts, std::int64_t hidden_size,
-                              std::int64_t intermediate_size) {
+inline MoeScratch moe_scratch(const MoeShape& shape) {
   ScratchLayout l;
   MoeScratch s{};
-  const std::size_t element = size_of(dtype), index = sizeof(std::int32_t);
-  s.x = l.take(pairs * hidden_size, element);
-  s.gate_up = l.take(pairs * 2 * intermediate_size, element);
-  s.hidden = l.take(pairs * intermediate_size, element);
-  s.out = l.take(pairs * hidden_size, element);
+  const std::size_t element = size_of(shape.dtype), index = sizeof(std::int32_t);
+  const std::int64_t pairs = shape.rows * shape.top_k;
+  s.x = l.take(pairs * shape.hidden_size, element);
+  s.gate_up = l.take(pairs * 2 * shape.intermediate_size, element);
+  s.hidden = l.take(pairs * shape.intermediate_size, element);
+  s.out = l.take(pairs * shape.hidden_size, shape.partial ? sizeof(float) : element);
   s.pairs = l.take(pairs, index);
   s.positions = l.take(pairs, index);
-  s.begin = l.take(num_experts + 1, index);
-  s.active = l.take(num_experts + 1, index);
-  s.units = l.take(num_experts + 1, index);
+  s.begin = l.take(shape.num_experts + 1, index);
+  s.active = l.take(shape.num_experts + 1, index);
+  s.units = l.take(shape.num_experts + 1, index);
   s.bytes = l.size();
   return s;
 }
-inline MoeScratch moe_scratch(const MoeArgs& a) {
-  return moe_scratch(a.dtype, a.rows * a.top_k, a.num_experts, a.hidden_size, a.intermediate_size);
+inline MoeShape shape_of(const MoeArgs& a, const Storage& storage = Plain{}) {
+  return {.dtype = a.dtype,
+          .gate_up_storage = storage,
+          .down_storage = storage,
+          .rows = a.rows,
+          .num_experts = a.num_experts,
+          .hidden_size = a.hidden_size,
+          .intermediate_size = a.intermediate_size,
+          .top_k = a.top_k,
+          .sum_parts = a.sum_parts,
+          .partial = a.partial};
 }
+inline MoeScratch moe_scratch(const MoeArgs& a) { return moe_scratch(shape_of(a)); }
 
 // The steps between and behind the products, pair by pair; what the faster ones mean.
 void activate_ref(const MoeArgs& args, const std::byte* gate_up, std::byte* hidden);
-void combine_ref(const MoeArgs& args, const std::byte* out);
+void combine_ref(const MoeArgs& args, const std::byte* out);  // if partial, the outputs as they are
 
 }  // namespace cajal::cpu

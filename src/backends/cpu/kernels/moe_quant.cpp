@@ -15,28 +15,14 @@ struct QuantMoeScratch {
 };
 QuantMoeScratch quant_scratch(const MoeShape& s, int group_size) {
   const std::int64_t pairs = s.rows * s.top_k;
-  QuantMoeScratch q{moe_scratch(s.dtype, pairs, s.num_experts, s.hidden_size, s.intermediate_size),
-                    {s.hidden_size, group_size},
-                    {s.intermediate_size, group_size},
-                    0,
-                    0,
-                    0};
+  QuantMoeScratch q{moe_scratch(s), {s.hidden_size, group_size}, {s.intermediate_size, group_size}, 0, 0, 0};
   q.x = q.dense.bytes;
   q.hidden = q.x + static_cast<std::size_t>(s.rows * q.x_row.bytes());
   q.bytes = q.hidden + static_cast<std::size_t>(pairs * q.hidden_row.bytes());
   return q;
 }
 QuantMoeScratch quant_scratch(const MoeArgs& a) {
-  const MoeShape shape{.dtype = a.dtype,
-                       .gate_up_storage = a.quantized,
-                       .down_storage = a.quantized,
-                       .rows = a.rows,
-                       .num_experts = a.num_experts,
-                       .hidden_size = a.hidden_size,
-                       .intermediate_size = a.intermediate_size,
-                       .top_k = a.top_k,
-                       .sum_parts = a.sum_parts};
-  return quant_scratch(shape, a.quantized.group_size);
+  return quant_scratch(shape_of(a, a.quantized), a.quantized.group_size);
 }
 
 // One of the two products, of all experts: without rows and places, which are each expert's own.
@@ -44,12 +30,13 @@ struct ExpertProduct {
   QuantizedLayout layout;
   const std::byte* weights;
   std::int32_t sum_parts;
+  bool partial;
 };
 ExpertProduct gate_up_product(const MoeArgs& a) {
-  return {{a.quantized, 2 * a.intermediate_size, a.hidden_size}, a.gate_up, 1};
+  return {{a.quantized, 2 * a.intermediate_size, a.hidden_size}, a.gate_up, 1, false};
 }
 ExpertProduct down_product(const MoeArgs& a) {
-  return {{a.quantized, a.hidden_size, a.intermediate_size}, a.down, a.sum_parts};
+  return {{a.quantized, a.hidden_size, a.intermediate_size}, a.down, a.sum_parts, a.partial};
 }
 QuantProduct empty_product(const ExpertProduct& p, DType dtype) {
   return {.x = nullptr,
@@ -58,11 +45,12 @@ QuantProduct empty_product(const ExpertProduct& p, DType dtype) {
           .weight = p.weights,
           .bias = nullptr,
           .y = nullptr,
-          .y_stride = p.layout.rows * static_cast<std::int64_t>(size_of(dtype)),
+          .y_stride = p.layout.rows * static_cast<std::int64_t>(p.partial ? sizeof(float) : size_of(dtype)),
           .rows = 0,
           .layout = p.layout,
           .sum_parts = p.sum_parts,
-          .dtype = dtype};
+          .dtype = dtype,
+          .partial = p.partial};
 }
 
 class QuantMoe {
@@ -123,9 +111,11 @@ void multiply_ref(const MoeArgs& a, const ExpertProduct& p, const std::byte* x, 
   for (std::int64_t pair = 0; pair < a.rows * a.top_k; ++pair) {
     const std::int64_t row_bytes = layout.columns * static_cast<std::int64_t>(size_of(a.dtype));
     round_row_ref(layout, a.dtype, a.quantized.bits, x + pair / x_share * row_bytes, rounded);
-    const std::byte* matrix = p.weights + a.ids[pair] * p.layout.matrix_bytes();
+    const std::int32_t e = a.expert_of(pair);
+    const std::byte* matrix = p.weights + e * p.layout.matrix_bytes();
     for (std::int64_t n = 0; n < p.layout.rows; ++n)
-      store_element(y, pair * p.layout.rows + n, a.dtype, quant_dot_ref(rounded, product, matrix, n));
+      store_element(y, pair * p.layout.rows + n, p.partial ? DType::f32 : a.dtype,
+                    e < 0 ? 0.0f : quant_dot_ref(rounded, product, matrix, n));
   }
 }
 

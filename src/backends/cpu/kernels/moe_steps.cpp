@@ -84,23 +84,22 @@ MoeSteps::MoeSteps(const MoeArgs& args, const MoeScratch& at, std::uint32_t isa,
 void MoeSteps::sort_pairs() {
   std::int32_t* begin = ints(at_.begin);
   std::fill_n(begin, a_.num_experts + 1, 0);
-  for (std::int64_t pair = 0; pair < num_pairs(); ++pair) {
-    CAJAL_CHECK(a_.ids[pair] >= 0 && a_.ids[pair] < a_.num_experts, "expert ", a_.ids[pair]);
-    ++begin[a_.ids[pair] + 1];
-  }
+  for (std::int64_t pair = 0; pair < a_.rows * a_.top_k; ++pair)
+    if (const std::int32_t e = a_.expert_of(pair); e >= 0) ++begin[e + 1];
   num_active_ = 0;
   for (std::int32_t e = 0; e < a_.num_experts; ++e) {
     if (begin[e + 1] > 0) ints(at_.active)[num_active_++] = e;
     begin[e + 1] += begin[e];
   }
   // Filling moves each expert's beginning to its end, which is the next one's beginning; undone afterwards.
-  for (std::int64_t pair = 0; pair < num_pairs(); ++pair) {
-    const std::int32_t position = begin[a_.ids[pair]]++;
-    ints(at_.pairs)[position] = static_cast<std::int32_t>(pair);
-    ints(at_.positions)[pair] = position;
+  for (std::int64_t pair = 0; pair < a_.rows * a_.top_k; ++pair) {
+    const std::int32_t e = a_.expert_of(pair);
+    ints(at_.positions)[pair] = e >= 0 ? begin[e]++ : -1;
+    if (e >= 0) ints(at_.pairs)[ints(at_.positions)[pair]] = static_cast<std::int32_t>(pair);
   }
   for (std::int64_t e = a_.num_experts; e > 0; --e) begin[e] = begin[e - 1];
   begin[0] = 0;
+  num_pairs_ = begin[a_.num_experts];
 }
 
 void MoeSteps::activate() {
@@ -117,21 +116,36 @@ void MoeSteps::activate() {
 }
 
 void MoeSteps::combine() {
+  if (a_.partial) return scatter();
   const std::int64_t row = row_bytes(a_.hidden_size);
   pool_.parallel_for(a_.rows, 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       const std::byte* outs[kMaxChoices];
       float weights[kMaxChoices];
-      for (std::int32_t j = 0; j < a_.top_k; ++j) {
-        const std::int64_t pair = r * a_.top_k + j;
-        outs[j] = bytes(at_.out) + ints(at_.positions)[pair] * row;
-        weights[j] = load_element(a_.weights, pair, a_.dtype);
+      std::int32_t choices = 0;
+      for (std::int64_t pair = r * a_.top_k; pair < (r + 1) * a_.top_k; ++pair) {
+        if (ints(at_.positions)[pair] < 0) continue;
+        outs[choices] = bytes(at_.out) + ints(at_.positions)[pair] * row;
+        weights[choices++] = load_element(a_.weights, pair, a_.dtype);
       }
-      const Combination c{outs, weights, a_.top_k, a_.y + r * row, a_.hidden_size};
+      const Combination c{outs, weights, choices, a_.y + r * row, a_.hidden_size};
       if (!(isa_ & kAvx2))
         combine_from(c, a_.dtype, 0);
       else
         a_.dtype == DType::bf16 ? combine_bf16_avx2(c) : combine_f32_avx2(c);
+    }
+  });
+}
+
+void MoeSteps::scatter() {
+  const auto row = a_.hidden_size * static_cast<std::int64_t>(sizeof(float));
+  pool_.parallel_for(a_.rows * a_.top_k, 8, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t pair = begin; pair < end; ++pair) {
+      const std::int64_t position = ints(at_.positions)[pair];
+      if (position < 0)
+        std::memset(a_.y + pair * row, 0, static_cast<std::size_t>(row));
+      else
+        std::memcpy(a_.y + pair * row, bytes(at_.out) + position * row, static_cast<std::size_t>(row));
     }
   });
 }

@@ -59,9 +59,9 @@ class MoeSteps {
     });
   }
   void activate();  // gate_up of all pairs to hidden
-  void combine();   // out of all pairs to y
+  void combine();   // out of all pairs to y; if partial, every pair's to its own place
 
-  std::int64_t num_pairs() const { return a_.rows * a_.top_k; }
+  std::int64_t num_pairs() const { return num_pairs_; }    // whose experts are here
   std::int32_t num_active() const { return num_active_; }  // experts that some row chose
   std::int32_t group_rows(std::int32_t expert) const { return first_position(expert + 1) - first_position(expert); }
   std::int32_t first_position(std::int32_t expert) const { return ints(at_.begin)[expert]; }
@@ -70,6 +70,7 @@ class MoeSteps {
   std::byte* bytes(std::size_t offset) const { return a_.scratch + offset; }
 
  private:
+  void scatter();
   std::int32_t* ints(std::size_t offset) const { return reinterpret_cast<std::int32_t*>(a_.scratch + offset); }
   std::int32_t expert_at(std::int32_t i) const { return ints(at_.active)[i]; }
   std::int32_t active_of_unit(std::int64_t unit) const;
@@ -84,6 +85,7 @@ class MoeSteps {
   const MoeScratch at_;
   const std::uint32_t isa_;
   ThreadPool& pool_;
+  std::int64_t num_pairs_ = 0;
   std::int32_t num_active_ = 0;
 };
 

@@ -1,5 +1,7 @@
 #include <immintrin.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "backends/cpu/kernels/activation.h"
@@ -21,8 +23,7 @@ void exp_all_ref(float* values, std::int64_t n, float largest) {
   for (std::int64_t i = 0; i < n; ++i) values[i] = exp_f32(values[i] - largest);
 }
 
-void route_row(const RouterArgs& a, std::int64_t row, ExpAll exp_all) {
-  float p[kMaxExperts];
+void probabilities(const RouterArgs& a, std::int64_t row, ExpAll exp_all, float* p) {
   float largest = -std::numeric_limits<float>::infinity();
   for (std::int64_t i = 0; i < a.num_experts; ++i) {
     p[i] = load_element(a.logits, row * a.num_experts + i, a.dtype);
@@ -32,10 +33,11 @@ void route_row(const RouterArgs& a, std::int64_t row, ExpAll exp_all) {
   float sum = 0;
   for (std::int64_t i = 0; i < a.num_experts; ++i) sum += p[i];
   for (std::int64_t i = 0; i < a.num_experts; ++i) p[i] /= sum;
+}
 
-  // Among equals the first wins. A NaN is larger than nothing, yet every id is one of an expert, and none comes twice.
+// Among equals the first wins. A NaN is larger than nothing, yet every id is one of an expert, and none comes twice.
+void choose_experts(const RouterArgs& a, std::int64_t row, const float* p) {
   bool taken[kMaxExperts] = {};
-  float chosen_sum = 0;
   std::int32_t* ids = a.ids + row * a.top_k;
   for (std::int32_t choice = 0; choice < a.top_k; ++choice) {
     std::int64_t best = -1;
@@ -43,19 +45,55 @@ void route_row(const RouterArgs& a, std::int64_t row, ExpAll exp_all) {
       if (!taken[i] && (best < 0 || p[i] > p[best])) best = i;
     taken[best] = true;
     ids[choice] = static_cast<std::int32_t>(best);
-    chosen_sum += p[best];
   }
+}
+
+void weigh(const RouterArgs& a, std::int64_t row, const float* p) {
+  const std::int32_t* ids = a.ids + row * a.top_k;
+  float sum = 0;
+  for (std::int32_t choice = 0; choice < a.top_k; ++choice)
+    if (ids[choice] >= 0) sum += p[ids[choice]];
   for (std::int32_t choice = 0; choice < a.top_k; ++choice) {
-    const float weight = a.norm_topk_prob ? p[ids[choice]] / chosen_sum : p[ids[choice]];
+    float weight = ids[choice] >= 0 ? p[ids[choice]] : 0.0f;
+    if (a.norm_topk_prob && ids[choice] >= 0) weight /= sum;
     store_element(a.weights, row * a.top_k + choice, a.dtype, weight);
+  }
+}
+
+// What is over an expert's capacity becomes -1, sequence by sequence.
+void drop(const RouterArgs& a) {
+  std::int32_t count[kMaxExperts];
+  for (std::int64_t begin = 0, end = 0; begin < a.rows; begin = end) {
+    while (end < a.rows && a.seq_indices[end] == a.seq_indices[begin]) ++end;
+    const auto rows = static_cast<double>(end - begin);
+    const double share = std::ceil(rows * a.top_k * a.capacity_factor / static_cast<double>(a.num_experts));
+    const auto capacity = static_cast<std::int32_t>(std::min(rows, share));
+    std::fill_n(count, a.num_experts, 0);
+    for (std::int64_t pair = begin * a.top_k; pair < end * a.top_k; ++pair)
+      if (++count[a.ids[pair]] > capacity) a.ids[pair] = -1;
   }
 }
 
 void route(const RouterArgs& a, ThreadPool& pool, ExpAll exp_all) {
   CAJAL_CHECK(a.num_experts <= kMaxExperts && a.top_k <= a.num_experts, "a router of ", a.top_k, " out of ",
               a.num_experts);
+  const bool drops = a.capacity_factor > 0;
   pool.parallel_for(a.rows, 8, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) route_row(a, row, exp_all);
+    float p[kMaxExperts];
+    for (std::int64_t row = begin; row < end; ++row) {
+      probabilities(a, row, exp_all, p);
+      choose_experts(a, row, p);
+      if (!drops) weigh(a, row, p);
+    }
+  });
+  if (!drops) return;
+  drop(a);
+  pool.parallel_for(a.rows, 8, [&](std::int64_t begin, std::int64_t end) {
+    float p[kMaxExperts];
+    for (std::int64_t row = begin; row < end; ++row) {
+      probabilities(a, row, exp_all, p);
+      weigh(a, row, p);
+    }
   });
 }
 
