@@ -89,6 +89,17 @@ MOE = DENSE | {
     "num_experts_per_tok": 2, "moe_intermediate_size": 12, "norm_topk_prob": True, "decoder_sparse_step": 1,
     "mlp_only_layers": [], "router_aux_loss_coef": 0.001, "output_router_logits": False,
 }
+# Kept small: few tokens of a small vocabulary, weights stored in 16 bits.
+QWEN2_MOE = {
+    "architectures": ["Qwen2MoeForCausalLM"], "model_type": "qwen2_moe", "hidden_size": 32, "intermediate_size": 24,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64,
+    "num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "shared_expert_intermediate_size": 16,
+    "norm_topk_prob": False, "decoder_sparse_step": 1, "mlp_only_layers": [], "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0, "max_position_embeddings": 256, "tie_word_embeddings": False, "hidden_act": "silu",
+    "use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28, "torch_dtype": "float32",
+    "bos_token_id": 1, "eos_token_id": EOS, "attention_dropout": 0.0, "initializer_range": 0.02, "use_cache": True,
+    "output_router_logits": False, "router_aux_loss_coef": 0.001, "transformers_version": "4.40.0",
+}
 ABSENT = object()
 
 
@@ -105,7 +116,9 @@ def merged(base, changes):
 def make_weights(cfg, seed):
     g = torch.Generator().manual_seed(seed)
     H, V, L = cfg["hidden_size"], cfg["vocab_size"], cfg["num_hidden_layers"]
-    moe = cfg["model_type"] == "qwen3_moe"
+    qwen2 = cfg["model_type"] == "qwen2_moe"
+    moe = qwen2 or cfg["model_type"] == "qwen3_moe"
+    qkv_bias = cfg.get("qkv_bias", True) if qwen2 else cfg.get("attention_bias")
     heads = cfg["num_attention_heads"]
     kv = cfg.get("num_key_value_heads") or heads
     d = cfg.get("head_dim") or (H // heads if moe else 128)
@@ -128,13 +141,14 @@ def make_weights(cfg, seed):
         w[p + "input_layernorm.weight"] = norm(H)
         for n, o in (("q", heads), ("k", kv), ("v", kv)):
             w[p + f"self_attn.{n}_proj.weight"] = linear(o * d, H, 1.0 if n != "v" else 1.3)
-            if cfg.get("attention_bias"):
+            if qkv_bias:
                 w[p + f"self_attn.{n}_proj.bias"] = normal(o * d, std=0.4)
         w[p + "self_attn.o_proj.weight"] = linear(H, heads * d, 1.3)
         if cfg.get("attention_bias"):
             w[p + "self_attn.o_proj.bias"] = normal(H, std=0.2)
-        w[p + "self_attn.q_norm.weight"] = norm(d, 1.4)
-        w[p + "self_attn.k_norm.weight"] = norm(d, 1.2)
+        if not qwen2:
+            w[p + "self_attn.q_norm.weight"] = norm(d, 1.4)
+            w[p + "self_attn.k_norm.weight"] = norm(d, 1.2)
         w[p + "post_attention_layernorm.weight"] = norm(H)
         if moe and i not in only and E > 0 and (i + 1) % step == 0:
             I = cfg["moe_intermediate_size"]
@@ -143,6 +157,12 @@ def make_weights(cfg, seed):
                 w[p + f"mlp.experts.{e}.gate_proj.weight"] = linear(I, H, 1.2)
                 w[p + f"mlp.experts.{e}.up_proj.weight"] = linear(I, H, 1.2)
                 w[p + f"mlp.experts.{e}.down_proj.weight"] = linear(H, I, 1.5)
+            if qwen2:
+                I = cfg["shared_expert_intermediate_size"]
+                w[p + "mlp.shared_expert.gate_proj.weight"] = linear(I, H, 1.2)
+                w[p + "mlp.shared_expert.up_proj.weight"] = linear(I, H, 1.2)
+                w[p + "mlp.shared_expert.down_proj.weight"] = linear(H, I, 1.5)
+                w[p + "mlp.shared_expert_gate.weight"] = linear(1, H, 1.5)
         else:
             I = cfg["intermediate_size"]
             w[p + "mlp.gate_proj.weight"] = linear(I, H, 1.2)
@@ -341,6 +361,25 @@ case("m_tied", "MoE, tied, lm_head absent", MOE, tie_word_embeddings=True,
      prepare=lambda w: {k: v for k, v in w.items() if k != "lm_head.weight"})
 case("m_sharded_experts", "experts of one layer spread over three shards", MOE, shards=3, shard_seed=5, T=33)
 
+# --- Qwen2-MoE: biases on q, k and v, no norms of heads, a shared expert behind a sigmoid gate
+
+
+def qwen2(name, shows, **more):
+    more = {"T": 12, "candidates": 300, "stored": torch.bfloat16} | more
+    case("q2_" + name, shows, QWEN2_MOE, **more)
+
+
+qwen2("mixed", "decoder_sparse_step 2 with mlp_only_layers, norm_topk_prob, experts fused on disk, of 4 layers the "
+      "first slides: layer_types absent", num_hidden_layers=4, decoder_sparse_step=2, mlp_only_layers=[3],
+      norm_topk_prob=True, use_sliding_window=True, sliding_window=5, max_window_layers=2, T=20, prepare=fuse_experts,
+      weights="q2_mixed, second try", contrast={"use_sliding_window": False})
+qwen2("no_bias", "qkv_bias false, norm_topk_prob false, head_dim given, tied, layer_types given", qkv_bias=False,
+      head_dim=12, tie_word_embeddings=True, use_sliding_window=True, sliding_window=4,
+      layer_types=["full_attention", "sliding_attention"], contrast={"norm_topk_prob": True},
+      prepare=lambda w: {k: v for k, v in w.items() if k != "lm_head.weight"})
+qwen2("bf16", "bf16, defaults of Qwen2-MoE: biases, weights of experts not normalised", torch_dtype="bfloat16",
+      candidates=150, norm_topk_prob=ABSENT, decoder_sparse_step=ABSENT, mlp_only_layers=ABSENT)
+
 # --- tying
 
 
@@ -439,6 +478,15 @@ PROBES = [
     ("rms_norm_eps absent", DENSE, {"rms_norm_eps": ABSENT}),
     ("unknown torch_dtype float8", DENSE, {"torch_dtype": "float8"}),
     ("torch_dtype absent", DENSE, {"torch_dtype": ABSENT}),
+    ("use_sliding_window true, sliding_window null, Qwen2-MoE", QWEN2_MOE, {"use_sliding_window": True,
+                                                                           "sliding_window": None}),
+    ("use_sliding_window true, sliding_window 0, Qwen2-MoE", QWEN2_MOE, {"use_sliding_window": True,
+                                                                        "sliding_window": 0}),
+    ("layer_types sliding, use_sliding_window false, Qwen2-MoE", QWEN2_MOE, {"layer_types": ["sliding_attention"] * 2}),
+    ("num_key_value_heads null, Qwen2-MoE", QWEN2_MOE, {"num_key_value_heads": None}),
+    ("head_dim null, Qwen2-MoE", QWEN2_MOE, {"head_dim": None}),
+    ("num_local_experts, Qwen2-MoE", QWEN2_MOE, {"num_local_experts": 3}),
+    ("attention_bias, Qwen2-MoE", QWEN2_MOE, {"attention_bias": True, "qkv_bias": False}),
 ]
 
 
@@ -483,7 +531,8 @@ class RouterGap:
         self.worst = torch.full((batch,), float("inf"))
         self.batch = batch
         self.handles = [m.register_forward_hook(self) for m in model.modules()
-                        if type(m).__name__ == "Qwen3MoeTopKRouter" and m.num_experts > self.k]
+                        if type(m).__name__ in ("Qwen3MoeTopKRouter", "Qwen2MoeTopKRouter") and
+                        m.num_experts > self.k]
 
     def __call__(self, module, args, output):
         top = output[0].float().topk(self.k + 1, -1).values
@@ -632,7 +681,7 @@ def make_case(out, temp, c, count):
         assert greedy[-1].item() == eos_list[1] and len(greedy) < NEW_TOKENS
 
     wider = torch.float64 if dtype == "float32" else torch.float32
-    reference, _ = load(folder, dtype=wider, experts="eager" if cfg["model_type"] == "qwen3_moe" else None)
+    reference, _ = load(folder, dtype=wider, experts="eager" if cfg["model_type"] != "qwen3" else None)
     ref_logits = prompt_logits(reference, ids)
     entry = {
         "name": name, "shows": c["shows"], "model_type": cfg["model_type"], "dtype": dtype,

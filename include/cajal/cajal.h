@@ -240,7 +240,7 @@ struct RerankResult {
 // What a model is and what an engine made of it.
 struct ModelInfo {
   std::string model = {};       // as EngineConfig named it
-  std::string model_type = {};  // "qwen3" or "qwen3_moe"
+  std::string model_type = {};  // "qwen3", "qwen3_moe" or "qwen2_moe"
   std::string dtype = {};       // "bfloat16" or "float32": what it computes in
   std::string device = {};      // for people: "cpu (avx512_bf16, 2 threads)"
   std::int64_t vocab_size = 0, hidden_size = 0, num_hidden_layers = 0;
