@@ -256,7 +256,9 @@ Welcome wait_for_welcome(Socket& control, Deadline deadline) {
 
 Joined join_rank_0(const Rendezvous& rendezvous, const JoinOptions& options, const Endpoint& leader, Socket listener) {
   if (!listener.is_open()) listener = listen_at(leader);
-  Socket data = listen_at({.host = leader.local_name.empty() ? leader.host : "127.0.0.1", .port = 0, .local_name = ""});
+  const bool several = leader.host.find(',') != std::string::npos;  // and ranks may come to any of them
+  const std::string host = !leader.local_name.empty() ? "127.0.0.1" : several ? "" : leader.host;
+  Socket data = listen_at({.host = host, .port = 0, .local_name = ""});
   Gathering gathering(rendezvous, options,
                       {.rank = 0,
                        .world_size = rendezvous.world_size,

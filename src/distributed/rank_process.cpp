@@ -3,12 +3,14 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <cstdlib>
 #include <exception>
 #include <numeric>
 #include <utility>
 
 #include "base/error.h"
 #include "distributed/exchange.h"
+#include "distributed/mpi_carrier.h"
 #include "distributed/shared_communicator.h"
 #include "distributed/tcp_mesh.h"
 #include "distributed/thread_group.h"
@@ -21,11 +23,6 @@ std::vector<int> all_ranks(const Joined& joined) {
   std::vector<int> ranks(joined.welcome.peers.size());
   std::iota(ranks.begin(), ranks.end(), 0);
   return ranks;
-}
-
-std::unique_ptr<Communicator> tcp_world(const Joined& joined, int rank, Deadline deadline) {
-  auto mesh = make_tcp_mesh(rank, joined.welcome, joined.data_listener, joined.region, deadline);
-  return std::make_unique<ExchangeCommunicator>(std::move(mesh), joined.region, all_ranks(joined), rank);
 }
 
 std::unique_ptr<Communicator> shared_world(const Joined& joined, int rank, int local_size) {
@@ -63,7 +60,7 @@ std::unique_ptr<RankProcess> RankProcess::join(const Rendezvous& rendezvous, con
     process->world_ = std::move(make_thread_group(1).front());
     return process;
   }
-  Joined joined = join_ranks(rendezvous, options, endpoint_of(rendezvous));
+  Joined joined = process->find_others(rendezvous, options);
   process->transport_ = joined.welcome.transport;
   process->local_rank_ = process->local_size_ = 0;
   const auto own_host = joined.welcome.peers[static_cast<std::size_t>(rendezvous.rank)].host;
@@ -74,17 +71,50 @@ std::unique_ptr<RankProcess> RankProcess::join(const Rendezvous& rendezvous, con
   }
   process->region_ = joined.region;
   process->watch_ = std::make_unique<Watch>(rendezvous.rank, std::move(joined.controls), joined.region, options);
-  if (joined.welcome.transport == "shared")
-    process->world_ = shared_world(joined, rendezvous.rank, process->local_size_);
-  else
-    process->world_ = tcp_world(joined, rendezvous.rank, std::chrono::steady_clock::now() + options.start_timeout);
+  process->make_world(joined, std::chrono::steady_clock::now() + options.start_timeout);
   process->world_->barrier();  // nobody is gone again before everybody has opened what rank 0 holds
   return process;
+}
+
+// mpirun does not say where rank 0 is where there are several machines: MPI itself must carry that.
+Joined RankProcess::find_others(const Rendezvous& rendezvous, const JoinOptions& options) {
+  Endpoint leader = endpoint_of(rendezvous);
+  if (!leader.host.empty() || !leader.local_name.empty()) return join_ranks(rendezvous, options, leader);
+  mpi_ = std::make_shared<MpiLibrary>();
+  mpi_->start(rank_, size_);
+  Socket listener;
+  if (rank_ == 0) {
+    listener = listen_at({});
+    leader = {.host = own_addresses(), .port = listener.local_port(), .local_name = ""};
+  }
+  const auto told = mpi_->broadcast_from_0(detail::join(leader.port, " ", leader.host));
+  leader.port = std::atoi(told.c_str());
+  leader.host = told.substr(told.find(' ') + 1);
+  return join_ranks(rendezvous, options, leader, std::move(listener));
+}
+
+void RankProcess::make_world(const Joined& joined, Deadline deadline) {
+  if (transport_ == "shared") {
+    world_ = shared_world(joined, rank_, local_size_);
+    return;
+  }
+  std::shared_ptr<Carrier> carrier;
+  if (transport_ == "tcp") {
+    carrier = make_tcp_mesh(rank_, joined.welcome, joined.data_listener, joined.region, deadline);
+  } else {
+    if (!mpi_) {
+      mpi_ = std::make_shared<MpiLibrary>();
+      mpi_->start(rank_, size_);
+    }
+    carrier = make_mpi_carrier(mpi_, joined.region);
+  }
+  world_ = std::make_unique<ExchangeCommunicator>(std::move(carrier), joined.region, all_ranks(joined), rank_);
 }
 
 RankProcess::~RankProcess() {
   if (std::uncaught_exceptions() > exceptions_) abandon("ended with an error");
   world_.reset();
+  if (mpi_ && !region_->failed()) mpi_->stop();  // while others still watch, for it waits for all ranks
 }
 
 void RankProcess::abandon(std::string_view why) noexcept {

@@ -8,6 +8,7 @@
 
 namespace cajal {
 
+class MpiLibrary;
 class Watch;
 
 class RankProcess {
@@ -33,12 +34,15 @@ class RankProcess {
 
  private:
   RankProcess() = default;
+  Joined find_others(const Rendezvous& rendezvous, const JoinOptions& options);
+  void make_world(const Joined& joined, Deadline deadline);
 
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
   int exceptions_ = 0;  // in flight when it was made
   std::string transport_;
   std::shared_ptr<SharedRegion> region_;
   std::unique_ptr<Watch> watch_;
+  std::shared_ptr<MpiLibrary> mpi_;
   std::unique_ptr<Communicator> world_;
 };
 

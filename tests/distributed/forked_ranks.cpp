@@ -115,7 +115,7 @@ JoinOptions quick_options(const std::string& transport) {
   options.facts = {{"version", "1"}, {"model", "abc"}};
   options.start_timeout = std::chrono::seconds(10);
   options.heartbeat = std::chrono::milliseconds(50);
-  options.stall_timeout = std::chrono::milliseconds(1000);
+  options.stall_timeout = std::chrono::milliseconds(1500);
   options.exit_grace = std::chrono::milliseconds(300);
   return options;
 }

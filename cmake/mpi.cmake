@@ -1,0 +1,16 @@
+include(GNUInstallDirs)
+
+# libcajal_mpi.so, where Open MPI's headers are: programs load it when ranks need it, and know no MPI themselves.
+function(cajal_mpi_plugin)
+  target_link_libraries(cajal_distributed PUBLIC ${CMAKE_DL_LIBS})
+  pkg_check_modules(ompi QUIET IMPORTED_TARGET ompi-c)
+  if(NOT TARGET PkgConfig::ompi)
+    message(STATUS "libcajal_mpi.so is left out: pkg-config finds no ompi-c (libopenmpi-dev); mpirun serves on one machine only")
+    return()
+  endif()
+  add_library(cajal_mpi MODULE ${PROJECT_SOURCE_DIR}/src/distributed/mpi/plugin.cpp)
+  target_compile_definitions(cajal_mpi PRIVATE OMPI_SKIP_MPICXX)
+  target_link_libraries(cajal_mpi PRIVATE cajal_options PkgConfig::ompi)
+  set_target_properties(cajal_mpi PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+  install(TARGETS cajal_mpi LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endfunction()
