@@ -90,6 +90,7 @@ typedef struct cajal_engine_config {
   cajal_string quantization;        /* of weights: "none", "int8" or "int4" */
   cajal_string quantization_overrides; /* families with kinds of their own, "lm_head=int4,attention=none"; or empty */
   int64_t quantization_group_size;     /* weights of a row that share a scale: 32 or 128 */
+  cajal_string kv_cache_dtype;         /* of keys and values: "auto" (the model's), or "int8" on a CPU */
 } cajal_engine_config;
 
 CAJAL_API cajal_code cajal_engine_config_init(cajal_engine_config* config, size_t struct_size, cajal_error** error);

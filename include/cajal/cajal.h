@@ -54,6 +54,7 @@ struct EngineConfig {
   std::int64_t num_assistant_tokens = 5;      // that it guesses at a time, 1 to 64
   std::int64_t prompt_lookup_num_tokens = 0;  // guessed from what the text said before, at most 64; 0: none
   std::string trace_file = {};  // what the engine does when, for ui.perfetto.dev, complete when that is gone; or empty
+  std::string kv_cache_dtype = "auto";  // of keys and values: "auto" (the model's), or "int8" on a CPU
 };
 
 // What is absent comes from the model's generation_config.json, and then from the default that stands here. Without

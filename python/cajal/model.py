@@ -80,7 +80,7 @@ class Model:
     threads run side by side: each joins at the next step, and leaves when it is over. `quantization` "int8" or "int4" rounds
     weights while they are loaded, `quantization_overrides` says it by family, as in {"lm_head": "int4"}. `enable_prefix_caching` keeps what
     prompts have in common from being computed again; `assistant_model`, a smaller model with the same vocabulary, or
-    `prompt_lookup_num_tokens` guess tokens, which changes no answer; `trace_file` tells ui.perfetto.dev what happened when.
+    `prompt_lookup_num_tokens` guess tokens, which changes no answer; `kv_cache_dtype` "int8" keeps keys and values in half the memory, rounded; `trace_file` tells ui.perfetto.dev what happened when.
     Raises CajalError for whatever is wrong with it.
     """
 
@@ -90,7 +90,7 @@ class Model:
                  quantization_overrides: Optional[Mapping[str, str]] = None,
                  threads: int = 0, max_model_len: Optional[int] = None, max_num_seqs: int = 16,
                  max_num_batched_tokens: int = 512, kv_cache_memory_bytes: int = 0,
-                 enable_prefix_caching: bool = True,
+                 kv_cache_dtype: str = "auto", enable_prefix_caching: bool = True,
                  assistant_model: Union[str, "os.PathLike[str]", None] = None, num_assistant_tokens: int = 5,
                  prompt_lookup_num_tokens: int = 0,
                  trace_file: Union[str, "os.PathLike[str]", None] = None) -> None:
@@ -101,7 +101,7 @@ class Model:
         _library.call("engine_config_init", config, sizeof(config))
         overrides = hf_overrides if isinstance(hf_overrides, str) else json.dumps(dict(hf_overrides or {}))
         for name, text in {"model": os.fspath(model), "device": device, "dtype": str(dtype).replace("torch.", ""),
-                           "load_format": load_format, "hf_overrides": overrides,
+                           "load_format": load_format, "hf_overrides": overrides, "kv_cache_dtype": kv_cache_dtype,
                            "quantization": quantization or "none",
                            "quantization_overrides": ",".join(f"{family}={kind}" for family, kind
                                                               in (quantization_overrides or {}).items()),

@@ -139,6 +139,17 @@ def test_weights_are_rounded_as_asked(golden_folder):
         Model(golden_folder, quantization="int3")
 
 
+def test_caches_are_rounded_as_asked(golden_folder):
+    sizes = {}
+    for dtype in ("auto", "int8"):
+        with Model(golden_folder, device="cpu", threads=1, max_model_len=64, kv_cache_dtype=dtype) as model:
+            sizes[dtype] = model.info.kv_cache_bytes
+            assert model.generate([1, 2, 3], SamplingParams(max_tokens=4, ignore_eos=True)).outputs[0].token_ids
+    assert sizes["int8"] < sizes["auto"]
+    with pytest.raises(ValueError, match="int3"):
+        Model(golden_folder, kv_cache_dtype="int3")
+
+
 ENDLESS = SamplingParams(max_tokens=2000, ignore_eos=True)
 
 

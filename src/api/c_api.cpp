@@ -73,6 +73,7 @@ cajal_engine_config default_config() {
   c.num_assistant_tokens = defaults.num_assistant_tokens;
   c.prompt_lookup_num_tokens = defaults.prompt_lookup_num_tokens;
   c.enable_prefix_caching = defaults.enable_prefix_caching;
+  c.kv_cache_dtype = view(defaults.kv_cache_dtype);
   c.quantization = view(defaults.quantization);
   c.quantization_group_size = defaults.quantization_group_size;
   return c;
@@ -197,6 +198,7 @@ cajal_code cajal_engine_open(const cajal_engine_config* config, cajal_engine** e
     settings.prompt_lookup_num_tokens = c.prompt_lookup_num_tokens;
     settings.trace_file = text_of(c.trace_file, "config->trace_file");
     settings.enable_prefix_caching = c.enable_prefix_caching != 0;
+    settings.kv_cache_dtype = text_of(c.kv_cache_dtype, "config->kv_cache_dtype");
     settings.quantization = text_of(c.quantization, "config->quantization");
     settings.quantization_overrides = text_of(c.quantization_overrides, "config->quantization_overrides");
     settings.quantization_group_size =

@@ -32,6 +32,13 @@ LoadFormat wanted_load_format(const std::string& word) {
   fail(ErrorCode::invalid_argument, "load_format is '", word, "', expected auto or dummy");
 }
 
+KvCacheDType wanted_kv_cache_dtype(const std::string& word) {
+  if (word == "auto") return KvCacheDType::automatic;
+  if (word == "int8") return KvCacheDType::int8;
+  fail(word.starts_with("fp8") ? ErrorCode::unsupported : ErrorCode::invalid_argument, "kv_cache_dtype is '", word,
+       "', expected auto or int8");
+}
+
 std::int64_t choose_max_model_len(const api::EngineConfig& config, const Model& model) {
   const std::int64_t tokens_per_step = std::max(config.max_num_batched_tokens, config.max_num_seqs);
   if (config.max_model_len == 0) return fit_max_model_len(model, 1, tokens_per_step);
@@ -76,9 +83,7 @@ std::string model_folder(const std::string& model) {
 }
 
 std::int64_t kv_bytes_per_token(const Model& model) {
-  const Qwen3Config& c = model.config();
-  return std::int64_t{2} * c.num_hidden_layers * c.num_key_value_heads * c.head_dim *
-         static_cast<std::int64_t>(size_of(model.dtype()));
+  return kv_bytes_per_token(model.config(), model.dtype(), {}, model.kv_cache_dtype());
 }
 
 std::unique_ptr<Backend> open_device(const api::EngineConfig& config, const std::string& folder) {
@@ -94,6 +99,7 @@ ModelOptions model_options(const api::EngineConfig& config, const std::string& f
   options.load_format = wanted_load_format(config.load_format);
   options.quantization =
       quantization_recipe(config.quantization, config.quantization_group_size, config.quantization_overrides);
+  options.kv_cache_dtype = wanted_kv_cache_dtype(config.kv_cache_dtype);
   if (!config.hf_overrides.empty()) options.config_overrides = parse_json(config.hf_overrides, "hf_overrides");
   return options;
 }
@@ -103,6 +109,7 @@ ModelOptions assistant_options(const api::EngineConfig& config, const std::strin
   options.folder = folder;
   options.dtype = target.dtype();
   options.load_format = wanted_load_format(config.load_format);
+  options.kv_cache_dtype = target.kv_cache_dtype();
   return options;
 }
 

@@ -96,6 +96,7 @@ Json report_json(const BenchReport& report, const Session& session, bool profile
                       {"model", session.name},
                       {"dtype", flag_word(session.model->dtype())},
                       {"quantization", to_string(session.model->quantization())},
+                      {"kv_cache_dtype", to_string(session.model->kv_cache_dtype())},
                       {"threads", report.threads},
                       {"ceilings", ceilings_json(report.ceilings)},
                       {"results", std::move(results)}};

@@ -73,6 +73,7 @@ void run_export(CommandContext& context) {
   options.model.folder = resolve_model(o.common.model, context.environment);
   options.model.dtype = wanted_dtype(o.common);
   options.model.quantization = wanted_quantization(o.common);
+  options.model.kv_cache_dtype = wanted_kv_cache_dtype(o.common);
   options.model.load_format = wanted_load_format(o.common);
   options.model.config_overrides = o.common.hf_overrides;
   options.output = o.exports.output;

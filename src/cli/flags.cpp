@@ -55,8 +55,10 @@ void set_quantization_overrides(Options& o, const Given& g) {
   o.common.quantization_overrides = g.text;
 }
 
-void set_kv_cache_dtype(Options&, const Given& g) {
-  if (g.text != "auto") not_in_this_version(g, "leave it out: the cache has the model's dtype");
+void set_kv_cache_dtype(Options& o, const Given& g) {
+  if (g.text == "fp8" || g.text.starts_with("fp8_"))
+    not_in_this_version(g, "leave it out: the cache has the model's dtype, or take int8");
+  o.common.kv_cache_dtype = one_of(g, {"auto", "int8"});
 }
 
 void set_parallel_size(Options&, const Given& g) {
@@ -296,7 +298,8 @@ constexpr auto kFlags = std::to_array<Flag>({
      "lm_head, "
      "attention, mlp, experts.",
      set_quantization_overrides},
-    {"kv-cache-dtype", "", "DTYPE", kModelCommands, Group::engine, "auto. Others are not in this version yet.",
+    {"kv-cache-dtype", "", "DTYPE", kModelCommands, Group::engine,
+     "How keys and values are kept: auto, in the model's dtype, or on a CPU int8, with a scale for each vector.",
      set_kv_cache_dtype},
     {"tensor-parallel-size", "-tp", "N", kModelCommands, Group::engine, "1. More is not in this version yet.",
      set_parallel_size},

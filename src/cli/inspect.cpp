@@ -213,7 +213,8 @@ void take_from_export(cajal::InspectOptions& options, std::string& target, const
   const ExportFolder exported(options.folder);
   const ExportFlags& e = o.exports;
   if (e.batch_size || e.sequence_length || e.max_context_length || e.prefill_chunk_size || e.speculation_length ||
-      o.common.max_model_len || e.task != "auto" || !o.common.hf_overrides.is_null() || o.common.dtype != "auto")
+      o.common.max_model_len || e.task != "auto" || !o.common.hf_overrides.is_null() || o.common.dtype != "auto" ||
+      o.common.kv_cache_dtype != "auto")
     misuse(options.folder, " is an export, and its limits are what they are", remedy("leave out flags that set them"));
   options.dtype = exported.manifest().dtype;
   options.quantization = exported.manifest().quantization;
@@ -244,6 +245,7 @@ void run_inspect(CommandContext& context) {
   options.folder = resolve_model(o.common.model, context.environment);
   options.dtype = wanted_dtype(o.common);
   options.quantization = wanted_quantization(o.common);
+  options.kv_cache_dtype = wanted_kv_cache_dtype(o.common);
   options.config_overrides = o.common.hf_overrides;
   options.memory_bytes = o.inspect.memory_bytes;
   std::string target = o.exports.target;

@@ -19,7 +19,8 @@ struct CommonFlags {
   std::string dtype = "auto";                                 // auto, bfloat16 or float32
   std::string quantization = "none", quantization_overrides;  // as quantization_recipe reads them
   int quantization_group_size = 32;
-  std::string load_format = "auto";  // auto or dummy
+  std::string kv_cache_dtype = "auto";  // auto or int8
+  std::string load_format = "auto";     // auto or dummy
   std::optional<int> threads;
   std::optional<std::int64_t> max_model_len;
   bool export_cache = false;  // keep packed weights, see export_cache.h

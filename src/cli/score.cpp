@@ -99,6 +99,7 @@ Comparison compare(const Options& o, CommandContext& context, const std::vector<
   CommonFlags flags = o.common;
   flags.quantization = o.score.against_quantization.empty() ? "none" : o.score.against_quantization;
   if (flags.quantization == "none") flags.quantization_overrides.clear();
+  flags.kv_cache_dtype = "auto";
   const Session other = SessionBuilder(flags, other_model(o), context.environment).load();
   if (other.model->config().vocab_size != vocab_size)
     fail(ErrorCode::invalid_argument, "--against ", other_model(o), ": its vocabulary has ",

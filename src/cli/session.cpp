@@ -47,6 +47,10 @@ QuantizationRecipe wanted_quantization(const CommonFlags& flags) {
   return quantization_recipe(flags.quantization, flags.quantization_group_size, flags.quantization_overrides);
 }
 
+KvCacheDType wanted_kv_cache_dtype(const CommonFlags& flags) {
+  return flags.kv_cache_dtype == "int8" ? KvCacheDType::int8 : KvCacheDType::automatic;
+}
+
 std::string_view flag_word(DType dtype) {
   switch (dtype) {
     case DType::bf16: return "bfloat16";
@@ -110,6 +114,7 @@ Session SessionBuilder::load(const Qwen3Outputs& outputs) && {
   options.folder = session_.folder;
   options.dtype = wanted_dtype(flags_);
   options.quantization = wanted_quantization(flags_);
+  options.kv_cache_dtype = wanted_kv_cache_dtype(flags_);
   options.load_format = wanted_load_format(flags_);
   options.config_overrides = flags_.hf_overrides;
   options.outputs = outputs;
@@ -124,9 +129,7 @@ Session SessionBuilder::load(const Qwen3Outputs& outputs) && {
 }
 
 std::int64_t kv_bytes_per_token(const Model& model) {
-  const Qwen3Config& c = model.config();
-  return std::int64_t{2} * c.num_hidden_layers * c.num_key_value_heads * c.head_dim *
-         static_cast<std::int64_t>(size_of(model.dtype()));
+  return kv_bytes_per_token(model.config(), model.dtype(), {}, model.kv_cache_dtype());
 }
 
 Json to_json_list(const std::vector<std::int32_t>& ids) {

@@ -19,6 +19,7 @@ std::unique_ptr<Backend> open_device(const CommonFlags& flags, const std::string
 LoadFormat wanted_load_format(const CommonFlags& flags);
 std::optional<DType> wanted_dtype(const CommonFlags& flags);
 QuantizationRecipe wanted_quantization(const CommonFlags& flags);
+KvCacheDType wanted_kv_cache_dtype(const CommonFlags& flags);
 std::string_view flag_word(DType dtype);  // "bfloat16", as --dtype has it
 
 // A model that is loaded, and its device.

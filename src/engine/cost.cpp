@@ -159,7 +159,12 @@ class Costing {
 
   // One position of a layer's keys, or values.
   static double kv_row_bytes(const TensorType& cache) {
-    return static_cast<double>(cache.shape[1] * cache.shape[3]) * static_cast<double>(size_of(cache.dtype));
+    TensorType vector{cache.dtype, {1, cache.shape[3]}};
+    if (const Quantized* q = cache.quantized()) {
+      vector.storage = *q;
+      std::get<Quantized>(vector.storage).tile_rows = 1;
+    }
+    return static_cast<double>(cache.shape[1]) * static_cast<double>(vector.bytes());
   }
 
   // A step without rows runs nothing and reads nothing.

@@ -71,6 +71,7 @@ class Inspector {
   Inspector(const InspectOptions& options, const Target& target, int num_threads, Inspection& into)
       : options_(options), target_(target), num_threads_(num_threads), into_(into) {
     graph_options_.dtype = into.dtype;
+    graph_options_.kv_cache_dtype = options.kv_cache_dtype;
     if (into.config.tie_word_embeddings) graph_options_.lm_head_tensor = graph_options_.embedding_tensor;
     if (options.encodes) graph_options_.outputs = {.logits = false, .last_hidden_state = true};
   }
@@ -213,6 +214,7 @@ Inspection inspect(const InspectOptions& options, const Target& target, int num_
   i.config = load_config(options.folder, options.config_overrides);
   i.dtype = choose_dtype(i.config.dtype, options.dtype);
   check_quantization(options.quantization, target.name());
+  check_kv_cache_dtype(options.kv_cache_dtype, target.name());
   i.limits = resolve(options.limits, i.config);
   Inspector inspector(options, target, num_threads, i);
   const Graph smallest = target.prepare(inspector.build(Bucket{}));

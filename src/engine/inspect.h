@@ -61,6 +61,7 @@ struct InspectOptions {
   std::string folder;
   std::optional<DType> dtype;  // absent: what the checkpoint is stored in
   QuantizationRecipe quantization = {};
+  KvCacheDType kv_cache_dtype = KvCacheDType::automatic;
   Json config_overrides;  // as in ModelOptions
   // 0: max_model_len is the model's own, max_context_length that but at most 8192.
   BucketLimits limits{.max_num_seqs = 1,

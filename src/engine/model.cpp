@@ -109,7 +109,9 @@ Graph Model::graph(const Bucket& bucket, const Qwen3Outputs& outputs) const {
   if (outputs.logits && !has_lm_head())
     fail(ErrorCode::unsupported, folder_, ": the checkpoint has no output head (lm_head.weight), so it gives no logits",
          remedy("it is a base model, good for 'cajal embed'; to generate use a Qwen3ForCausalLM checkpoint"));
-  if (exported_ && !outputs.chosen_experts && outputs.last_hidden_state <= recipe_.graph.outputs.last_hidden_state)
+  const bool own_cache = kv_cache_dtype() != KvCacheDType::automatic;  // which no exported graph has
+  if (exported_ && !own_cache && !outputs.chosen_experts &&
+      outputs.last_hidden_state <= recipe_.graph.outputs.last_hidden_state)
     if (auto graph = exported_->graph(bucket)) return keep_outputs(std::move(*graph), recipe_.graph.outputs, outputs);
   return prepared_graph(recipe_, bucket, outputs, [this](const Graph& built) { return backend_.prepare(built); });
 }
@@ -118,6 +120,7 @@ void Model::load_checkpoint(const ModelOptions& options) {
   std::optional<Checkpoint> checkpoint;
   if (options.load_format != LoadFormat::dummy) checkpoint.emplace(folder_);
   check_quantization(options.quantization, backend_.target());
+  check_kv_cache_dtype(options.kv_cache_dtype, backend_.target());
   recipe_ = make_recipe(options, checkpoint ? &*checkpoint : nullptr);
   TensorParallelRank rank;
   if (const RankGroups* const ranks = backend_.ranks()) {
@@ -144,6 +147,8 @@ void check_wishes(const ModelOptions& options, const ExportFolder& exported) {
   if (!options.quantization.none() && !(options.quantization == exported.manifest().quantization))
     refuse("quantization ", to_string(options.quantization), " is asked for: it was made with ",
            to_string(exported.manifest().quantization));
+  if (options.kv_cache_dtype != KvCacheDType::automatic)
+    refuse("a KV cache in ", to_string(options.kv_cache_dtype), " is asked for: its graphs are made");
   if (!options.config_overrides.is_null()) refuse("keys of config.json are to be replaced: its graphs are made");
   if (options.dtype && *options.dtype != exported.manifest().dtype)
     refuse("dtype ", to_string(*options.dtype), " is asked for: it was made for ",
@@ -175,7 +180,9 @@ void Model::load_export(const std::string& folder, const ModelOptions& options) 
   if (manifest.world_size() != 1)
     fail(ErrorCode::unsupported, "The model requires at least ", manifest.world_size(),
          " ranks but only 1 is available", remedy("export it with --tensor-parallel-size 1"));
+  check_kv_cache_dtype(options.kv_cache_dtype, backend_.target());
   recipe_ = exported_->recipe();
+  recipe_.graph.kv_cache_dtype = options.kv_cache_dtype;
   mapped_.emplace(exported_->open_weights(0));
   check_parameters(graph(Bucket{}), mapped_->tensors(), folder);
   mapped_->verify(backend_.host_threads());

@@ -25,6 +25,7 @@ struct ModelOptions {
   LoadFormat load_format = LoadFormat::automatic;
   std::uint64_t dummy_seed = 0;
   QuantizationRecipe quantization = {};
+  KvCacheDType kv_cache_dtype = KvCacheDType::automatic;
   Json config_overrides;  // an object whose keys replace those of config.json; or null
   // A folder with an export of this very model (see export_cache.h): its weights are taken instead of the checkpoint's, and
   // none of its limits. Empty: none.
@@ -49,6 +50,7 @@ class Model {
   DType dtype() const { return recipe_.graph.dtype; }
   const Parallelism& parallel() const { return recipe_.graph.parallel; }
   const QuantizationRecipe& quantization() const { return recipe_.quantization; }
+  KvCacheDType kv_cache_dtype() const { return recipe_.graph.kv_cache_dtype; }
   Backend& backend() const { return backend_; }
 
   // Whether it can give logits: not if it was loaded without them, or is a base model whose checkpoint has no head.

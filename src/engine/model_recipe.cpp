@@ -27,6 +27,7 @@ ModelRecipe make_recipe(const ModelOptions& options, const Checkpoint* checkpoin
   Qwen3GraphOptions& graph = recipe.graph;
   graph.dtype = choose_dtype(stored_dtype(recipe.config, checkpoint), options.dtype);
   graph.outputs = options.outputs;
+  graph.kv_cache_dtype = options.kv_cache_dtype;
   const bool headless = recipe.config.base_model && !recipe.config.tie_word_embeddings;
   if (headless && !(checkpoint && checkpoint->find(graph.lm_head_tensor)))
     graph.outputs = {.logits = false, .last_hidden_state = true};
@@ -44,6 +45,12 @@ void check_quantization(const QuantizationRecipe& recipe, std::string_view targe
   if (!recipe.none() && device_of_target(target) != "cpu")
     fail(ErrorCode::unsupported, "quantization ", to_string(recipe), " on ", target,
          ": only CPUs have kernels for quantised weights yet", remedy("use --device cpu, or --quantization none"));
+}
+
+void check_kv_cache_dtype(KvCacheDType dtype, std::string_view target) {
+  if (dtype != KvCacheDType::automatic && device_of_target(target) != "cpu")
+    fail(ErrorCode::unsupported, "a KV cache in ", to_string(dtype), " on ", target,
+         ": only CPUs have kernels for it yet", remedy("use --device cpu, or --kv-cache-dtype auto"));
 }
 
 Graph prepared_graph(const ModelRecipe& recipe, const Bucket& bucket, const Qwen3Outputs& outputs,

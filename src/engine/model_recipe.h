@@ -23,6 +23,7 @@ ModelRecipe make_recipe(const ModelOptions& options, const Checkpoint* checkpoin
 
 // Error(unsupported) for what a target has no kernels for.
 void check_quantization(const QuantizationRecipe& recipe, std::string_view target);
+void check_kv_cache_dtype(KvCacheDType dtype, std::string_view target);
 
 // The graph of a bucket, made ready by `prepare`: a backend's or a target's. Not of outputs that the recipe has no weights
 // for. How a weight is stored depends on all of its uses: an embedding that is the head too is not stored as one that is

@@ -128,12 +128,14 @@ struct Reshape {
 };  // x -> shape, the same bytes
 
 // cache[blocks,kv_heads,block_size,D], x[T,kv_heads,D], slot_mapping[T] -> cache, in place. Slot = block * block_size +
-// offset. Rows that carry nothing write to block 0, which no sequence ever owns.
+// offset. Rows that carry nothing write to block 0, which no sequence ever owns. A cache may be stored in 8 bits, in groups
+// of D: each vector of a head is then rounded by itself, to integers of scale f32(largest magnitude / 127).
 struct KvWrite {};
 
 // q[T,heads,D], k_cache, v_cache, block_tables[S,B], seq_indices[T], positions[T] -> [T,heads,D]. Row t sees positions
 // max(0, positions[t] - sliding_window + 1) .. positions[t] of its own sequence (all from 0 when sliding_window is 0).
-// Scores and probabilities stay in f32. kv head j serves the q heads j * heads / kv_heads onwards.
+// Scores and probabilities stay in f32. kv head j serves the q heads j * heads / kv_heads onwards. Where the caches are in 8
+// bits, so are the vectors of q in scores: products of integers, times both scales; values are integers times their scales.
 struct PagedAttention {
   float scale = 1;
   std::int64_t sliding_window = 0;

@@ -10,6 +10,7 @@ namespace {
 
 // What every layer reads of the step.
 struct Step {
+  KvCacheDType kv_cache_dtype;
   Value slot_mapping, block_tables, seq_indices, positions, rotary_table;
   ExpertCapacity capacity;
 };
@@ -18,10 +19,15 @@ HeadShares heads_on_rank(const Qwen3Config& c, int tp) {
   return share_heads(c.num_attention_heads, c.num_key_value_heads, c.head_dim, tp);
 }
 
-Value kv_cache(Scope s, const Qwen3Config& c, const char* name) {
+Storage cache_storage(const Qwen3Config& c, KvCacheDType dtype) {
+  if (dtype == KvCacheDType::automatic) return Plain{};
+  return Quantized{.bits = 8, .group_size = c.head_dim, .scale_dtype = DType::f32};
+}
+
+Value kv_cache(Scope s, const Qwen3Config& c, const char* name, KvCacheDType dtype) {
   const Shape shape{Shape::kDynamic, heads_on_rank(c, s.tp()).kv_heads, kKvBlockSize, c.head_dim};
   const std::string path = (s / name).path();
-  return s.graph().add_leaf(ops::State{path}, {s.dtype(), shape, Plain{}}, path);
+  return s.graph().add_leaf(ops::State{path}, {s.dtype(), shape, cache_storage(c, dtype)}, path);
 }
 
 Value attention(Scope s, const Qwen3Config& c, int layer, const Step& step, Value x) {
@@ -44,8 +50,9 @@ Value attention(Scope s, const Qwen3Config& c, int layer, const Step& step, Valu
   q = s.op(ops::Rope{}, {q, step.rotary_table});
   k = s.op(ops::Rope{}, {k, step.rotary_table});
 
-  const Value k_cache = s.op(ops::KvWrite{}, {kv_cache(s, c, "k_cache"), k, step.slot_mapping});
-  const Value v_cache = s.op(ops::KvWrite{}, {kv_cache(s, c, "v_cache"), v, step.slot_mapping});
+  const KvCacheDType kept = step.kv_cache_dtype;
+  const Value k_cache = s.op(ops::KvWrite{}, {kv_cache(s, c, "k_cache", kept), k, step.slot_mapping});
+  const Value v_cache = s.op(ops::KvWrite{}, {kv_cache(s, c, "v_cache", kept), v, step.slot_mapping});
   const ops::PagedAttention op{1.0f / std::sqrt(static_cast<float>(c.head_dim)),
                                c.sliding_window[static_cast<std::size_t>(layer)]};
   const Value out = s.op(op, {q, k_cache, v_cache, step.block_tables, step.seq_indices, step.positions});
@@ -82,7 +89,7 @@ Graph build_qwen3(const Qwen3Config& c, const Qwen3GraphOptions& options) {
   const Scope model = root / "model";
 
   const Value ids = input(g, names::kInputIds, {b.num_tokens});
-  Step step;
+  Step step{.kv_cache_dtype = options.kv_cache_dtype};
   step.positions = input(g, names::kPositions, {b.num_tokens});
   step.slot_mapping = input(g, names::kSlotMapping, {b.num_tokens});
   step.seq_indices = input(g, names::kSeqIndices, {b.num_tokens});
@@ -119,9 +126,13 @@ Graph build_qwen3(const Qwen3Config& c, const Qwen3GraphOptions& options) {
   return g;
 }
 
-std::int64_t kv_bytes_per_token(const Qwen3Config& c, DType dtype, const Parallelism& parallel) {
-  return 2 * c.num_hidden_layers * heads_on_rank(c, parallel.tensor_parallel_size).kv_heads * c.head_dim *
-         static_cast<std::int64_t>(size_of(dtype));
+const char* to_string(KvCacheDType dtype) { return dtype == KvCacheDType::int8 ? "int8" : "auto"; }
+
+std::int64_t kv_bytes_per_token(const Qwen3Config& c, DType dtype, const Parallelism& parallel,
+                                KvCacheDType kv_cache_dtype) {
+  const TensorType vector{dtype, {1, c.head_dim}, cache_storage(c, kv_cache_dtype)};
+  return 2 * c.num_hidden_layers * heads_on_rank(c, parallel.tensor_parallel_size).kv_heads *
+         static_cast<std::int64_t>(vector.bytes());
 }
 
 }  // namespace cajal

@@ -30,6 +30,10 @@ struct Qwen3Outputs {
   bool operator==(const Qwen3Outputs&) const = default;
 };
 
+// How keys and values are kept: as they are, or in 8 bits with one f32 scale for each key and each value of a head.
+enum class KvCacheDType : std::uint8_t { automatic, int8 };
+const char* to_string(KvCacheDType dtype);  // "auto", "int8"
+
 struct Qwen3GraphOptions {
   Bucket bucket;
   DType dtype = DType::bf16;  // of weights, activations and cache
@@ -41,11 +45,13 @@ struct Qwen3GraphOptions {
   // How many rows of a sequence an expert takes in a step, in multiples of an even share; see ops::Router. Absent: as many
   // as choose it, as in Hugging Face. With it, tokens depend on how a prompt is cut into steps, and so on what else runs.
   std::optional<double> capacity_factor = {};
+  KvCacheDType kv_cache_dtype = KvCacheDType::automatic;
 };
 
 Graph build_qwen3(const Qwen3Config& config, const Qwen3GraphOptions& options);
 
 // Bytes of the KV cache that one token takes on a rank, over all layers.
-std::int64_t kv_bytes_per_token(const Qwen3Config& config, DType dtype, const Parallelism& parallel = {});
+std::int64_t kv_bytes_per_token(const Qwen3Config& config, DType dtype, const Parallelism& parallel = {},
+                                KvCacheDType kv_cache_dtype = KvCacheDType::automatic);
 
 }  // namespace cajal

@@ -328,6 +328,7 @@ TEST_F(CApi, RoundsWeightsAsItIsTold) {
   cajal_engine_config_init(&config, sizeof config, nullptr);
   EXPECT_EQ(to_text(config.quantization), "none");
   EXPECT_EQ(config.quantization_group_size, 32);
+  EXPECT_EQ(to_text(config.kv_cache_dtype), "auto");
   config.model = to_c(model);
   config.threads = 1;
   config.device = to_c("cpu");

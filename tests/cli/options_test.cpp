@@ -242,6 +242,7 @@ TEST(Flags, ThatThisVersionLacksAreRefusedByName) {
     EXPECT_NE(refusal({"--device", "cuda"}).find("is not in this version"), std::string::npos);
   }
   EXPECT_NE(refusal({"--dtype", "float16"}).find("float16 is not there on the CPU"), std::string::npos);
+  EXPECT_EQ(read({"--kv-cache-dtype", "int8"}).common.kv_cache_dtype, "int8");
   EXPECT_EQ(refusal({"--quantization", "none", "--kv-cache-dtype", "auto", "-tp", "1", "--download=false"}),
             "(accepted)");
 }
@@ -249,6 +250,7 @@ TEST(Flags, ThatThisVersionLacksAreRefusedByName) {
 TEST(Flags, OfQuantisationRefuseWhatIsUnknownByName) {
   const std::pair<Words, std::string> bad[] = {{{"--quantization", "int5"}, "int5"},
                                                {{"--quantization-group-size", "64"}, "64"},
+                                               {{"--kv-cache-dtype", "int4"}, "int4"},
                                                {{"--quantization-overrides", "lm_head"}, "'lm_head'"},
                                                {{"--quantization-overrides", "head=int4"}, "'head'"},
                                                {{"--quantization-overrides", "mlp=int8,lm_head=fp8"}, "'fp8'"}};

@@ -72,6 +72,10 @@ class Exporter {
            remedy("export the model that it was made from"));
     if (options.model.load_format != LoadFormat::dummy) checkpoint_.emplace(options.model.folder);
     check_quantization(options.model.quantization, target_->name());
+    if (options.model.kv_cache_dtype != KvCacheDType::automatic)
+      fail(ErrorCode::unsupported, "exports keep their KV cache in the model's dtype, and ",
+           to_string(options.model.kv_cache_dtype), " is asked for",
+           remedy("leave --kv-cache-dtype out, or run the checkpoint itself with it"));
     recipe_ = recipe_for_task();
     NeuronConfigWish limits = options.limits;
     limits.encodes = encodes_only(recipe_.graph.outputs);

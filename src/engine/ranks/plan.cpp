@@ -194,6 +194,7 @@ void write(PlanWriter& to, const ModelOptions& options) {
   to.put(options.dummy_seed);
   to.put_list(std::span<const int>(options.quantization.bits));
   to.put(options.quantization.group_size);
+  to.put(options.kv_cache_dtype);
   to.put(to_json(options.config_overrides));
   to.put(options.prepared);
   write(to, options.outputs);
@@ -212,6 +213,7 @@ ModelOptions read_model_options(PlanReader& from) {
   if (bits.size() != options.quantization.bits.size()) fail_short();
   std::copy(bits.begin(), bits.end(), options.quantization.bits.begin());
   options.quantization.group_size = from.get<int>();
+  options.kv_cache_dtype = from.get<KvCacheDType>();
   options.config_overrides = parse_json(from.get_text(), "rank 0's overrides of config.json");
   options.prepared = from.get_text();
   options.outputs = read_outputs(from);
