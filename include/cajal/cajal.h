@@ -53,6 +53,7 @@ struct EngineConfig {
   std::string assistant_model = {};           // a smaller model with the same vocabulary, as `model`; or empty
   std::int64_t num_assistant_tokens = 5;      // that it guesses at a time, 1 to 64
   std::int64_t prompt_lookup_num_tokens = 0;  // guessed from what the text said before, at most 64; 0: none
+  std::string served_model_name = {};         // what metrics call the model; empty: as `model`
   std::string trace_file = {};  // what the engine does when, for ui.perfetto.dev, complete when that is gone; or empty
   std::string kv_cache_dtype = "auto";  // of keys and values: "auto" (the model's), or "int8" on a CPU
 };
@@ -280,6 +281,8 @@ class CAJAL_API Engine {
   // Needs the tokenizer's files: Error(not_found) says which one is missing.
   std::vector<std::int32_t> tokenize(std::string_view text) const;
   std::string detokenize(std::span<const std::int32_t> token_ids, bool skip_special_tokens = false) const;
+  // The bytes of one token, which may be a part of a character; none of an id that no token has.
+  std::string token_bytes(std::int32_t token_id) const;
 
   // Fills in the model's chat template; generate() goes on from its token_ids. Needs the tokenizer's files and a template.
   // In token_ids the name of a control token that stands in a message is text, so that nobody who writes one can end it.

@@ -355,6 +355,10 @@ std::string Engine::detokenize(std::span<const std::int32_t> token_ids, bool ski
   return guarded([&] { return impl_->required_tokenizer().decode(token_ids, skip_special_tokens); });
 }
 
+std::string Engine::token_bytes(std::int32_t token_id) const {
+  return guarded([&] { return std::string(impl_->required_tokenizer().token_bytes(token_id)); });
+}
+
 ChatPrompt Engine::apply_chat_template(std::span<const ChatMessage> messages) const {
   return guarded([&] {
     Json::Array list;

@@ -162,7 +162,7 @@ LLMEngineOptions engine_options(const api::EngineConfig& config, const Model& mo
   options.assistant_model = assistant;
   options.num_assistant_tokens = config.num_assistant_tokens;
   options.prompt_lookup_num_tokens = config.prompt_lookup_num_tokens;
-  options.model_name = config.model;
+  options.model_name = config.served_model_name.empty() ? config.model : config.served_model_name;
   return options;
 }
 
