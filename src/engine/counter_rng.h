@@ -20,7 +20,7 @@ class CounterRng {
   double uniform(std::uint32_t index) { return uniform_of(bits(index)); }  // in (0, 1)
   // A sample of the standard Gumbel distribution: the largest of log p_i + gumbel(i) falls on i with probability p_i.
   double gumbel(std::uint32_t index) { return gumbel_of(bits(index)); }
-  static constexpr double kMaxGumbel = 22.9;  // above every value that gumbel() can return
+  static constexpr double kMaxGumbel = kMostGumbel;
 
  private:
   DrawKey key_;

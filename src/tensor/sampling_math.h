@@ -110,6 +110,7 @@ struct DrawKey {
 // In (0, 1), and the sample of the standard Gumbel distribution that it is.
 CAJAL_HOST_DEVICE inline double uniform_of(std::uint32_t bits) { return (static_cast<double>(bits) + 0.5) * 0x1p-32; }
 CAJAL_HOST_DEVICE inline double gumbel_of(std::uint32_t bits) { return -natural_log(-natural_log(uniform_of(bits))); }
+constexpr double kMostGumbel = 22.9;  // above every such sample
 
 // --- nucleus
 

@@ -7,12 +7,15 @@
 #include <chrono>
 #include <fstream>
 #include <map>
+#include <optional>
 
 #include "backends/cpu/cpu_target.h"
 #include "backends/cpu/isa.h"
 #include "backends/cpu/program.h"
+#include "backends/cpu/shard_sampler.h"
 #include "base/checked.h"
 #include "compiler/passes.h"
+#include "distributed/ranks.h"
 
 namespace cajal::cpu {
 namespace {
@@ -115,6 +118,8 @@ class CpuExecutable final : public Executable {
     steps_ = lower(
         graph_, machine_, [this](Value v) { return addresses_[v.id]; },
         [&](std::uint32_t n) { return arena + plan_.scratch[n].offset; });
+    const auto gathers = [this](const Step& step) { return gathered_ && step.node >= gathered_->node; };
+    first_gathering_ = static_cast<std::size_t>(std::find_if(steps_.begin(), steps_.end(), gathers) - steps_.begin());
     bound_ = true;
   }
 
@@ -130,10 +135,8 @@ class CpuExecutable final : public Executable {
                 " rows and ", rows.num_logits, " of logits in a bucket of ", max_rows_.num_tokens, " and ",
                 max_rows_.num_logits);
     const RunContext context{pool_, rows};
-    if (profiling_)
-      run_timed(context);
-    else
-      for (const Step& step : steps_) step.call(step, context);
+    run(0, first_gathering_, context);
+    if (!choose(rows)) run(first_gathering_, steps_.size(), context);
     return {++serial_};
   }
   void wait(Event event) override { CAJAL_CHECK(event.serial <= serial_); }
@@ -144,16 +147,60 @@ class CpuExecutable final : public Executable {
   }
   std::vector<NodeTiming> timings() const override { return timings_; }
 
+  // Only where every rank has a share of the vocabulary: else the host does it as well.
+  bool choose_from(std::size_t index) override {
+    gathered_ = find_gathered(graph_, graph_.outputs()[index]);
+    if (!gathered_ || !machine_.ranks) return false;
+    const TensorType& shard = graph_.type(gathered_->shard);
+    const VocabularyShares shares{graph_.type(graph_.outputs()[index]).shape[1], shard.shape[1], shard.dtype};
+    sampler_.emplace(*machine_.ranks->tensor, shares, shard.shape[0]);
+    return true;
+  }
+  std::span<RowSampling> sampling() override { return sampler_ ? sampler_->sampling() : std::span<RowSampling>(); }
+  std::span<const RowChoice> choices() const override {
+    return sampler_ ? sampler_->choices() : std::span<const RowChoice>();
+  }
+
   std::span<const std::byte> output(std::size_t index) override {
     const Value v = graph_.outputs()[index];
     return {addresses_[v.id], graph_.type(v).bytes()};
   }
 
  private:
-  void run_timed(const RunContext& context) {
+  // Logits that are gathered at the end of a graph: this rank's share of them, and the first node that is only there to
+  // bring them together.
+  struct Gathered {
+    Value shard;
+    std::uint32_t node = 0;
+  };
+  static std::optional<Gathered> find_gathered(const Graph& graph, Value output) {
+    std::uint32_t node = graph.producer(output), last = static_cast<std::uint32_t>(graph.nodes().size()) - 1;
+    if (node != last) return std::nullopt;
+    if (const auto* slice = std::get_if<ops::Slice>(&graph.node(node).op); slice && slice->begin == 0)
+      node = graph.producer(graph.node(node).inputs[0]);
+    const auto* gather = std::get_if<ops::AllGather>(&graph.node(node).op);
+    if (!gather || gather->dim != 1 || gather->group != RankGroup::tensor || node + 1 < last) return std::nullopt;
+    return Gathered{graph.node(node).inputs[0], node};
+  }
+
+  // Tokens of a step whose logits are not gathered yet; whether they need not be.
+  bool choose(const StepRows& rows) {
+    if (!sampler_) return false;
+    const auto wanted = sampler_->sampling().first(static_cast<std::size_t>(rows.num_logits));
+    if (std::all_of(wanted.begin(), wanted.end(), [](const RowSampling& s) { return s.how == ChooseHow::on_host; }))
+      return false;
+    return sampler_->choose(rows.num_logits, addresses_[gathered_->shard.id], pool_) && rows.all_chosen;
+  }
+
+  void run(std::size_t begin, std::size_t end, const RunContext& context) {
+    if (profiling_) return run_timed(begin, end, context);
+    for (std::size_t i = begin; i < end; ++i) steps_[i].call(steps_[i], context);
+  }
+
+  void run_timed(std::size_t begin, std::size_t end, const RunContext& context) {
     if (timings_.empty())
       for (const Step& step : steps_) timings_.push_back({step.node});
-    for (std::size_t i = 0; i < steps_.size(); ++i) {
+    for (std::size_t i = begin; i < end; ++i) {
       const auto start = std::chrono::steady_clock::now();
       steps_[i].call(steps_[i], context);
       timings_[i].seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -191,6 +238,9 @@ class CpuExecutable final : public Executable {
   std::unique_ptr<HostBuffer> input_memory_;
   std::vector<std::byte*> addresses_;  // by value
   std::vector<Step> steps_;
+  std::optional<Gathered> gathered_;
+  std::optional<ShardSampler> sampler_;
+  std::size_t first_gathering_ = 0;  // of steps_: from there on they bring the shares of gathered_ together
   std::uint64_t serial_ = 0;
   bool profiling_ = false;
   std::vector<NodeTiming> timings_;  // by step
