@@ -23,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kWatchFor = std::chrono::microseconds(200);  // where every rank has a core
 constexpr auto kYieldFor = std::chrono::microseconds(50);   // where they have not: the awaited may need ours
 constexpr auto kSleepFor = std::chrono::milliseconds(50);   // until failures are looked for again
-constexpr std::size_t kAtOnce = std::size_t{32} << 10;      // bytes that every rank of many sums for itself
+constexpr std::size_t kAtOnce = std::size_t{16} << 10;  // bytes, of all ranks together, that every rank sums for itself
 constexpr int kGroupsARegion = 12;
 
 void relax() {
@@ -92,6 +92,7 @@ void SharedCommunicator::meet(Op op, std::size_t bytes) {
   const std::uint32_t phase = ++phase_;
   const std::uint64_t doing = bytes * 8 + static_cast<std::uint64_t>(op);
   mine.doing[phase % 2] = doing;
+  mine.core.store(sched_getcpu(), std::memory_order_relaxed);
   // Sequentially consistent, as the sleeper's steps are: either it sees this, or it is seen here.
   mine.arrived.store(phase);
   if (mine.sleepers.load() > 0) futex_wake_all(mine.arrived);
@@ -111,7 +112,9 @@ void SharedCommunicator::check_same(int r, std::uint64_t doing) const {
 void SharedCommunicator::wait_for(int r, Op op) {
   RankLine& line = lines_[r];
   const auto start = Clock::now();
-  const auto awake = place_.crowded ? kYieldFor : kWatchFor;
+  // Who waits on the core of the awaited keeps it from coming.
+  const bool same_core = line.core.load(std::memory_order_relaxed) == sched_getcpu();
+  const auto awake = place_.crowded ? kYieldFor : same_core ? std::chrono::microseconds(0) : kWatchFor;
   auto now = start;
   for (;;) {
     for (int spins = 0; spins < (place_.crowded ? 8 : 64); ++spins) {
@@ -155,7 +158,7 @@ void SharedCommunicator::all_reduce(std::span<float> x) {
   const std::size_t step = floats_of(kSlotBytes);
   for (std::size_t begin = 0; begin < x.size(); begin += step) {
     const auto piece = x.subspan(begin, std::min(step, x.size() - begin));
-    if (size() == 2 || piece.size_bytes() <= kAtOnce)
+    if (size() == 2 || piece.size_bytes() * parts_.size() <= kAtOnce)
       reduce_at_once(piece);
     else
       reduce_in_pieces(piece);
