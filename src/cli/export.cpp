@@ -13,14 +13,15 @@
 namespace cajal::cli {
 namespace {
 
-NeuronConfigWish wish_of(const ExportFlags& flags) {
+NeuronConfigWish wish_of(const Options& options) {
+  const ExportFlags& flags = options.exports;
   NeuronConfigWish wish;
   wish.batch_size = flags.batch_size;
   wish.sequence_length = flags.sequence_length;
   wish.max_context_length = flags.max_context_length;
   wish.prefill_chunk_size = flags.prefill_chunk_size;
   wish.speculation_length = flags.speculation_length;
-  wish.capacity_factor = flags.capacity_factor;
+  wish.capacity_factor = options.common.capacity_factor;
   wish.on_device_sampling = flags.on_device_sampling;
   wish.max_topk = flags.max_topk;
   wish.output_logits = flags.output_logits;
@@ -82,7 +83,7 @@ void run_export(CommandContext& context) {
     options.checkpoint_revision = std::filesystem::path(options.model.folder).filename().string();
   }
   options.target = o.exports.target.empty() ? "cpu" : o.exports.target;
-  options.limits = wish_of(o.exports);
+  options.limits = wish_of(o);
   options.task = wanted_task(o.exports);
   options.num_threads = o.common.threads.value_or(0);
   const DeferInterrupts defer;  // so that no half-written folder stays behind

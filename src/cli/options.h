@@ -23,6 +23,7 @@ struct CommonFlags {
   std::string load_format = "auto";     // auto or dummy
   std::optional<int> threads;
   std::optional<std::int64_t> max_model_len;
+  std::optional<double> capacity_factor;
   bool export_cache = false;  // keep packed weights, see export_cache.h
   Json hf_overrides;          // keys that replace those of config.json; null: none
   LogLevel log_level = LogLevel::info;
@@ -83,7 +84,6 @@ struct ExportFlags {
   std::string output, target;  // empty: not given
   std::optional<std::int64_t> batch_size, sequence_length, max_context_length, prefill_chunk_size, speculation_length;
   std::optional<std::int64_t> max_topk;
-  std::optional<double> capacity_factor;
   std::optional<bool> on_device_sampling, output_logits;
   std::string task = "auto";  // auto, text-generation or feature-extraction
 };

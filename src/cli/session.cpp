@@ -118,6 +118,7 @@ Session SessionBuilder::load(const Qwen3Outputs& outputs) && {
   options.load_format = wanted_load_format(flags_);
   options.config_overrides = flags_.hf_overrides;
   options.outputs = outputs;
+  options.capacity_factor = flags_.capacity_factor;
   if (flags_.export_cache && !session_.limits && options.load_format == LoadFormat::automatic)
     options.prepared =
         cached_export(options, session_.backend->target(), cache_, session_.backend->host_threads().size());

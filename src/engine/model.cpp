@@ -149,6 +149,8 @@ void check_wishes(const ModelOptions& options, const ExportFolder& exported) {
            to_string(exported.manifest().quantization));
   if (options.kv_cache_dtype != KvCacheDType::automatic)
     refuse("a KV cache in ", to_string(options.kv_cache_dtype), " is asked for: its graphs are made");
+  if (options.capacity_factor && options.capacity_factor != exported.recipe().graph.capacity_factor)
+    refuse("capacity_factor ", *options.capacity_factor, " is asked for: its graphs are made");
   if (!options.config_overrides.is_null()) refuse("keys of config.json are to be replaced: its graphs are made");
   if (options.dtype && *options.dtype != exported.manifest().dtype)
     refuse("dtype ", to_string(*options.dtype), " is asked for: it was made for ",

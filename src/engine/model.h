@@ -32,6 +32,8 @@ struct ModelOptions {
   std::string prepared = {};
   // What graphs will be asked for: without logits the head's weights are not loaded.
   Qwen3Outputs outputs = {};
+  std::optional<double> capacity_factor =
+      {};  // of experts, as in Qwen3GraphOptions: with it tokens depend on what else runs
   // Where the backend is rank 0's of several: the other ranks load the model too. Must outlive it. Null: they are told by
   // somebody else, or there are none.
   RankLeader* ranks = nullptr;

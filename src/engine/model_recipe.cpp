@@ -1,9 +1,11 @@
 #include "engine/model_recipe.h"
 
 #include "backends/target.h"
+#include "base/log.h"
 #include "checkpoint/tied_embeddings.h"
 #include "compiler/passes.h"
 #include "engine/model.h"
+#include "models/mlp.h"
 
 namespace cajal {
 namespace {
@@ -21,6 +23,15 @@ DType stored_dtype(const Qwen3Config& config, const Checkpoint* checkpoint) {
 
 }  // namespace
 
+void set_capacity_factor(ModelRecipe& recipe, double factor) {
+  recipe.graph.capacity_factor.reset();
+  if (effective_capacity_factor(recipe.config, factor) == 0) return;
+  recipe.graph.capacity_factor = factor;
+  log_warning("capacity_factor is ", factor,
+              ": full experts drop tokens, so answers are not Hugging Face's, and depend ",
+              "on how a prompt is cut into steps");
+}
+
 ModelRecipe make_recipe(const ModelOptions& options, const Checkpoint* checkpoint) {
   ModelRecipe recipe{load_config(options.folder, options.config_overrides), {}};
   recipe.quantization = options.quantization;
@@ -28,6 +39,7 @@ ModelRecipe make_recipe(const ModelOptions& options, const Checkpoint* checkpoin
   graph.dtype = choose_dtype(stored_dtype(recipe.config, checkpoint), options.dtype);
   graph.outputs = options.outputs;
   graph.kv_cache_dtype = options.kv_cache_dtype;
+  if (options.capacity_factor) set_capacity_factor(recipe, *options.capacity_factor);
   const bool headless = recipe.config.base_model && !recipe.config.tie_word_embeddings;
   if (headless && !(checkpoint && checkpoint->find(graph.lm_head_tensor)))
     graph.outputs = {.logits = false, .last_hidden_state = true};

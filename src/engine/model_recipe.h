@@ -21,6 +21,10 @@ struct ModelRecipe {
 // `checkpoint` is null where weights are dummies. Reads config.json of options.folder.
 ModelRecipe make_recipe(const ModelOptions& options, const Checkpoint* checkpoint);
 
+// A capacity of experts; what drops nothing leaves the recipe without one, and what drops is warned of. Error(invalid_argument)
+// where the model has no experts.
+void set_capacity_factor(ModelRecipe& recipe, double factor);
+
 // Error(unsupported) for what a target has no kernels for.
 void check_quantization(const QuantizationRecipe& recipe, std::string_view target);
 void check_kv_cache_dtype(KvCacheDType dtype, std::string_view target);

@@ -200,6 +200,8 @@ class Verifier {
 
   static void check_parameter(const ops::Parameter& parameter) {
     if (parameter.pieces.empty() || parameter.repeat < 1) broken("a parameter made of nothing");
+    constexpr auto kMost = static_cast<std::int64_t>(kMaxTensorBytes);
+    if (parameter.repeat > kMost) broken("a parameter made of ", parameter.repeat, " matrices");
     if (parameter.repeat_parts < 1 || (parameter.repeat_parts > 1 && !parameter.stacked()))
       broken("matrices shared out in ", parameter.repeat_parts, " parts of ", parameter.repeat);
     for (const auto& [name, shape, sharding] : parameter.pieces) {

@@ -135,7 +135,9 @@ class Rules {
     rank(0, 2), rank(1, 2), plain(0), integers(1), same_rows(0, 1);
     experts(2);
     const Shape &x = in_[0].shape, &ids = in_[1].shape;
-    require(op.num_experts >= 1 && op.expert_parts >= 1 && in_[3].shape[0] == op.experts_on_rank(),
+    constexpr std::int64_t kMost = 1 << 20;  // so that a file's numbers add up
+    require(op.num_experts >= 1 && op.num_experts <= kMost && op.expert_parts >= 1 && op.expert_parts <= kMost &&
+                in_[3].shape[0] == op.experts_on_rank(),
             detail::join("the rank's share of ", op.num_experts, " experts in ", op.expert_parts, " parts"));
     require(ids[1] <= op.num_experts, "at most as many choices as experts");
     sum_parts(op.sum_parts, in_[3].shape[2]);

@@ -42,6 +42,14 @@ TEST(QuantizeWeights, LeavesNormsAndRoutersAsTheyAre) {
   EXPECT_EQ(bits_of(graph, "model.layers.0.mlp.experts.down_proj"), 4);
 }
 
+TEST(QuantizeWeights, TakesASharedExpertForAnMlpAndLeavesItsGate) {
+  const Graph graph = quantize_weights(build_qwen3(test::small_qwen2_moe(), {.bucket = Bucket{}, .parallel = {1, 2}}),
+                                       quantization_recipe("int4", 32));
+  EXPECT_EQ(bits_of(graph, "model.layers.0.mlp.shared_expert_gate.weight"), 0);
+  EXPECT_EQ(bits_of(graph, "model.layers.0.mlp.shared_expert.down_proj.weight"), 4);
+  EXPECT_EQ(bits_of(graph, "model.layers.0.mlp.experts.down_proj"), 4) << "of a rank";
+}
+
 TEST(QuantizeWeights, OverridesAreByFamily) {
   const Graph graph = model(true, false, "int8", "lm_head=int4,attention=none,experts=int4");
   EXPECT_EQ(bits_of(graph, "model.embed_tokens.weight"), 8);

@@ -174,6 +174,10 @@ class RandomGraph {
     const Value gate_up = stack("gate_up_proj", 2 * kInner, columns(x)), down = stack("down_proj", columns(x), kInner);
     rows_.push_back(
         graph_.add(ops::MoeExperts{sum_parts(kInner)}, {x, chosen[0], chosen[1], gate_up, down}, at + "experts"));
+    if (!chance(3)) return;
+    const Value outputs =
+        graph_.add(ops::ExpertOutputs{kExperts, 1, sum_parts(kInner)}, {x, chosen[1], gate_up, down}, at + "outputs");
+    rows_.push_back(graph_.add(ops::CombineExperts{}, {outputs, chosen[0]}, at + "combined"));
   }
 
   std::mt19937 random_;

@@ -51,6 +51,7 @@ ExportFolder::ExportFolder(const std::string& folder) : folder_(folder), manifes
   recipe_.graph.dtype = manifest_.dtype;
   recipe_.graph.embedding_tensor = manifest_.embedding_tensor;
   recipe_.graph.lm_head_tensor = manifest_.lm_head_tensor;
+  recipe_.graph.capacity_factor = neuron_config_.capacity_factor;
   recipe_.graph.outputs = {.logits = manifest_.logits, .last_hidden_state = manifest_.last_hidden_state};
   check_agreement();
 }

@@ -127,14 +127,8 @@ class Exporter {
     if (config_.world_size() != 1)
       fail(ErrorCode::unsupported, "tp_degree is ", config_.tp_degree, " and ep_degree ", config_.ep_degree,
            ", and exports have one rank in this version of cajal", remedy("export with 1 of each"));
-    if (!config_.capacity_factor) return;
-    const Qwen3Config& c = recipe_.config;
-    const double full = c.num_experts > 0 ? static_cast<double>(c.num_experts) / c.num_experts_per_tok : 0;
-    if (*config_.capacity_factor < full || c.num_experts == 0)
-      fail(ErrorCode::unsupported, "capacity_factor is ", *config_.capacity_factor,
-           ", and with experts that drop tokens the answers would not be Hugging Face's",
-           remedy("leave it out: no token is dropped"));
-    config_.capacity_factor.reset();  // as Optimum Neuron does: it is the whole
+    if (config_.capacity_factor) set_capacity_factor(recipe_, *config_.capacity_factor);
+    config_.capacity_factor = recipe_.graph.capacity_factor;  // null where it is the whole, as Optimum Neuron does
   }
 
   Graph prepared(const Bucket& bucket) const {

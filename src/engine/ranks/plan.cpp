@@ -198,6 +198,7 @@ void write(PlanWriter& to, const ModelOptions& options) {
   to.put(to_json(options.config_overrides));
   to.put(options.prepared);
   write(to, options.outputs);
+  to.put(options.capacity_factor.value_or(0.0));
 }
 
 ModelOptions read_model_options(PlanReader& from) {
@@ -217,6 +218,8 @@ ModelOptions read_model_options(PlanReader& from) {
   options.config_overrides = parse_json(from.get_text(), "rank 0's overrides of config.json");
   options.prepared = from.get_text();
   options.outputs = read_outputs(from);
+  const auto capacity_factor = from.get<double>();
+  if (capacity_factor > 0) options.capacity_factor = capacity_factor;
   return options;
 }
 
