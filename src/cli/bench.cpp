@@ -147,7 +147,7 @@ void check_batches(const std::vector<BenchCase>& cases, const NeuronConfig& limi
 void run_bench(CommandContext& context) {
   const Options& o = context.options;
   const std::vector<BenchCase> cases = cases_of(o.bench);
-  SessionBuilder builder(o.common, o.common.model, context.environment);
+  SessionBuilder builder(o.common, o.common.model, context.environment, context.ranks);
   const Session session = std::move(builder).load();
   check_lengths(cases, session.max_model_len);
   if (session.limits) check_batches(cases, *session.limits);

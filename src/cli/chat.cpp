@@ -288,7 +288,7 @@ void Chat::answer(std::string_view text) {
 
 void run_chat(CommandContext& context) {
   const Options& o = context.options;
-  SessionBuilder builder(o.common, o.common.model, context.environment);
+  SessionBuilder builder(o.common, o.common.model, context.environment, context.ranks);
   // Where there is no tokenizer, loading one says which file is missing.
   if (!builder.tokenizer()) Tokenizer::from_folder(builder.folder());
   ChatPrompt prompt(builder.folder());

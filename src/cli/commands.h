@@ -8,6 +8,10 @@
 #include "cli/options.h"
 #include "cli/streams.h"
 
+namespace cajal {
+class RankTeam;
+}
+
 namespace cajal::cli {
 
 struct CommandContext {
@@ -15,6 +19,7 @@ struct CommandContext {
   const Environment& environment;
   std::istream& in;
   Output& out;
+  RankTeam* ranks = nullptr;  // that models run on; null: on one device
 };
 
 struct CommandInfo {

@@ -61,7 +61,7 @@ std::string list_json(const std::string& data, const std::string& model, std::in
 void run_embed(CommandContext& context) {
   const Options& o = context.options;
   const std::vector<TextLine> texts = texts_of(o, context.in);
-  SessionBuilder builder(o.common, o.common.model, context.environment);
+  SessionBuilder builder(o.common, o.common.model, context.environment, context.ranks);
   if (!builder.tokenizer()) Tokenizer::from_folder(builder.folder());  // says which file is missing
   const EmbeddingConfig config = load_embedding_config(builder.folder());
   warn_without_end_token(config, *builder.tokenizer());

@@ -61,9 +61,7 @@ void set_kv_cache_dtype(Options& o, const Given& g) {
   o.common.kv_cache_dtype = one_of(g, {"auto", "int8"});
 }
 
-void set_parallel_size(Options&, const Given& g) {
-  if (integer(g, 1) != 1) not_in_this_version(g, "leave it out: one device runs the whole model");
-}
+constexpr int kMostRanks = 1024;
 
 void override_config(Options& o, const Given& g, const Json& keys) {
   for (const auto& [key, value] : keys.as_object()) {
@@ -302,10 +300,12 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"kv-cache-dtype", "", "DTYPE", kModelCommands, Group::engine,
      "How keys and values are kept: auto, in the model's dtype, or on a CPU int8, with a scale for each vector.",
      set_kv_cache_dtype},
-    {"tensor-parallel-size", "-tp", "N", kModelCommands, Group::engine, "1. More is not in this version yet.",
-     set_parallel_size},
-    {"expert-parallel-size", "-ep", "N", kModelCommands, Group::engine, "1. More is not in this version yet.",
-     set_parallel_size},
+    {"tensor-parallel-size", "-tp", "N", kModelCommands, Group::engine,
+     "Ranks that share every layer: threads on CPUs, or what mpirun, srun or torchrun started. Default: 1.",
+     [](Options& o, const Given& g) { o.common.tensor_parallel_size = small_integer(g, 1, kMostRanks); }},
+    {"expert-parallel-size", "-ep", "N", kModelCommands, Group::engine,
+     "Groups of such ranks, each with its share of the experts. Default: 1.",
+     [](Options& o, const Given& g) { o.common.expert_parallel_size = small_integer(g, 1, kMostRanks); }},
     {"threads", "", "N", kModelCommands, Group::engine, "Threads that compute. Default: the cores that cajal may use.",
      [](Options& o, const Given& g) { o.common.threads = small_integer(g, 1, 4096); }},
     {"max-model-len", "", "N", kModelCommands, Group::engine,

@@ -90,11 +90,12 @@ class Answers final : public EngineObserver {
 struct Assistant {
   std::optional<Session> session;
 
-  Assistant(const Options& o, const Session& target, const Environment& environment) {
+  Assistant(const CommandContext& context, const Session& target) {
+    const Options& o = context.options;
     if (o.engine.assistant_model.empty()) return;
     CommonFlags flags = o.common;
     flags.hf_overrides = {};  // those are the model's own
-    SessionBuilder builder(flags, o.engine.assistant_model, environment);
+    SessionBuilder builder(flags, o.engine.assistant_model, context.environment, context.ranks);
     with_context("--assistant-model", [&] {
       if (target.tokenizer && builder.tokenizer()) check_same_tokens(*target.tokenizer, *builder.tokenizer());
     });
@@ -113,9 +114,7 @@ void write_metrics(const std::string& path, const LLMEngine& engine) {
 class Run {
  public:
   Run(const CommandContext& context, const Session& session, std::vector<EngineRequest> requests)
-      : flags_(context.options.engine),
-        assistant_(context.options, session, context.environment),
-        requests_(std::move(requests)) {
+      : flags_(context.options.engine), assistant_(context, session), requests_(std::move(requests)) {
     LLMEngineOptions options = plan_engine(session, flags_, requests_);
     if (!flags_.trace.empty()) trace_.emplace(flags_.trace);
     options.trace = trace_ ? &*trace_ : nullptr;
@@ -188,7 +187,7 @@ std::vector<std::int32_t> prompt_of(const PromptLine& line, const SessionBuilder
 // `text`: of the prompt's file, if it is in one.
 void answer_one(CommandContext& context, const std::optional<std::string>& text) {
   const Options& o = context.options;
-  SessionBuilder builder(o.common, o.common.model, context.environment);
+  SessionBuilder builder(o.common, o.common.model, context.environment, context.ranks);
   PromptLine line;
   line.prompt = text;
   std::vector<std::int32_t> prompt =
@@ -305,7 +304,7 @@ void answer_lines(CommandContext& context, std::string_view text) {
   const std::string& path = *o.prompt.prompt_file;
   std::vector<PromptLine> lines = read_prompt_lines(text, path, o.generate);
   if (lines.empty()) fail(ErrorCode::invalid_argument, path, " has no requests", remedy("write one a line, as JSON"));
-  SessionBuilder builder(o.common, o.common.model, context.environment);
+  SessionBuilder builder(o.common, o.common.model, context.environment, context.ranks);
   std::vector<std::vector<std::int32_t>> prompts;
   for (PromptLine& line : lines) {
     auto& prompt = prompts.emplace_back();

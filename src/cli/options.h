@@ -22,6 +22,7 @@ struct CommonFlags {
   std::string kv_cache_dtype = "auto";  // auto or int8
   std::string load_format = "auto";     // auto or dummy
   std::optional<int> threads;
+  std::optional<int> tensor_parallel_size, expert_parallel_size;  // absent: what an export has, else 1
   std::optional<std::int64_t> max_model_len;
   std::optional<double> capacity_factor;
   bool export_cache = false;  // keep packed weights, see export_cache.h

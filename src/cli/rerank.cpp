@@ -39,7 +39,7 @@ Json result_json(std::size_t index, double score, const TextLine& document) {
 void run_rerank(CommandContext& context) {
   const Options& o = context.options;
   const std::vector<TextLine> documents = documents_of(o, context.in);
-  SessionBuilder builder(o.common, o.common.model, context.environment);
+  SessionBuilder builder(o.common, o.common.model, context.environment, context.ranks);
   if (!builder.tokenizer()) Tokenizer::from_folder(builder.folder());  // says which file is missing
   const RerankPrompt words(*builder.tokenizer());
   const std::string instruction = o.texts.instruction.value_or(std::string(kDefaultRerankInstruction));

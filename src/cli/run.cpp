@@ -9,6 +9,7 @@
 #include "cli/documentation.h"
 #include "cli/flags.h"
 #include "cli/help.h"
+#include "cli/ranks.h"
 #include "cli/usage_error.h"
 
 namespace cajal::cli {
@@ -44,7 +45,7 @@ void run_command(const CommandInfo& command, std::span<const std::string> argume
   for (const std::string& note : context.options.notes) log_warning(note);
   if (command.bit == kBench && !arguments.empty() && arguments[0] == "serve")
     misuse("cajal bench serve is not in this version of cajal yet", remedy("see 'cajal bench --help' for what is"));
-  command.run(context);
+  run_on_ranks(command, context);
 }
 
 void dispatch(std::span<const std::string> arguments, const Environment& environment, std::istream& in, Output& out) {
@@ -86,10 +87,12 @@ std::string one_line(std::string text) {
   return text;
 }
 
+int exit_code(const Error& e) { return dynamic_cast<const UsageError*>(&e) ? kMisused : kFailed; }
+
 int report(std::ostream& err, const Error& e, std::span<const std::string> arguments) {
   const std::string remedy = e.remedy().empty() ? general_remedy(e, arguments) : e.remedy();
   err << "cajal: error: " << one_line(e.message()) << " — " << one_line(remedy) << '\n' << std::flush;
-  return dynamic_cast<const UsageError*>(&e) ? kMisused : kFailed;
+  return exit_code(e);
 }
 
 }  // namespace
@@ -105,6 +108,7 @@ int run(std::span<const std::string> arguments, const Environment& environment, 
   } catch (const Interrupted&) {
     return kInterruptedByUser;
   } catch (const Error& e) {
+    if (is_other_rank(environment)) return exit_code(e);
     return report(err, e, arguments);
   } catch (const std::bad_alloc&) {
     return report(err, Error(ErrorCode::out_of_memory, "there is not enough memory"), arguments);

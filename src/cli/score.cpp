@@ -100,7 +100,7 @@ Comparison compare(const Options& o, CommandContext& context, const std::vector<
   flags.quantization = o.score.against_quantization.empty() ? "none" : o.score.against_quantization;
   if (flags.quantization == "none") flags.quantization_overrides.clear();
   flags.kv_cache_dtype = "auto";
-  const Session other = SessionBuilder(flags, other_model(o), context.environment).load();
+  const Session other = SessionBuilder(flags, other_model(o), context.environment, context.ranks).load();
   if (other.model->config().vocab_size != vocab_size)
     fail(ErrorCode::invalid_argument, "--against ", other_model(o), ": its vocabulary has ",
          other.model->config().vocab_size, " tokens, expected ", vocab_size, " as in ", o.common.model,
@@ -117,7 +117,7 @@ Comparison compare(const Options& o, CommandContext& context, const std::vector<
 
 void run_score(CommandContext& context) {
   const Options& o = context.options;
-  SessionBuilder builder(o.common, o.common.model, context.environment);
+  SessionBuilder builder(o.common, o.common.model, context.environment, context.ranks);
   const std::vector<std::int32_t> ids = builder.prompt(o.prompt, o.chat, context.in);
   const Session session = std::move(builder).load();
   const std::int64_t vocab_size = session.model->config().vocab_size;

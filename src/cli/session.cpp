@@ -60,8 +60,9 @@ std::string_view flag_word(DType dtype) {
   }
 }
 
-SessionBuilder::SessionBuilder(const CommonFlags& flags, const std::string& model, const Environment& environment)
-    : flags_(flags) {
+SessionBuilder::SessionBuilder(const CommonFlags& flags, const std::string& model, const Environment& environment,
+                               RankTeam* ranks)
+    : flags_(flags), ranks_(ranks) {
   session_.folder = resolve_model(model, environment);
   if (flags.export_cache) cache_ = cache_folder(environment);
   session_.name = model.empty() ? session_.folder : model;
@@ -73,7 +74,8 @@ SessionBuilder::SessionBuilder(const CommonFlags& flags, const std::string& mode
     target = exported.manifest().target;
   }
   session_.max_model_len = allowed_length(config_, flags, session_.limits);
-  session_.backend = open_device(flags, target);
+  if (!ranks) session_.own_backend = open_device(flags, target);
+  session_.backend = ranks ? &ranks->backend() : session_.own_backend.get();
   if (Tokenizer::is_present(session_.folder)) session_.tokenizer = Tokenizer::from_folder(session_.folder);
 }
 
@@ -119,7 +121,8 @@ Session SessionBuilder::load(const Qwen3Outputs& outputs) && {
   options.config_overrides = flags_.hf_overrides;
   options.outputs = outputs;
   options.capacity_factor = flags_.capacity_factor;
-  if (flags_.export_cache && !session_.limits && options.load_format == LoadFormat::automatic)
+  if (ranks_) options.ranks = &ranks_->leader();
+  if (flags_.export_cache && !ranks_ && !session_.limits && options.load_format == LoadFormat::automatic)
     options.prepared =
         cached_export(options, session_.backend->target(), cache_, session_.backend->host_threads().size());
   session_.model = std::make_unique<Model>(options, *session_.backend);
@@ -130,7 +133,7 @@ Session SessionBuilder::load(const Qwen3Outputs& outputs) && {
 }
 
 std::int64_t kv_bytes_per_token(const Model& model) {
-  return kv_bytes_per_token(model.config(), model.dtype(), {}, model.kv_cache_dtype());
+  return kv_bytes_per_token(model.config(), model.dtype(), model.parallel(), model.kv_cache_dtype());
 }
 
 Json to_json_list(const std::vector<std::int32_t>& ids) {

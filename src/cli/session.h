@@ -10,6 +10,7 @@
 
 #include "cli/commands.h"
 #include "engine/model.h"
+#include "engine/ranks/rank_team.h"
 #include "text/tokenizer.h"
 
 namespace cajal::cli {
@@ -24,8 +25,9 @@ std::string_view flag_word(DType dtype);  // "bfloat16", as --dtype has it
 
 // A model that is loaded, and its device.
 struct Session {
-  std::string name, folder;  // as the user calls it; where it lies
-  std::unique_ptr<Backend> backend;
+  std::string name, folder;              // as the user calls it; where it lies
+  std::unique_ptr<Backend> own_backend;  // null where ranks have theirs
+  Backend* backend = nullptr;
   std::unique_ptr<Model> model;
   std::optional<Tokenizer> tokenizer;  // absent if the folder has none
   std::int64_t max_model_len = 0;      // what the flags, the export or the configuration allow
@@ -35,7 +37,9 @@ struct Session {
 // What fails early goes first: the flags, the configuration and the prompt, then the weights.
 class SessionBuilder {
  public:
-  SessionBuilder(const CommonFlags& flags, const std::string& model, const Environment& environment);
+  // `ranks`: those that the model is to run on, null for one device; they must outlive the session.
+  SessionBuilder(const CommonFlags& flags, const std::string& model, const Environment& environment,
+                 RankTeam* ranks = nullptr);
 
   const std::optional<Tokenizer>& tokenizer() const { return session_.tokenizer; }
   const std::string& folder() const { return session_.folder; }
@@ -55,6 +59,7 @@ class SessionBuilder {
  private:
   const CommonFlags& flags_;
   std::string cache_;  // cajal's own, if it is wanted
+  RankTeam* ranks_;
   Session session_;
   Qwen3Config config_;
 };

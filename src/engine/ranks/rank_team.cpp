@@ -7,6 +7,7 @@
 #include "backends/target.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "engine/export/export_folder.h"
 #include "engine/ranks/rank_follower.h"
 
 namespace cajal {
@@ -46,6 +47,19 @@ void check_rank_device(const std::string& device, const std::string& target) {
   if (kind != "cpu")
     fail(ErrorCode::unsupported, "device ", kind, ": a model runs on one GPU; several ranks are CPUs in this version",
          remedy("use --device cpu, or leave --tensor-parallel-size and --expert-parallel-size out"));
+}
+
+ParallelDegrees agreed_degrees(const std::string& folder, std::optional<int> tensor, std::optional<int> expert) {
+  if (!is_export(folder)) return {tensor.value_or(1), expert.value_or(1)};
+  const NeuronConfig exported = ExportFolder(folder).neuron_config();
+  const auto agree = [&](const char* name, std::optional<int> wanted, std::int64_t made_for) {
+    if (wanted && *wanted != made_for)
+      fail(ErrorCode::invalid_argument, name, " is ", *wanted, ", and ", folder, " was exported for ", made_for,
+           remedy("leave it out, or export the model again with it"));
+    return static_cast<int>(made_for);
+  };
+  return {agree("tensor-parallel-size", tensor, exported.tp_degree),
+          agree("expert-parallel-size", expert, exported.ep_degree)};
 }
 
 RankTeam::RankTeam(const RankTeamOptions& options) : degrees_(options.degrees) {

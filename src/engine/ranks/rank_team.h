@@ -2,6 +2,7 @@
 // The ranks of a model, each with its own part of the machine: threads of this process, or processes that somebody launched.
 // Rank 0 is where requests come to and answers leave; all others carry out what it says.
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -24,6 +25,10 @@ struct RankTeamOptions {
 
 // Error(unsupported) for a device, or the device of a target, that cannot be one of several ranks yet.
 void check_rank_device(const std::string& device, const std::string& target);
+
+// The degrees that a model runs with: those that are wanted, absent 1, and of an export its own. Error(invalid_argument) with
+// both numbers where an export was made for others.
+ParallelDegrees agreed_degrees(const std::string& folder, std::optional<int> tensor, std::optional<int> expert);
 
 // Rank 0 of a team.
 class RankTeam {
