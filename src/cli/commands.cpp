@@ -52,7 +52,12 @@ constexpr auto kCommands = std::to_array<CommandInfo>({
      "goes, such a folder does too: it loads at once, takes the memory that was planned, and refuses what it was not "
      "made for. Limits and defaults are those of Optimum Neuron, in whose neuron_config.json they are written.",
      run_export},
-    {"serve", kServe, "[MODEL] [flags]", "Answer over HTTP as OpenAI's API does.", "", nullptr},
+    {"serve", kServe, "[MODEL] [--host HOST] [--port PORT] [--api-key KEY] [flags]",
+     "Answer over HTTP as OpenAI's API does.",
+     "Serves a model on http://127.0.0.1:8000/v1: chats, completions, embeddings and more, to many at once "
+     "(docs/serving.md). "
+     "SIGTERM and Ctrl-C let requests under way end first; a second one does not wait.",
+     run_serve},
     {"bench", kBench, "[MODEL] [-p N,…] [-n N,…] [-b N,…] [-d N,…] [-r N] [--json]", "Measure speed.",
      "Times prefill alone for each -p and decoding alone for each -n, each for every batch and depth, and compares "
      "with "

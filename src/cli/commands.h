@@ -39,6 +39,7 @@ void run_generate(CommandContext& context);
 void run_chat(CommandContext& context);
 void run_score(CommandContext& context);
 void run_embed(CommandContext& context);
+void run_serve(CommandContext& context);
 void run_rerank(CommandContext& context);
 void run_tokenize(CommandContext& context);
 void run_detokenize(CommandContext& context);

@@ -90,7 +90,8 @@ void set_token_ids(Options& o, const Given& g) {
 
 // A flag that means something to a server, in the commands that serve nobody.
 void note_no_effect(Options& o, const Given& g) {
-  o.notes.push_back(detail::join(g.label, " has no effect in this command: it is a server's"));
+  o.notes.push_back(
+      detail::join(g.label, " has no effect: a server always tells thoughts and calls of tools from answers"));
 }
 
 void note_no_effect_of_switch(Options& o, const Given& g) {
@@ -167,12 +168,13 @@ constexpr auto kFlags = std::to_array<Flag>({
      [](Options& o, const Given& g) { o.generate.ignore_eos = boolean(g); }},
     {"num-return-sequences", "", "N", kGenerate, Group::sampling, "Answers to generate. Default: 1.",
      [](Options& o, const Given& g) { o.generate.num_return_sequences = small_integer(g, 1); }},
-    {"assistant-model", "", "MODEL", kGenerate, Group::speculation,
+    {"assistant-model", "", "MODEL", kGenerate | kServe, Group::speculation,
      "A small model that guesses ahead; the answer is the same, only sooner.",
      [](Options& o, const Given& g) { o.engine.assistant_model = g.text; }, OneOf::drafter},
-    {"num-assistant-tokens", "", "K", kGenerate, Group::speculation, "Tokens that it guesses at a time. Default: 5.",
+    {"num-assistant-tokens", "", "K", kGenerate | kServe, Group::speculation,
+     "Tokens that it guesses at a time. Default: 5.",
      [](Options& o, const Given& g) { o.engine.num_assistant_tokens = small_integer(g, 1, 64); }},
-    {"prompt-lookup-num-tokens", "", "K", kGenerate, Group::speculation,
+    {"prompt-lookup-num-tokens", "", "K", kGenerate | kServe, Group::speculation,
      "Guess K tokens ahead from the text so far, without another model.",
      [](Options& o, const Given& g) { o.engine.prompt_lookup_num_tokens = small_integer(g, 1, 64); }, OneOf::drafter},
 
@@ -275,6 +277,48 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"profile", "", "", kBench, Group::bench, "Print which operations take the time.",
      [](Options& o, const Given& g) { o.bench.profile = boolean(g); }},
 
+    {"host", "", "HOST", kServe, Group::serving, "The address to listen on. Default: 127.0.0.1, this machine only.",
+     [](Options& o, const Given& g) { o.serve.host = g.text; }},
+    {"port", "", "PORT", kServe, Group::serving, "The port; 0: one that is free. Default: 8000.",
+     [](Options& o, const Given& g) { o.serve.port = static_cast<std::uint16_t>(integer(g, 0, 65535)); }},
+    {"api-key", "", "KEY", kServe, Group::serving, "A key that requests must have; may be given several times.",
+     [](Options& o, const Given& g) {
+       if (g.text.empty()) misuse(g.label, " is empty, expected a key");
+       o.serve.api_keys.push_back(g.text);
+     },
+     OneOf::none, true},
+    {"api-key-file", "", "FILE", kServe, Group::serving, "A file with such keys, one a line.",
+     [](Options& o, const Given& g) { o.serve.api_key_file = g.text; }},
+    {"served-model-name", "", "NAME", kServe, Group::serving,
+     "What requests call the model; may be given several times. Default: MODEL.",
+     [](Options& o, const Given& g) { o.serve.served_model_names.push_back(g.text); }, OneOf::none, true},
+    {"allowed-origins", "", "ORIGIN", kServe, Group::serving,
+     "A web origin whose pages may use the server, or *; may be given several times.",
+     [](Options& o, const Given& g) { o.serve.allowed_origins.push_back(g.text); }, OneOf::none, true},
+    {"max-num-waiting", "", "N", kServe, Group::serving, "Requests that wait; further ones get 429. Default: 1024.",
+     [](Options& o, const Given& g) { o.serve.max_num_waiting = integer(g, 1, kLongest); }},
+    {"max-request-bytes", "", "N", kServe, Group::serving, "Of the body of a request. Default: 16777216.",
+     [](Options& o, const Given& g) {
+       o.serve.max_request_bytes = static_cast<std::uint64_t>(integer(g, 1, kLongest));
+     }},
+    {"request-timeout-ms", "", "MS", kServe, Group::serving, "Time for an answer. Default: as long as it takes.",
+     [](Options& o, const Given& g) { o.serve.request_timeout_ms = integer(g, 1); }},
+    {"shutdown-timeout", "", "S", kServe, Group::serving, "Seconds for requests under way at the end. Default: 30.",
+     [](Options& o, const Given& g) { o.serve.shutdown_timeout = std::chrono::seconds(integer(g, 0, 86400)); }},
+    {"reasoning-field", "", "NAME", kServe, Group::serving,
+     "What holds the model's thoughts: reasoning, reasoning_content or both. Default: both.",
+     [](Options& o, const Given& g) {
+       o.serve.reasoning_field = one_of(g, {"both", "reasoning", "reasoning_content"});
+     }},
+    {"strict-fields", "", "", kServe, Group::serving, "Refuse requests with fields that nobody knows.",
+     [](Options& o, const Given& g) { o.serve.strict_fields = boolean(g); }},
+    {"disable-access-log", "", "", kServe, Group::serving, "No line for each request.",
+     [](Options& o, const Given& g) { o.serve.access_log = !boolean(g); }},
+    {"insecure", "", "", kServe, Group::serving, "No warning where everybody may ask.",
+     [](Options& o, const Given& g) { o.serve.insecure = boolean(g); }},
+    {"print-config", "", "", kServe, Group::serving, "Print what is in force and where it came from, and end.",
+     [](Options& o, const Given& g) { o.serve.print_config = boolean(g); }},
+
     {"model", "", "MODEL", kModelCommands | kText | kRender, Group::engine, "The same as MODEL without the flag.",
      [](Options& o, const Given& g) {
        if (!o.common.model.empty() && o.common.model != g.text)
@@ -311,18 +355,18 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"max-model-len", "", "N", kModelCommands, Group::engine,
      "The most tokens of prompt and answer together. Default: what the model allows and memory holds.",
      [](Options& o, const Given& g) { o.common.max_model_len = integer(g, 1); }},
-    {"max-num-seqs", "", "N", kGenerate, Group::engine, "Sequences that run side by side. Default: 64.",
+    {"max-num-seqs", "", "N", kGenerate | kServe, Group::engine, "Sequences that run side by side. Default: 64.",
      [](Options& o, const Given& g) { o.engine.max_num_seqs = small_integer(g, 1, 4096); }},
-    {"max-num-batched-tokens", "", "N", kGenerate, Group::engine,
+    {"max-num-batched-tokens", "", "N", kGenerate | kServe, Group::engine,
      "Tokens of one step: long prompts are read in pieces of so many. Default: 512.",
      [](Options& o, const Given& g) { o.engine.max_num_batched_tokens = small_integer(g, 1, 65536); }},
-    {"kv-cache-memory-bytes", "", "N", kGenerate, Group::engine,
+    {"kv-cache-memory-bytes", "", "N", kGenerate | kServe, Group::engine,
      "Memory for keys and values. Default: what the requests can use, at most half of what is free.",
      [](Options& o, const Given& g) { o.engine.kv_cache_memory_bytes = static_cast<std::uint64_t>(integer(g, 1)); }},
-    {"enable-prefix-caching", "", "", kGenerate, Group::engine,
+    {"enable-prefix-caching", "", "", kGenerate | kServe, Group::engine,
      "Compute what prompts have in common once. This is the default.",
      [](Options& o, const Given& g) { o.engine.enable_prefix_caching = boolean(g); }, OneOf::prefix_caching},
-    {"no-enable-prefix-caching", "", "", kGenerate, Group::engine, "Compute every prompt from its beginning.",
+    {"no-enable-prefix-caching", "", "", kGenerate | kServe, Group::engine, "Compute every prompt from its beginning.",
      [](Options& o, const Given& g) { o.engine.enable_prefix_caching = !boolean(g); }, OneOf::prefix_caching},
     {"load-format", "", "FORMAT", kModelCommands, Group::engine,
      "auto, or dummy: seeded random weights, no files needed.",
@@ -343,13 +387,13 @@ constexpr auto kFlags = std::to_array<Flag>({
        if (boolean(g))
          not_in_this_version({"", g.label}, "download the model with Hugging Face's tools and name its folder");
      }},
-    {"enable-reasoning", "", "", kServe | kChat, Group::engine, "A server's flag; has no effect elsewhere.",
+    {"enable-reasoning", "", "", kServe | kChat, Group::engine, "Has no effect: a server always does it.",
      note_no_effect_of_switch},
-    {"reasoning-parser", "", "NAME", kServe | kChat, Group::engine, "A server's flag; has no effect elsewhere.",
+    {"reasoning-parser", "", "NAME", kServe | kChat, Group::engine, "Has no effect: a server always does it.",
      note_no_effect},
-    {"enable-auto-tool-choice", "", "", kServe | kChat, Group::engine, "A server's flag; has no effect elsewhere.",
+    {"enable-auto-tool-choice", "", "", kServe | kChat, Group::engine, "Has no effect: a server always does it.",
      note_no_effect_of_switch},
-    {"tool-call-parser", "", "NAME", kServe | kChat, Group::engine, "A server's flag; has no effect elsewhere.",
+    {"tool-call-parser", "", "NAME", kServe | kChat, Group::engine, "Has no effect: a server always does it.",
      note_no_effect},
 
     {"config", "", "FILE", kEveryCommand, Group::general,
@@ -364,10 +408,6 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"help", "-h", "", kEveryCommand, Group::general, "Print this.", nullptr},
 
     // Flags of commands that later versions have, so that we can say whose they are.
-    {"host", "", "HOST", kServe, Group::engine, "", nullptr},
-    {"port", "", "PORT", kServe, Group::engine, "", nullptr},
-    {"api-key", "", "KEY", kServe, Group::engine, "", nullptr, OneOf::none, true},
-    {"print-config", "", "", kServe, Group::output, "", nullptr},
     {"revision", "", "R", kPull, Group::engine, "", nullptr},
 });
 

@@ -38,7 +38,7 @@ struct Given {
   std::string label;
 };
 
-enum class Group { prompt, texts, chat, sampling, speculation, output, exports, bench, engine, general };
+enum class Group { prompt, texts, chat, sampling, speculation, output, exports, bench, serving, engine, general };
 
 // Of the flags of one set at most one may be given.
 enum class OneOf {

@@ -35,6 +35,7 @@ std::string heading(Group group) {
     case Group::output: return "Output";
     case Group::exports: return "What it is made for";
     case Group::bench: return "What to measure (lists as in 128,512)";
+    case Group::serving: return "Serving";
     case Group::engine: return "Model and machine";
     case Group::general: return "General";
   }
@@ -92,15 +93,16 @@ std::string overview() {
   std::string later;
   for (const CommandInfo& command : commands())
     if (!command.run) later += (later.empty() ? "" : ", ") + std::string(command.name);
-  return text + paragraph("Not in this version yet: " + later + ".");
+  return later.empty() ? text : text + paragraph("Not in this version yet: " + later + ".");
 }
 
 std::string help_of(const CommandInfo& command) {
   const std::string head = detail::join("Usage: cajal ", command.name, " ");
   std::string text =
       head + wrapped(command.usage, kWidth, head.size(), head.size()) + "\n" + paragraph(command.description);
-  for (const Group group : {Group::prompt, Group::texts, Group::chat, Group::sampling, Group::speculation,
-                            Group::output, Group::exports, Group::bench, Group::engine, Group::general}) {
+  for (const Group group :
+       {Group::prompt, Group::texts, Group::chat, Group::sampling, Group::speculation, Group::output, Group::exports,
+        Group::bench, Group::serving, Group::engine, Group::general}) {
     std::string section;
     for (const Flag& flag : flags())
       if (flag.group == group && (flag.commands & command.bit)) section += flag_entry(flag);

@@ -206,6 +206,10 @@ Options Reader::options() {
   for (const Flag& flag : flags()) {
     const std::vector<Given>& values = setting(flag).values;
     if (!flag.set || values.empty()) continue;
+    const Source source = setting(flag).source;
+    options.sources[std::string(flag.name)] = source == Source::command_line  ? "command line"
+                                              : source == Source::environment ? "environment"
+                                                                              : values.back().label;
     if (flag.repeatable) {
       for (const Given& value : values) flag.set(options, value);
     } else {

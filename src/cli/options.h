@@ -1,5 +1,6 @@
 #pragma once
 // What the user asked for. Every flag is declared once, in flags.cpp; this is what the flags mean once they are read.
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -89,6 +90,18 @@ struct ExportFlags {
   std::string task = "auto";  // auto, text-generation or feature-extraction
 };
 
+struct ServeFlags {
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 8000;
+  std::vector<std::string> api_keys, allowed_origins, served_model_names;
+  std::string api_key_file;  // empty: none
+  std::uint64_t max_request_bytes = std::uint64_t{16} << 20;
+  std::optional<std::int64_t> max_num_waiting, request_timeout_ms;
+  std::chrono::seconds shutdown_timeout{30};
+  std::string reasoning_field = "both";  // or reasoning or reasoning_content
+  bool strict_fields = false, access_log = true, insecure = false, print_config = false;
+};
+
 struct RenderFlags {
   std::string template_file;  // empty: not given
 };
@@ -114,10 +127,13 @@ struct Options {
   RenderFlags render;
   std::string action;  // of cache: list or clean
   TextFlags texts;
+  ServeFlags serve;
   std::string input;  // a file: of render one request, of embed and rerank texts, one a line; empty: not given
   bool json = false, jsonl = false, skip_special_tokens = false;
 
   bool help = false;
+  std::map<std::string, std::string>
+      sources;                     // of the flags that are given: "environment", "command line" or the file's line
   std::vector<std::string> notes;  // what the user should know about flags that do less than they say
 };
 

@@ -1,4 +1,5 @@
-// What says how the server is: /health, /ready, /version, /metrics, and which models it has.
+// What says how the server is: /health, /ready, /version, /metrics, and which models it has; and the page.
+#include "server/chat_page.h"
 #include "server/service.h"
 
 namespace cajal::server {
@@ -29,6 +30,13 @@ void version(Service&, const CallPtr& call) { call->respond(200, Json::Object{{"
 
 void metrics(Service& service, const CallPtr& call) {
   call->respond({.content_type = "text/plain; version=0.0.4; charset=utf-8", .body = service.metrics_text()});
+}
+
+// It has no secrets, and asks for the key itself.
+void page(Service&, const CallPtr& call) {
+  call->add_header("Content-Security-Policy", std::string(chat_page_policy()));
+  call->add_header("X-Content-Type-Options", "nosniff");
+  call->respond({.content_type = "text/html; charset=utf-8", .body = std::string(chat_page())});
 }
 
 void list_models(Service& service, const CallPtr& call) {

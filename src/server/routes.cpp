@@ -20,6 +20,7 @@ constexpr auto kRoutes = std::to_array<Route>({
     {"GET", "/health", health, Runs::inline_, true, false},
     {"GET", "/ready", ready, Runs::inline_, true, false},
     {"GET", "/version", version, Runs::inline_, false, false},
+    {"GET", "/", page, Runs::inline_, true, false},
     {"GET", "/metrics", metrics, Runs::inline_, false, false},
 });
 

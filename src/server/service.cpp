@@ -75,6 +75,7 @@ void Service::close() {
   draining_ = true;
   quick_.reset();
   slow_.reset();
+  closing_ = true;
   engine_.reset();
 }
 

@@ -50,7 +50,7 @@ class Service {
   const ServiceOptions& options() const { return options_; }
   api::Engine& engine() { return *engine_; }  // of handlers of routes that need it
   bool loaded() const { return loaded_; }
-  bool draining() const { return draining_; }
+  bool closing() const { return closing_; }  // the engine cancels everything by itself, and is not to be called
   // Why the service cannot take requests now, or "".
   std::string why_not_ready();
   // The name that the request means; RequestError(404) if it is another model's.
@@ -71,7 +71,7 @@ class Service {
   const ServiceOptions options_;
   const std::int64_t start_time_;
   std::unique_ptr<api::Engine> engine_;
-  std::atomic<bool> loaded_ = false, draining_ = false;
+  std::atomic<bool> loaded_ = false, draining_ = false, closing_ = false;
   std::atomic<std::int64_t> num_calls_ = 0, num_refused_ = 0, num_abandoned_ = 0;
 
   std::mutex watch_mutex_;  // of what follows: when steps were last seen to end
@@ -104,5 +104,6 @@ void health(Service&, const CallPtr&);
 void ready(Service&, const CallPtr&);
 void version(Service&, const CallPtr&);
 void metrics(Service&, const CallPtr&);
+void page(Service&, const CallPtr&);
 
 }  // namespace cajal::server

@@ -116,7 +116,7 @@ class EndToEnd(unittest.TestCase):
         self.assert_failed(cajal("generate", *self.dummy, "--token-ids", "151936"), 1)
 
     def test_misused_is_2(self):
-        for arguments in ([], ["nonsense"], ["generate", "--nonsense"], ["serve"],
+        for arguments in ([], ["nonsense"], ["generate", "--nonsense"], ["serve", "--api-key", ""],
                           ["generate", *self.dummy], ["generate", *self.dummy, "--prompt", "a", "--top-p", "2"]):
             self.assert_failed(cajal(*arguments), 2)
 

@@ -122,6 +122,13 @@ class Serving(unittest.TestCase):
         self.assert_refused(answer, 405)
         self.assertEqual(answer[1]["Allow"], "POST")
 
+    def test_has_a_page_that_runs_nothing_from_elsewhere(self):
+        status, headers, text = self.server.request("GET", "/")
+        self.assertEqual(status, 200)
+        self.assertTrue(headers["Content-Type"].startswith("text/html"))
+        self.assertIn("default-src 'none'", headers["Content-Security-Policy"])
+        self.assertIn("<html", text)
+
     def test_answers_chats_in_one_piece_and_in_chunks_alike(self):
         body = {"model": "cajal-demo", "messages": HELLO, "max_tokens": 20, "temperature": 0,
                 "chat_template_kwargs": {"enable_thinking": False}}
@@ -305,7 +312,7 @@ class Keys(unittest.TestCase):
                 self.assertEqual(server.request(method, path, None, headers)[0], 401, (path, headers))
             for headers in ({"Authorization": "Bearer one"}, {"X-Api-Key": "two"}, {"authorization": "bearer two"}):
                 self.assertNotEqual(server.request(method, path, None, headers)[0], 401, (path, headers))
-        for path in ("/health", "/ready"):
+        for path in ("/health", "/ready", "/"):
             self.assertEqual(server.request("GET", path)[0], 200)
         key = {"Authorization": "Bearer one"}
         self.assertEqual(server.post(COMPLETIONS, {"model": "b", "prompt": "x", "max_tokens": 1}, key)[2]["model"], "b")
