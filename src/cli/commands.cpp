@@ -71,7 +71,11 @@ constexpr auto kCommands = std::to_array<CommandInfo>({
      "why. "
      "Worth adding to a bug report.",
      run_doctor},
-    {"pull", kPull, "NAME [--revision R]", "Download a model.", "", nullptr},
+    {"pull", kPull, "MODEL [--revision R] [--json]", "Download a model.",
+     "Fetches what cajal needs of a model from the hub into the cache that Hugging Face's libraries share, and prints "
+     "its folder. An interrupted download goes on where it ended; HF_TOKEN, HF_ENDPOINT, HF_HUB_CACHE and "
+     "HF_HUB_OFFLINE are heeded.",
+     run_pull},
     {"cache", kCache, "list | clean [--json]", "See and empty cajal's cache.",
      "Lists, or removes, the exports that --export-cache keeps: in CAJAL_CACHE_DIR, else in XDG_CACHE_HOME/cajal, else "
      "in "

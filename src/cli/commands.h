@@ -46,6 +46,7 @@ void run_detokenize(CommandContext& context);
 void run_render(CommandContext& context);
 void run_export(CommandContext& context);
 void run_cache(CommandContext& context);
+void run_pull(CommandContext& context);
 void run_bench(CommandContext& context);
 void run_inspect(CommandContext& context);
 void run_doctor(CommandContext& context);

@@ -71,7 +71,7 @@ void run_export(CommandContext& context) {
   if (o.common.model.empty()) misuse("no MODEL is given", remedy("name a folder with a model"));
   if (o.exports.output.empty()) misuse("no folder to write is given", remedy("name one with -o DIR"));
   cajal::ExportOptions options;
-  options.model.folder = resolve_model(o.common.model, context.environment);
+  options.model.folder = resolve_model(o.common.model, context.environment, o.common.download);
   options.model.dtype = wanted_dtype(o.common);
   options.model.quantization = wanted_quantization(o.common);
   options.model.kv_cache_dtype = wanted_kv_cache_dtype(o.common);

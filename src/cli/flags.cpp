@@ -212,7 +212,7 @@ constexpr auto kFlags = std::to_array<Flag>({
      [](Options& o, const Given& g) { o.texts.base64 = one_of(g, {"float", "base64"}) == "base64"; }},
     {"top-n", "", "N", kRerank, Group::output, "Only the N best documents.",
      [](Options& o, const Given& g) { o.texts.top_n = integer(g, 1); }},
-    {"json", "", "", kGenerate | kScore | kEmbed | kRerank | kTokenize | kBench | kInspect | kDoctor | kExport | kCache,
+    {"json", "", "", kGenerate | kScore | kEmbed | kRerank | kTokenize | kBench | kInspect | kDoctor | kExport | kCache | kPull,
      Group::output, "Print one JSON object.", [](Options& o, const Given& g) { o.json = boolean(g); },
      OneOf::output_form},
     {"jsonl", "", "", kTokenize, Group::output, "Read one JSON string a line and answer each with one object.",
@@ -319,7 +319,7 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"print-config", "", "", kServe, Group::serving, "Print what is in force and where it came from, and end.",
      [](Options& o, const Given& g) { o.serve.print_config = boolean(g); }},
 
-    {"model", "", "MODEL", kModelCommands | kText | kRender, Group::engine, "The same as MODEL without the flag.",
+    {"model", "", "MODEL", kModelCommands | kText | kRender | kPull, Group::engine, "The same as MODEL without the flag.",
      [](Options& o, const Given& g) {
        if (!o.common.model.empty() && o.common.model != g.text)
          misuse("two models are given, ", o.common.model, " and ", g.text, remedy("give one"));
@@ -382,11 +382,9 @@ constexpr auto kFlags = std::to_array<Flag>({
      }},
     {"hf-overrides", "", "JSON", kModelCommands, Group::engine, "Replaces keys of config.json.",
      [](Options& o, const Given& g) { override_config(o, g, json_object(g)); }},
-    {"download", "", "", kModelCommands | kText, Group::engine, "Fetch what the cache lacks. Not in this version yet.",
-     [](Options&, const Given& g) {
-       if (boolean(g))
-         not_in_this_version({"", g.label}, "download the model with Hugging Face's tools and name its folder");
-     }},
+    {"download", "", "", kModelCommands | kText | kRender, Group::engine,
+     "Fetch a model that the cache lacks, as 'cajal pull' does.",
+     [](Options& o, const Given& g) { o.common.download = boolean(g); }},
     {"enable-reasoning", "", "", kServe | kChat, Group::engine, "Has no effect: a server always does it.",
      note_no_effect_of_switch},
     {"reasoning-parser", "", "NAME", kServe | kChat, Group::engine, "Has no effect: a server always does it.",
@@ -396,6 +394,8 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"tool-call-parser", "", "NAME", kServe | kChat, Group::engine, "Has no effect: a server always does it.",
      note_no_effect},
 
+    {"revision", "", "REVISION", kPull, Group::general, "A branch, a tag or a commit. Default: main.",
+     [](Options& o, const Given& g) { o.revision = g.text; }},
     {"config", "", "FILE", kEveryCommand, Group::general,
      "Flags from a file: a JSON object, or lines `key: value` (as in simple YAML) or `key = value` (as in TOML).",
      nullptr},
@@ -406,9 +406,6 @@ constexpr auto kFlags = std::to_array<Flag>({
        o.common.log_json = one_of(g, {"text", "json"}) == "json";
      }},
     {"help", "-h", "", kEveryCommand, Group::general, "Print this.", nullptr},
-
-    // Flags of commands that later versions have, so that we can say whose they are.
-    {"revision", "", "R", kPull, Group::engine, "", nullptr},
 });
 
 // What other programs call these flags.

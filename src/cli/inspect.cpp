@@ -242,7 +242,7 @@ void run_inspect(CommandContext& context) {
   const Options& o = context.options;
   cajal::InspectOptions options;
   options.graph_text = wanted_graph(o.inspect.graph);
-  options.folder = resolve_model(o.common.model, context.environment);
+  options.folder = resolve_model(o.common.model, context.environment, o.common.download);
   options.dtype = wanted_dtype(o.common);
   options.quantization = wanted_quantization(o.common);
   options.kv_cache_dtype = wanted_kv_cache_dtype(o.common);

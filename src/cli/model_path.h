@@ -7,7 +7,8 @@
 
 namespace cajal::cli {
 
-// As find_model(), and no name is the demo model. UsageError if there is none.
-std::string resolve_model(const std::string& model, const Environment& environment);
+// As find_model(), and no name is the demo model; with `download` a name that the cache lacks is fetched first. UsageError
+// if there is no demo model.
+std::string resolve_model(const std::string& model, const Environment& environment, bool download = false);
 
 }  // namespace cajal::cli

@@ -26,6 +26,7 @@ struct CommonFlags {
   std::optional<int> tensor_parallel_size, expert_parallel_size;  // absent: what an export has, else 1
   std::optional<std::int64_t> max_model_len;
   std::optional<double> capacity_factor;
+  bool download = false;      // fetch a model that the cache lacks
   bool export_cache = false;  // keep packed weights, see export_cache.h
   Json hf_overrides;          // keys that replace those of config.json; null: none
   LogLevel log_level = LogLevel::info;
@@ -125,7 +126,8 @@ struct Options {
   InspectFlags inspect;
   ExportFlags exports;
   RenderFlags render;
-  std::string action;  // of cache: list or clean
+  std::string action;    // of cache: list or clean
+  std::string revision;  // of pull; empty: main
   TextFlags texts;
   ServeFlags serve;
   std::string input;  // a file: of render one request, of embed and rerank texts, one a line; empty: not given

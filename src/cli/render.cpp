@@ -11,7 +11,8 @@ namespace {
 
 ChatTemplate open_template(const Options& options, CommandContext& context) {
   const std::string& file = options.render.template_file;
-  if (file.empty()) return ChatTemplate::from_folder(resolve_model(options.common.model, context.environment));
+  if (file.empty())
+    return ChatTemplate::from_folder(resolve_model(options.common.model, context.environment, options.common.download));
   if (!options.common.model.empty()) misuse("MODEL and --template contradict each other", remedy("give one of them"));
   return ChatTemplate::from_source(read_file_or(context.in, file), file == "-" ? "standard input" : file);
 }

@@ -63,7 +63,7 @@ std::string_view flag_word(DType dtype) {
 SessionBuilder::SessionBuilder(const CommonFlags& flags, const std::string& model, const Environment& environment,
                                RankTeam* ranks)
     : flags_(flags), ranks_(ranks) {
-  session_.folder = resolve_model(model, environment);
+  session_.folder = resolve_model(model, environment, flags.download);
   if (flags.export_cache) cache_ = cache_folder(environment);
   session_.name = model.empty() ? session_.folder : model;
   config_ = load_config(session_.folder, flags.hf_overrides);

@@ -53,7 +53,8 @@ std::string plain(const std::vector<std::int32_t>& ids) {
 
 void run_tokenize(CommandContext& context) {
   const Options& options = context.options;
-  const Tokenizer tokenizer = Tokenizer::from_folder(resolve_model(options.common.model, context.environment));
+  const Tokenizer tokenizer =
+      Tokenizer::from_folder(resolve_model(options.common.model, context.environment, options.common.download));
   if (options.jsonl) return answer_lines(tokenizer, context.in, context.out);
   const std::string text = read_all(context.in);
   const std::string result = with_context("standard input", [&] {

@@ -24,7 +24,14 @@ bool is_folder(const std::string& path) {
   return fs::is_directory(path, ignored);
 }
 
-// "org/name" or "name" as the hub allows them.
+std::string read_revision(const std::string& file) {
+  std::string revision = read_file(file, 4096);
+  while (!revision.empty() && std::isspace(static_cast<unsigned char>(revision.back()))) revision.pop_back();
+  return revision;
+}
+
+}  // namespace
+
 bool is_hub_name(std::string_view name) {
   const auto allowed = [](char c) {
     return std::isalnum(static_cast<unsigned char>(c)) || std::string_view("-_./").find(c) != std::string_view::npos;
@@ -34,30 +41,21 @@ bool is_hub_name(std::string_view name) {
          std::string_view("./-").find(name.front()) == std::string_view::npos && name.back() != '/';
 }
 
-std::string read_revision(const std::string& file) {
-  std::string revision = read_file(file, 4096);
-  while (!revision.empty() && std::isspace(static_cast<unsigned char>(revision.back()))) revision.pop_back();
-  return revision;
-}
-
-std::string look_up(const std::string& name, const Environment& environment) {
+std::string find_revision(const std::string& name, const std::string& revision, const std::string& cache) {
   std::string folder = "models--" + name;
   if (const std::size_t slash = folder.find('/'); slash != std::string::npos) folder.replace(slash, 1, "--");
-  const std::string root = hub_cache_folder(environment) + "/" + folder;
-  const Remedy how = remedy(
-      "download it with Hugging Face's tools, or name a folder that holds it; this version of cajal "
-      "downloads nothing");
+  const std::string root = cache + "/" + folder;
+  const Remedy how = remedy("download it with 'cajal pull ", name, "', or name a folder that holds it");
   if (!is_folder(root)) fail(ErrorCode::not_found, name, ": no folder of that name, and nothing at ", root, how);
-  const std::string ref = root + "/refs/main";
+  if (const std::string commit = root + "/snapshots/" + revision; is_folder(commit)) return commit;
+  const std::string ref = root + "/refs/" + revision;
   if (!file_exists(ref))
-    fail(ErrorCode::not_found, name, ": the cache has it without a main revision (no file ", ref, ")", how);
+    fail(ErrorCode::not_found, name, ": the cache has it without the revision ", revision, " (no file ", ref, ")", how);
   std::string snapshot = root + "/snapshots/" + read_revision(ref);
   if (!is_folder(snapshot))
     fail(ErrorCode::not_found, name, ": ", ref, " names a revision that is not there: ", snapshot, how);
   return snapshot;
 }
-
-}  // namespace
 
 std::string hub_cache_folder(const Environment& environment) {
   for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"})
@@ -76,7 +74,7 @@ std::string find_model(const std::string& model, const Environment& environment)
   if (!is_hub_name(model))
     fail(ErrorCode::not_found, model, ": no such folder",
          remedy("check the path; a model on the hub is called org/name"));
-  return look_up(model, environment);
+  return find_revision(model, "main", hub_cache_folder(environment));
 }
 
 }  // namespace cajal

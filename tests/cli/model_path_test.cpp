@@ -41,13 +41,13 @@ TEST(ModelPath, IsFoundInTheCacheByItsMainRevision) {
   hub.file("models--gpt2/snapshots/r/config.json", "{}");
   EXPECT_EQ(resolve_model("gpt2", environment), hub.path() + "/models--gpt2/snapshots/r");
   hub.file("models--a--b/snapshots/r/config.json", "{}");
-  EXPECT_THAT(refusal("a/b", environment), testing::HasSubstr("without a main revision"));
+  EXPECT_THAT(refusal("a/b", environment), testing::HasSubstr("without the revision main"));
 }
 
 TEST(ModelPath, SaysWhereItLooked) {
   EXPECT_THAT(refusal("Qwen/Qwen3-0.6B", {{"HF_HOME", "/nowhere"}}),
               testing::AllOf(testing::HasSubstr("/nowhere/hub/models--Qwen--Qwen3-0.6B"),
-                             testing::HasSubstr("downloads nothing")));
+                             testing::HasSubstr("cajal pull Qwen/Qwen3-0.6B")));
   EXPECT_THAT(refusal("./missing"), testing::HasSubstr("no such folder"));
   EXPECT_THAT(refusal("a/b/c"), testing::HasSubstr("no such folder"));
   EXPECT_THAT(refusal("../up"), testing::HasSubstr("no such folder"));

@@ -38,6 +38,7 @@ std::string good_value(const Flag& flag) {
   if (name == "quantization-group-size") return "128";
   if (name == "quantization-overrides") return "lm_head=int4";
   if (name == "kv-cache-dtype" || name == "load-format") return "auto";
+  if (name == "task") return "auto";
   if (name == "log-level") return "debug";
   if (name == "log-format") return "text";
   if (name == "encoding-format") return "base64";
@@ -45,15 +46,13 @@ std::string good_value(const Flag& flag) {
   return "1";
 }
 
-bool is_refused_by_name(const Flag& flag) { return flag.name == "download"; }
-
 // Every flag of every command that runs, with a value.
 template <class Body>
 void for_each_flag(Body&& body) {
   for (const CommandInfo& command : commands()) {
     if (!command.run) continue;
     for (const Flag& flag : flags())
-      if (flag.set && (flag.commands & command.bit) && !is_refused_by_name(flag)) body(command, flag, good_value(flag));
+      if (flag.set && (flag.commands & command.bit)) body(command, flag, good_value(flag));
   }
 }
 
@@ -234,7 +233,7 @@ TEST(Flags, AtTheEdgesOfTheirRangesAreTaken) {
 }
 
 TEST(Flags, ThatThisVersionLacksAreRefusedByName) {
-  const Words missing[] = {{"--kv-cache-dtype", "fp8"}, {"--device", "cuda:0,1"}, {"--download"}};
+  const Words missing[] = {{"--kv-cache-dtype", "fp8"}, {"--device", "cuda:0,1"}};
   for (const Words& words : missing)
     EXPECT_NE(refusal(words).find("is not in this version"), std::string::npos) << words[0] << ": " << refusal(words);
   if (!built_with_cuda()) {
@@ -242,8 +241,7 @@ TEST(Flags, ThatThisVersionLacksAreRefusedByName) {
   }
   EXPECT_NE(refusal({"--dtype", "float16"}).find("float16 is not there on the CPU"), std::string::npos);
   EXPECT_EQ(read({"--kv-cache-dtype", "int8"}).common.kv_cache_dtype, "int8");
-  EXPECT_EQ(refusal({"--quantization", "none", "--kv-cache-dtype", "auto", "-tp", "1", "--download=false"}),
-            "(accepted)");
+  EXPECT_EQ(refusal({"--quantization", "none", "--kv-cache-dtype", "auto", "-tp", "1"}), "(accepted)");
 }
 
 TEST(Flags, OfQuantisationRefuseWhatIsUnknownByName) {

@@ -57,7 +57,7 @@ TEST(Program, RefusesMisuse) {
                          {"export", "x"},
                          {"export", "-o", "y"},
                          {"serve", "--port", "65536"},
-                         {"pull", "x"},
+                         {"pull"},
                          {"cache"},
                          {"bench", "serve"},
                          {"help", "nothing"},
