@@ -57,11 +57,17 @@ server::ServiceOptions service_options(const Options& o) {
 
 api::EngineConfig engine_config(const Options& o, const Environment& environment) {
   const CommonFlags& c = o.common;
+  if (c.tensor_parallel_size.value_or(1) > 1 || c.expert_parallel_size.value_or(1) > 1)
+    misuse("cajal serve runs on one device, and --tensor-parallel-size or --expert-parallel-size is more than 1",
+           remedy("leave them out"));
+  if (c.export_cache)
+    log_warning("--export-cache has no effect in this command: give 'cajal export' a folder and serve that");
   api::EngineConfig config;
-  config.model = resolve_model(c.model, environment);
+  config.model = resolve_model(c.model, environment, c.download);
   config.device = c.device;
   config.dtype = c.dtype;
   config.load_format = c.load_format;
+  config.kv_cache_dtype = c.kv_cache_dtype;
   config.quantization = c.quantization;
   config.quantization_group_size = c.quantization_group_size;
   config.quantization_overrides = c.quantization_overrides;
@@ -132,6 +138,7 @@ void print_config(const Options& o, const api::EngineConfig& config, Output& out
   line("device", config.device);
   line("dtype", config.dtype);
   line("quantization", config.quantization);
+  line("kv-cache-dtype", config.kv_cache_dtype);
   line("load-format", config.load_format);
   line("threads", config.threads);
   line("max-model-len", config.max_model_len);
