@@ -107,7 +107,7 @@ Json parse_body(std::string_view body) {
   } catch (const Error& e) {
     throw RequestError({.code = "invalid_json", .message = e.message()});
   }
-  Fields{json};  // an object
+  [[maybe_unused]] const Fields must_be_an_object(json);
   return json;
 }
 
