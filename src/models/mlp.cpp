@@ -70,11 +70,7 @@ double effective_capacity_factor(const Qwen3Config& c, double factor) {
 
 void check_expert_parallel_size(const Qwen3Config& c, int size) {
   if (size < 1) fail(ErrorCode::invalid_argument, "expert_parallel_size is ", size, ", expected 1 or more");
-  if (size == 1) return;
-  if (!has_experts(c))
-    fail(ErrorCode::invalid_argument, "expert_parallel_size is ", size, ", and the model has no experts",
-         remedy("share its layers instead, by --tensor-parallel-size"));
-  if (size > c.num_experts)
+  if (has_experts(c) && size > c.num_experts)
     fail(ErrorCode::invalid_argument, "expert_parallel_size is ", size, ", and the model has ", c.num_experts,
          " experts", remedy("choose at most ", c.num_experts));
 }

@@ -23,7 +23,8 @@ Value sparse_moe_block(Scope s, const Qwen3Config& config, const ExpertCapacity&
 // above 0, and for a model without experts.
 double effective_capacity_factor(const Qwen3Config& config, double factor);
 
-// Error(invalid_argument) with the numbers where the experts of a model cannot be shared by so many groups of ranks.
+// Error(invalid_argument) with the numbers where a group of ranks would have no expert. Without any experts the groups do
+// the same.
 void check_expert_parallel_size(const Qwen3Config& config, int expert_parallel_size);
 
 }  // namespace cajal

@@ -261,7 +261,7 @@ TEST(Sharding, RefusesWithTheNumbers) {
   Qwen3Config c = test::small_config(false);
   EXPECT_EQ(why(c, {1, 1}), "");
   EXPECT_THAT(why(c, {0, 1}), testing::HasSubstr("tensor_parallel_size is 0"));
-  EXPECT_THAT(why(c, {1, 2}), testing::HasSubstr("expert_parallel_size is 2"));
+  EXPECT_THAT(why(c, {1, 0}), testing::HasSubstr("expert_parallel_size is 0"));
   c.num_key_value_heads = 3;
   EXPECT_THAT(why(c, {2, 1}),
               testing::HasSubstr("num_attention_heads 4 are not shared evenly by num_key_value_heads 3"));
