@@ -75,8 +75,10 @@ Json fits_json(const std::vector<Fit>& fits) {
   return list;
 }
 
-Json memory_json(const MemoryByUse& m) {
-  return Json::Object{{"ranks", 1},
+int num_ranks(const Parallelism& p) { return p.tensor_parallel_size * p.expert_parallel_size; }
+
+Json memory_json(const MemoryByUse& m, const Parallelism& parallel) {
+  return Json::Object{{"ranks", num_ranks(parallel)},
                       {"weight_bytes", m.weight_bytes},
                       {"kv_cache_bytes", m.kv_cache_bytes},
                       {"arena_bytes", m.arena_bytes},
@@ -99,7 +101,7 @@ Json as_json(const Inspection& i, const std::string& name, bool plan) {
       {"kv_bytes_per_token", i.kv_bytes_per_token},
       {"max_model_len", i.limits.max_model_len},
       {"max_num_seqs", i.limits.max_num_seqs},
-      {"memory", memory_json(i.memory)},
+      {"memory", memory_json(i.memory, i.parallel)},
       {"memory_bytes", i.memory_bytes},
       {"fits", fits_json(i.fits)},
       {"graphs", std::move(graphs)}};
@@ -141,6 +143,9 @@ std::string summary(const Inspection& i, const std::string& name) {
        i.config.tie_word_embeddings ? " tokens, one table for embedding and head" : " tokens");
   line("parameters", with_thousands(p.total),
        p.active == p.total ? "" : ", active for a token: " + with_thousands(p.active));
+  if (num_ranks(i.parallel) > 1)
+    line("ranks", num_ranks(i.parallel), ", tensor parallel ", i.parallel.tensor_parallel_size, " x expert parallel ",
+         i.parallel.expert_parallel_size, "; what follows is of each");
   line("weights", human_bytes(static_cast<double>(i.weight_bytes)));
   line("KV cache", human_bytes(static_cast<double>(i.kv_bytes_per_token)), " a token");
   line("max model len", i.limits.max_model_len, " tokens");
@@ -219,6 +224,7 @@ void take_from_export(cajal::InspectOptions& options, std::string& target, const
   options.dtype = exported.manifest().dtype;
   options.quantization = exported.manifest().quantization;
   options.limits = limits_of(exported.neuron_config());
+  options.parallel = exported.recipe().graph.parallel;
   options.encodes = encodes_only(exported.recipe().graph.outputs);
   if (target.empty()) target = exported.manifest().target;
   if (target != exported.manifest().target) fail_other_target(exported.manifest().target, target);
@@ -248,6 +254,7 @@ void run_inspect(CommandContext& context) {
   options.kv_cache_dtype = wanted_kv_cache_dtype(o.common);
   options.config_overrides = o.common.hf_overrides;
   options.memory_bytes = o.inspect.memory_bytes;
+  options.parallel = {o.common.tensor_parallel_size.value_or(1), o.common.expert_parallel_size.value_or(1)};
   std::string target = o.exports.target;
   is_export(options.folder) ? take_from_export(options, target, o) : set_limits(options, o);
   if (options.encodes != (options.graph_text == GraphKind::encoding) && options.graph_text)

@@ -72,6 +72,7 @@ class Inspector {
       : options_(options), target_(target), num_threads_(num_threads), into_(into) {
     graph_options_.dtype = into.dtype;
     graph_options_.kv_cache_dtype = options.kv_cache_dtype;
+    graph_options_.parallel = options.parallel;
     if (into.config.tie_word_embeddings) graph_options_.lm_head_tensor = graph_options_.embedding_tensor;
     if (options.encodes) graph_options_.outputs = {.logits = false, .last_hidden_state = true};
   }
@@ -80,6 +81,14 @@ class Inspector {
     Qwen3GraphOptions o = graph_options_;
     o.bucket = bucket;
     return quantize_weights(build_qwen3(into_.config, o), options_.quantization);
+  }
+
+  // As if there were one rank.
+  Graph build_whole() const {
+    Qwen3GraphOptions o = graph_options_;
+    o.bucket = Bucket{};
+    o.parallel = {};
+    return build_qwen3(into_.config, o);
   }
 
   GraphReport report(GraphKind kind) {
@@ -218,7 +227,8 @@ Inspection inspect(const InspectOptions& options, const Target& target, int num_
   i.limits = resolve(options.limits, i.config);
   Inspector inspector(options, target, num_threads, i);
   const Graph smallest = target.prepare(inspector.build(Bucket{}));
-  i.parameters = count_parameters(smallest);
+  i.parallel = options.parallel;
+  i.parameters = count_parameters(target.prepare(inspector.build_whole()));
   i.weight_bytes = weight_bytes(smallest);
   i.kv_bytes_per_token = kv_bytes_per_token(smallest);
   std::vector<GraphKind> kinds = {GraphKind::context_encoding, GraphKind::chunked_prefill, GraphKind::token_generation,
@@ -236,7 +246,9 @@ Inspection inspect(const InspectOptions& options, const Target& target, int num_
 
 Inspection inspect(const InspectOptions& options, Backend& backend) {
   InspectOptions here = options;
-  here.memory_bytes = options.memory_bytes.value_or(backend.free_bytes());
+  const auto ranks = static_cast<std::uint64_t>(options.parallel.tensor_parallel_size) *
+                     static_cast<std::uint64_t>(options.parallel.expert_parallel_size);
+  here.memory_bytes = options.memory_bytes.value_or(backend.free_bytes() / std::max<std::uint64_t>(ranks, 1));
   Inspection i = inspect(here, *make_target(backend.target()), backend.host_threads().size());
   i.device = backend.description();
   return i;

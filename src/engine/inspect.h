@@ -69,14 +69,15 @@ struct InspectOptions {
                       .max_context_length = 0,
                       .prefill_chunk_size = 512,
                       .speculation_length = 4};
+  Parallelism parallel = {};                  // the ranks that the model is shared out over
   bool encodes = false;                       // graphs that give vectors of texts, instead of those that generate
   std::optional<GraphKind> graph_text;        // the graph whose text is wanted
-  std::optional<std::uint64_t> memory_bytes;  // for `fits`; absent: what the backend has free
+  std::optional<std::uint64_t> memory_bytes;  // a rank's, for `fits`; absent: its share of what the backend has free
   std::optional<Ceilings> ceilings;
   std::size_t num_largest_values = 8;
 };
 
-// What runs the limits' number of sequences, each as long as they allow. All of it on one rank.
+// What runs the limits' number of sequences, each as long as they allow; on one of the ranks.
 struct MemoryByUse {
   std::uint64_t weight_bytes = 0;
   std::uint64_t kv_cache_bytes = 0;  // the pool, its spare block included
@@ -88,8 +89,9 @@ struct Inspection {
   std::string model, device, target;
   Qwen3Config config;
   DType dtype = DType::bf16;
-  ParameterCount parameters;
-  std::uint64_t weight_bytes = 0;  // as stored on the device
+  Parallelism parallel;
+  ParameterCount parameters;       // of all ranks together
+  std::uint64_t weight_bytes = 0;  // as stored on the device; this and all that follows is one rank's
   std::int64_t kv_bytes_per_token = 0;
   BucketLimits limits;              // resolved
   std::vector<GraphReport> graphs;  // one for each kind of graph that the use has
