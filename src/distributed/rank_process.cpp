@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "distributed/exchange.h"
+#include "distributed/launcher_watch.h"
 #include "distributed/mpi_carrier.h"
 #include "distributed/shared_communicator.h"
 #include "distributed/tcp_mesh.h"
@@ -60,6 +61,7 @@ std::unique_ptr<RankProcess> RankProcess::join(const Rendezvous& rendezvous, con
     process->world_ = std::move(make_thread_group(1).front());
     return process;
   }
+  if (options.end_process) process->launcher_ = std::make_unique<LauncherWatch>(rendezvous.rank);
   Joined joined = process->find_others(rendezvous, options);
   process->transport_ = joined.welcome.transport;
   process->local_rank_ = process->local_size_ = 0;
@@ -70,8 +72,8 @@ std::unique_ptr<RankProcess> RankProcess::join(const Rendezvous& rendezvous, con
     if (r < static_cast<std::size_t>(rendezvous.rank)) ++process->local_rank_;
   }
   process->region_ = joined.region;
-  process->watch_ = std::make_unique<Watch>(rendezvous.rank, std::move(joined.controls), joined.region, options);
-  process->make_world(joined, std::chrono::steady_clock::now() + options.start_timeout);
+  process->watch_ = std::make_unique<Watch>(std::move(joined.controls), joined.region, options);
+  process->make_world(joined, options.start_timeout);
   process->world_->barrier();  // nobody is gone again before everybody has opened what rank 0 holds
   return process;
 }
@@ -80,8 +82,7 @@ std::unique_ptr<RankProcess> RankProcess::join(const Rendezvous& rendezvous, con
 Joined RankProcess::find_others(const Rendezvous& rendezvous, const JoinOptions& options) {
   Endpoint leader = endpoint_of(rendezvous);
   if (!leader.host.empty() || !leader.local_name.empty()) return join_ranks(rendezvous, options, leader);
-  mpi_ = std::make_shared<MpiLibrary>();
-  mpi_->start(rank_, size_);
+  start_mpi(options.start_timeout);
   Socket listener;
   if (rank_ == 0) {
     listener = listen_at({});
@@ -93,19 +94,24 @@ Joined RankProcess::find_others(const Rendezvous& rendezvous, const JoinOptions&
   return join_ranks(rendezvous, options, leader, std::move(listener));
 }
 
-void RankProcess::make_world(const Joined& joined, Deadline deadline) {
+void RankProcess::start_mpi(std::chrono::milliseconds timeout) {
+  mpi_ = std::make_shared<MpiLibrary>();
+  if (launcher_) launcher_->limit("starting Open MPI", timeout);
+  mpi_->start(rank_, size_);
+  if (launcher_) launcher_->no_limit();
+}
+
+void RankProcess::make_world(const Joined& joined, std::chrono::milliseconds timeout) {
   if (transport_ == "shared") {
     world_ = shared_world(joined, rank_, local_size_);
     return;
   }
   std::shared_ptr<Carrier> carrier;
   if (transport_ == "tcp") {
+    const auto deadline = std::chrono::steady_clock::now() + timeout;
     carrier = make_tcp_mesh(rank_, joined.welcome, joined.data_listener, joined.region, deadline);
   } else {
-    if (!mpi_) {
-      mpi_ = std::make_shared<MpiLibrary>();
-      mpi_->start(rank_, size_);
-    }
+    if (!mpi_) start_mpi(timeout);
     carrier = make_mpi_carrier(mpi_, joined.region);
   }
   world_ = std::make_unique<ExchangeCommunicator>(std::move(carrier), joined.region, all_ranks(joined), rank_);

@@ -8,6 +8,7 @@
 
 namespace cajal {
 
+class LauncherWatch;
 class MpiLibrary;
 class Watch;
 
@@ -35,11 +36,13 @@ class RankProcess {
  private:
   RankProcess() = default;
   Joined find_others(const Rendezvous& rendezvous, const JoinOptions& options);
-  void make_world(const Joined& joined, Deadline deadline);
+  void start_mpi(std::chrono::milliseconds timeout);
+  void make_world(const Joined& joined, std::chrono::milliseconds timeout);
 
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
   int exceptions_ = 0;  // in flight when it was made
   std::string transport_;
+  std::unique_ptr<LauncherWatch> launcher_;
   std::shared_ptr<SharedRegion> region_;
   std::unique_ptr<Watch> watch_;
   std::shared_ptr<MpiLibrary> mpi_;

@@ -19,11 +19,9 @@ constexpr std::size_t kMostUnsent = std::size_t{64} << 10;
 
 }  // namespace
 
-Watch::Watch(int rank, std::vector<Socket> controls, std::shared_ptr<SharedRegion> region, const JoinOptions& options)
-    : rank_(rank),
-      options_(options),
+Watch::Watch(std::vector<Socket> controls, std::shared_ptr<SharedRegion> region, const JoinOptions& options)
+    : options_(options),
       tick_(std::clamp(options.heartbeat / 4, std::chrono::milliseconds(1), std::chrono::milliseconds(kLongestTick))),
-      launcher_(::getppid()),
       lines_(controls.size()),
       region_(std::move(region)),
       now_(Clock::now()),
@@ -133,15 +131,9 @@ void Watch::send(Line& line, std::string_view bytes) {
 }
 
 void Watch::end_where_due() {
-  if (!options_.end_process) return;
-  if (::getppid() != launcher_) {
-    log_line(LogLevel::error, detail::join("rank ", rank_, ": process ", launcher_, ", which launched it, is gone"));
-    ::_exit(1);
-  }
-  if (told_ && now_ - failed_at_ >= options_.exit_grace) {
-    log_line(LogLevel::error, detail::join("rank ", region_->failed_rank(), " ", region_->why_failed()));
-    ::_exit(1);
-  }
+  if (!options_.end_process || !told_ || now_ - failed_at_ < options_.exit_grace) return;
+  log_line(LogLevel::error, detail::join("rank ", region_->failed_rank(), " ", region_->why_failed()));
+  ::_exit(1);
 }
 
 }  // namespace cajal

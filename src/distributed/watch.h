@@ -15,7 +15,8 @@ namespace cajal {
 
 class Watch {
  public:
-  Watch(int rank, std::vector<Socket> controls, std::shared_ptr<SharedRegion> region, const JoinOptions& options);
+  // `controls` by rank, as join_ranks leaves them.
+  Watch(std::vector<Socket> controls, std::shared_ptr<SharedRegion> region, const JoinOptions& options);
   // Says farewell, or why not, and no longer watches.
   ~Watch();
   Watch(const Watch&) = delete;
@@ -42,10 +43,8 @@ class Watch {
   void failed(int rank, const std::string& why);
   void send(Line& line, std::string_view bytes);
 
-  const int rank_;
   const JoinOptions options_;
   const std::chrono::milliseconds tick_;
-  const int launcher_;  // process id
   std::vector<Line> lines_;
   std::shared_ptr<SharedRegion> region_;
   Clock::time_point now_, last_beat_, failed_at_;

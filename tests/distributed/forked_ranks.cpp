@@ -113,7 +113,7 @@ JoinOptions quick_options(const std::string& transport) {
   JoinOptions options;
   options.transport = transport;
   options.facts = {{"version", "1"}, {"model", "abc"}};
-  options.start_timeout = std::chrono::seconds(10);
+  options.start_timeout = std::chrono::seconds(60);
   options.heartbeat = std::chrono::milliseconds(50);
   options.stall_timeout = std::chrono::milliseconds(1500);
   options.exit_grace = std::chrono::milliseconds(300);

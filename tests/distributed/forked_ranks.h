@@ -26,9 +26,9 @@ class ForkedRanks {
   ForkedRanks& operator=(const ForkedRanks&) = delete;
 
   void signal(int rank, int number) const;
-  Ended wait_for(int rank, std::chrono::milliseconds limit = std::chrono::seconds(20));
+  Ended wait_for(int rank, std::chrono::milliseconds limit = std::chrono::seconds(100));
   // By rank. Whoever has not ended by then is killed, and says so in its output.
-  std::vector<Ended> wait(std::chrono::milliseconds limit = std::chrono::seconds(20));
+  std::vector<Ended> wait(std::chrono::milliseconds limit = std::chrono::seconds(100));
 
  private:
   std::vector<pid_t> processes_;

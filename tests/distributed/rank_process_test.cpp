@@ -84,14 +84,14 @@ void work_until(int fate, const std::string& job, int rank, const char* transpor
   }
 }
 
-// Twenty seeds, ten groups at a time.
+// Twenty seeds, five groups at a time.
 void meet_fate(int fate, const char* transport, const std::string& told) {
-  for (unsigned first = 0; first < 20; first += 10) {
+  for (unsigned first = 0; first < 20; first += 5) {
     std::vector<std::unique_ptr<ForkedRanks>> groups;
-    for (unsigned seed = first; seed < first + 10; ++seed)
+    for (unsigned seed = first; seed < first + 5; ++seed)
       groups.push_back(std::make_unique<ForkedRanks>(
           kRanks, [=, job = test::new_job()](int rank) { work_until(fate, job, rank, transport, seed); }));
-    for (unsigned seed = first; seed < first + 10; ++seed) {
+    for (unsigned seed = first; seed < first + 5; ++seed) {
       const int victim = static_cast<int>(seed) % kRanks;
       ForkedRanks& group = *groups[seed - first];
       for (int r = 0; r < kRanks; ++r) {
