@@ -146,6 +146,10 @@ class Llama:
         return ", ".join(line.split(":")[0] + "=" + line.split("=", 1)[1] for line in found)
 
 
+# Counts for as long as its parent lives, so that one that is killed leaves no core busy.
+COUNT = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(1000000): pass"
+
+
 @contextlib.contextmanager
 def busy_cores(priority):
     """On every core that this process may use, a process that wants all of it."""
@@ -153,7 +157,7 @@ def busy_cores(priority):
     try:
         for core in sorted(os.sched_getaffinity(0)):
             counting.append(subprocess.Popen(
-                shlex.split(priority) + [sys.executable, "-c", "while True: pass"],
+                shlex.split(priority) + [sys.executable, "-c", COUNT],
                 preexec_fn=lambda core=core: os.sched_setaffinity(0, {core})))
         yield
     finally:
