@@ -26,6 +26,7 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
   if (fd >= 0) ::close(fd);
   if (at != MAP_FAILED) {
     data_ = static_cast<const std::byte*>(at);
+    ::madvise(at, size_, MADV_HUGEPAGE);  // where the file system keeps its cache in large pieces
     ::madvise(at, size_, MADV_WILLNEED);
   } else if (!opened || size_ > 0) {
     fail(code == ENOENT ? ErrorCode::not_found : ErrorCode::unavailable, path, ": cannot map: ", std::strerror(code));

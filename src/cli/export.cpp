@@ -22,6 +22,8 @@ NeuronConfigWish wish_of(const Options& options) {
   wish.prefill_chunk_size = flags.prefill_chunk_size;
   wish.speculation_length = flags.speculation_length;
   wish.capacity_factor = options.common.capacity_factor;
+  wish.tp_degree = options.common.tensor_parallel_size;
+  wish.ep_degree = options.common.expert_parallel_size;
   wish.on_device_sampling = flags.on_device_sampling;
   wish.max_topk = flags.max_topk;
   wish.output_logits = flags.output_logits;
@@ -42,6 +44,7 @@ Json report_json(const ExportReport& r, const std::string& output) {
   return Json::Object{{"output", output},
                       {"task", r.manifest.logits ? "text-generation" : "feature-extraction"},
                       {"target", r.manifest.target},
+                      {"ranks", r.neuron_config.world_size()},
                       {"batch_size", r.neuron_config.batch_size},
                       {"sequence_length", r.neuron_config.sequence_length},
                       {"weight_bytes", r.weight_bytes},
@@ -59,7 +62,9 @@ std::string report_text(const ExportReport& r, const std::string& output) {
   text += c.prefill_chunk_size > 0 ? detail::join(what, " in chunks of ", c.prefill_chunk_size)
                                    : detail::join(what, " of ", c.max_context_length, " at once");
   if (c.speculation_length > 0) text += detail::join(", ", c.speculation_length, " rows a guess");
-  return text + detail::join("\nruns in ", show_bytes(r.weight_bytes + r.kv_cache_bytes + r.arena_bytes), ": weights ",
+  if (c.world_size() > 1) text += detail::join(", on ", c.world_size(), " ranks");
+  return text + detail::join(c.world_size() > 1 ? "\neach runs in " : "\nruns in ",
+                             show_bytes(r.weight_bytes + r.kv_cache_bytes + r.arena_bytes), ": weights ",
                              show_bytes(r.weight_bytes), ", cache ", show_bytes(r.kv_cache_bytes), ", activations ",
                              show_bytes(r.arena_bytes), "\n");
 }

@@ -179,13 +179,10 @@ void Model::load_export(const std::string& folder, const ModelOptions& options) 
   if (folder == folder_) check_wishes(options, *exported_);
   const Manifest& manifest = exported_->manifest();
   if (manifest.target != backend_.target()) fail_other_target(manifest.target, backend_.target());
-  if (manifest.world_size() != 1)
-    fail(ErrorCode::unsupported, "The model requires at least ", manifest.world_size(),
-         " ranks but only 1 is available", remedy("export it with --tensor-parallel-size 1"));
   check_kv_cache_dtype(options.kv_cache_dtype, backend_.target());
   recipe_ = exported_->recipe();
   recipe_.graph.kv_cache_dtype = options.kv_cache_dtype;
-  mapped_.emplace(exported_->open_weights(0));
+  mapped_.emplace(exported_->open_weights(backend_.ranks()));
   check_parameters(graph(Bucket{}), mapped_->tensors(), folder);
   mapped_->verify(backend_.host_threads());
   bool reads_pages = true;

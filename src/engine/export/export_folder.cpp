@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "base/checked.h"
 #include "base/checksum.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -40,15 +41,43 @@ Manifest read_manifest(const std::string& folder) {
   return parse_manifest(read_file(path, std::uint64_t{1} << 28), path);
 }
 
+namespace {
+
+NeuronConfig read_limits(std::string_view text, const std::string& path) {
+  return read_neuron_config(parse_json(text, path), path);
+}
+
+}  // namespace
+
+ParallelDegrees degrees_of_export(const std::string& folder) {
+  const std::string path = in_folder(folder, kNeuronConfigFile);
+  const Parallelism parallel = parallelism_of(read_limits(read_file(path), path));
+  return {parallel.tensor_parallel_size, parallel.expert_parallel_size};
+}
+
+Parallelism parallelism_of(const NeuronConfig& config) {
+  if (config.pp_degree != 1)
+    fail(ErrorCode::unsupported, "pp_degree is ", config.pp_degree, ": no rank runs a part of the layers alone",
+         remedy("share layers out, with --tensor-parallel-size"));
+  return {checked_cast<int>(config.tp_degree, "tp_degree"), checked_cast<int>(config.ep_degree, "ep_degree")};
+}
+
+TensorParallelRank tensor_parallel_rank(const NeuronConfig& config, int rank) {
+  const Parallelism parallel = parallelism_of(config);
+  const ParallelDegrees degrees{parallel.tensor_parallel_size, parallel.expert_parallel_size};
+  return {degrees.tensor_rank(rank), degrees.tensor, degrees.expert_rank(rank), degrees.expert};
+}
+
 ExportFolder::ExportFolder(const std::string& folder) : folder_(folder), manifest_(read_manifest(folder)) {
   for (const ExportedFile& file : manifest_.files)
     if (!file.name.starts_with("graphs/")) read_checked(file);
   const std::string config = in_folder(folder, kNeuronConfigFile);
-  neuron_config_ = read_neuron_config(parse_json(read_checked(entry(kNeuronConfigFile)), config), config);
+  neuron_config_ = read_limits(read_checked(entry(kNeuronConfigFile)), config);
   const std::string model_config = in_folder(folder, "config.json");
   recipe_.config = read_qwen3_config(parse_json(read_checked(entry("config.json")), model_config), model_config);
   recipe_.quantization = manifest_.quantization;
   recipe_.graph.dtype = manifest_.dtype;
+  recipe_.graph.parallel = parallelism_of(neuron_config_);
   recipe_.graph.embedding_tensor = manifest_.embedding_tensor;
   recipe_.graph.lm_head_tensor = manifest_.lm_head_tensor;
   recipe_.graph.capacity_factor = neuron_config_.capacity_factor;
@@ -132,6 +161,17 @@ PreparedWeights ExportFolder::open_weights(int rank) const {
   std::vector<PreparedTensor> tensors;
   for (const ExportedTensor& tensor : weights.tensors) tensors.push_back({tensor.name, tensor.type, tensor.checksum});
   return {path, std::move(tensors)};
+}
+
+PreparedWeights ExportFolder::open_weights(const RankGroups* ranks) const {
+  const int tensor = ranks ? ranks->tensor->size() : 1, expert = ranks ? ranks->expert->size() : 1;
+  if (tensor != neuron_config_.tp_degree || expert != neuron_config_.ep_degree)
+    fail(ErrorCode::invalid_argument, folder_, ": The model requires ", manifest_.world_size(), " ranks (tp_degree ",
+         neuron_config_.tp_degree, " x ep_degree ", neuron_config_.ep_degree, ") but ", tensor * expert,
+         tensor * expert == 1 ? " is" : " are", " available (", tensor, " x ", expert, ")",
+         remedy("run it with --tensor-parallel-size ", neuron_config_.tp_degree, " --expert-parallel-size ",
+                neuron_config_.ep_degree, ", or export it with ", tensor, " and ", expert));
+  return open_weights(ranks ? ranks->world->rank() : 0);
 }
 
 }  // namespace cajal

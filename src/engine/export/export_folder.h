@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "checkpoint/prepared_weights.h"
+#include "checkpoint/weight_layout.h"
 #include "compiler/manifest.h"
+#include "distributed/ranks.h"
 #include "engine/model_recipe.h"
 #include "models/neuron_config.h"
 
@@ -16,6 +18,12 @@ namespace cajal {
 bool is_export(const std::string& folder);
 // What the folder says of itself; none of its other files is looked at.
 Manifest read_manifest(const std::string& folder);
+// How many ranks run an export, and how they share its layers: an export carries its degrees.
+ParallelDegrees degrees_of_export(const std::string& folder);
+
+Parallelism parallelism_of(const NeuronConfig& config);
+// The place of a rank, in the order of ParallelDegrees, among those that share its layers.
+TensorParallelRank tensor_parallel_rank(const NeuronConfig& config, int rank);
 
 class ExportFolder {
  public:
@@ -33,6 +41,9 @@ class ExportFolder {
   std::optional<Graph> graph(const Bucket& bucket) const;
   // The weights of a rank, not yet verified. Error(data_loss) names a rank that is missing.
   PreparedWeights open_weights(int rank) const;
+  // Those of the rank that `ranks` is the view of; null: there is one. Error(invalid_argument) with both degrees where the
+  // export was made for other ranks than there are.
+  PreparedWeights open_weights(const RankGroups* ranks) const;
 
  private:
   std::string read_checked(const ExportedFile& file) const;

@@ -31,13 +31,14 @@ constexpr const char* kCopied[] = {"generation_config.json",
                                    "sentence_bert_config.json",
                                    "modules.json",
                                    "1_Pooling/config.json"};
-constexpr const char* kWeightsFile = "weights/rank_0.safetensors";
+std::string weights_file(int rank) { return detail::join("weights/rank_", rank, ".safetensors"); }
 
 // Appends each parameter to the file as soon as it is whole. Holds one at a time.
 class FileSink final : public WeightSink {
  public:
-  FileSink(PreparedWeightsWriter& writer, ThreadPool& pool, const ExportOptions& options, std::uint64_t all_bytes)
-      : writer_(writer), pool_(pool), options_(options), all_bytes_(all_bytes) {}
+  // Calls `on_written` with the bytes of each.
+  FileSink(PreparedWeightsWriter& writer, ThreadPool& pool, std::function<void(std::uint64_t)> on_written)
+      : writer_(writer), pool_(pool), on_written_(std::move(on_written)) {}
 
   std::span<std::byte> destination(const std::string&, const TensorType& type) override {
     if (buffer_.size() < type.bytes()) buffer_ = std::vector<std::byte>();  // not both at a time
@@ -47,17 +48,15 @@ class FileSink final : public WeightSink {
   }
   void finished(const std::string&) override {
     writer_.append(std::span(buffer_).first(size_), pool_);
-    done_bytes_ += size_;
-    if (options_.on_progress) options_.on_progress(done_bytes_, all_bytes_);
+    on_written_(size_);
   }
 
  private:
   PreparedWeightsWriter& writer_;
   ThreadPool& pool_;
-  const ExportOptions& options_;
+  std::function<void(std::uint64_t)> on_written_;
   std::vector<std::byte> buffer_;
   std::size_t size_ = 0;
-  std::uint64_t done_bytes_ = 0, all_bytes_;
 };
 
 // Writes one export, step by step.
@@ -84,19 +83,22 @@ class Exporter {
     config_.neuronxcc_version = "cajal-" CAJAL_VERSION;
     config_.checkpoint_id = options.checkpoint_id;
     config_.checkpoint_revision = options.checkpoint_revision;
-    refuse_what_is_not_there();
+    check_experts();
+    recipe_.graph.parallel = parallelism_of(config_);
   }
 
   ExportReport run() {
     ExportWriter folder(options_.output);
     const Graph smallest = prepared(graphs_to_make().front().bucket);
-    folder.need_room(weight_bytes(smallest));
+    all_weight_bytes_ =
+        checked_mul(weight_bytes(smallest), static_cast<std::uint64_t>(config_.world_size()), "weights of all ranks");
+    folder.need_room(all_weight_bytes_);
     describe();
     folder.write("config.json", config_text());
     folder.write(kNeuronConfigFile, to_json_text(config_));
     for (const char* name : kCopied) folder.copy_if_there(options_.model.folder, name);
     write_graphs(folder);
-    write_weights(folder, smallest);
+    for (int rank = 0; rank < config_.world_size(); ++rank) write_weights(folder, smallest, rank);
     folder.write("plan.json", to_json(plan_json(), 2) + "\n");
     report_.manifest.files = folder.files();
     write_file(folder.path(kManifestFile), to_json_text(report_.manifest));
@@ -123,12 +125,13 @@ class Exporter {
 
   std::vector<PlannedGraph> graphs_to_make() const { return planned_graphs(config_, recipe_.graph.outputs); }
 
-  void refuse_what_is_not_there() {
-    if (config_.world_size() != 1)
-      fail(ErrorCode::unsupported, "tp_degree is ", config_.tp_degree, " and ep_degree ", config_.ep_degree,
-           ", and exports have one rank in this version of cajal", remedy("export with 1 of each"));
+  void check_experts() {
     if (config_.capacity_factor) set_capacity_factor(recipe_, *config_.capacity_factor);
     config_.capacity_factor = recipe_.graph.capacity_factor;  // null where it is the whole, as Optimum Neuron does
+    if (config_.capacity_factor && config_.speculation_length > 0)
+      fail(ErrorCode::invalid_argument, "capacity_factor is ", *config_.capacity_factor, " and speculation_length ",
+           config_.speculation_length, ": guesses would take experts' places from the tokens that they guess at",
+           remedy("leave one of them out"));
   }
 
   Graph prepared(const Bucket& bucket) const {
@@ -174,24 +177,29 @@ class Exporter {
     report_.kv_cache_bytes = report_.manifest.kv_bytes_per_block * static_cast<std::uint64_t>(limits.num_kv_blocks);
   }
 
-  void write_weights(ExportWriter& folder, const Graph& graph) {
+  void write_weights(ExportWriter& folder, const Graph& graph, int rank) {
+    const std::string name = weights_file(rank);
+    const TensorParallelRank place = tensor_parallel_rank(config_, rank);
     std::vector<PreparedTensor> tensors;
     for (const Node& node : graph.nodes())
       if (std::holds_alternative<ops::Parameter>(node.op))
         tensors.push_back({node.name, graph.type(node.results.front())});
-    PreparedWeightsWriter writer(folder.path(kWeightsFile), std::move(tensors));
-    FileSink sink(writer, pool_, options_, weight_bytes(graph));
+    PreparedWeightsWriter writer(folder.path(name), std::move(tensors));
+    FileSink sink(writer, pool_, [this](std::uint64_t bytes) {
+      done_weight_bytes_ += bytes;
+      if (options_.on_progress) options_.on_progress(done_weight_bytes_, all_weight_bytes_);
+    });
     Staging staging(pool_);
-    report_.weight_bytes = checkpoint_ ? load_all(*checkpoint_, graph, {}, sink, staging)
-                                       : fill_all_dummy(graph, {}, options_.model.dummy_seed, sink, staging);
+    report_.weight_bytes = checkpoint_ ? load_all(*checkpoint_, graph, place, sink, staging)
+                                       : fill_all_dummy(graph, place, options_.model.dummy_seed, sink, staging);
     writer.finish();
-    ExportedWeights weights{kWeightsFile, File(folder.path(kWeightsFile)).size(), {}};
+    ExportedWeights weights{name, File(folder.path(name)).size(), {}};
     for (const PreparedTensor& tensor : writer.tensors())
       weights.tensors.push_back({tensor.name, tensor.type, tensor.checksum});
     report_.manifest.ranks.push_back(std::move(weights));
   }
 
-  // For people: nothing reads it.
+  // For people: nothing reads it. Bytes are one rank's.
   Json plan_json() const {
     Json::Array graphs;
     for (std::size_t i = 0; i < report_.manifest.graphs.size(); ++i) {
@@ -203,6 +211,7 @@ class Exporter {
           Json::Object{{"file", g.file}, {"arena_bytes", g.arena_bytes}, {"kernels", std::move(kernels)}});
     }
     return Json::Object{{"target", report_.manifest.target},
+                        {"ranks", config_.world_size()},
                         {"num_threads", pool_.size()},
                         {"weight_bytes", report_.weight_bytes},
                         {"kv_cache_bytes", report_.kv_cache_bytes},
@@ -219,6 +228,7 @@ class Exporter {
   NeuronConfig config_;
   ExportReport report_;
   std::vector<std::vector<KernelUse>> kernels_;  // by graph
+  std::uint64_t done_weight_bytes_ = 0, all_weight_bytes_ = 0;
 };
 
 }  // namespace

@@ -33,7 +33,7 @@ struct ExportOptions {
 struct ExportReport {
   Manifest manifest;
   NeuronConfig neuron_config;
-  std::uint64_t weight_bytes = 0, kv_cache_bytes = 0, arena_bytes = 0;  // that it runs in
+  std::uint64_t weight_bytes = 0, kv_cache_bytes = 0, arena_bytes = 0;  // that a rank runs in
 };
 
 // Writes into a folder beside `output`, which it renames when everything is there: whatever happens before, `output` is not

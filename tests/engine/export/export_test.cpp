@@ -263,11 +263,9 @@ TEST_F(Export, RefusesAPlaceOrASourceThatIsTaken) {
   EXPECT_THAT(export_refusal({.model = {.folder = made()}, .output = folder_ / "again"}), HasSubstr("is an export"));
   EXPECT_THAT(export_refusal({.model = {.folder = source()}, .output = folder_ / "x", .target = "cpu-mmx"}),
               HasSubstr("target 'cpu-mmx' is unknown"));
-  EXPECT_THAT(export_refusal({.model = {.folder = source()}, .output = folder_ / "x", .limits = {.tp_degree = 2}}),
-              HasSubstr("tp_degree is 2"));
   EXPECT_THAT(
       export_refusal({.model = {.folder = source()}, .output = folder_ / "x", .limits = {.capacity_factor = 1.5}}),
-      HasSubstr("capacity_factor is 1.5"));
+      HasSubstr("capacity_factor is 1.5, and the model has no experts"));
   EXPECT_FALSE(fs::exists(folder_ / "x"));
 }
 

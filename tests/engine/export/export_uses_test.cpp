@@ -134,6 +134,29 @@ TEST_F(ExportUses, RequestsBeyondWhatItSamplesAreRefusedWithBothNumbers) {
   EXPECT_THAT(refusal([&] { score(model, ids, 96, {}); }), HasSubstr("Output logits are not supported"));
 }
 
+TEST_F(ExportUses, AnExpertsCapacityIsTheGraphsAndWhatDropsNothingIsNone) {
+  const auto graph_and_field = [&](double factor) {
+    const std::string folder = folder_ / std::to_string(factor);
+    export_model({.model = {.folder = golden("m_bf16_top2")},
+                  .output = folder,
+                  .limits = {.sequence_length = 64, .capacity_factor = factor}});
+    const ExportFolder exported(folder);
+    return std::pair(to_text(*exported.graph(exported.manifest().graphs.back().bucket)),
+                     exported.neuron_config().capacity_factor);
+  };
+  const auto [dropping, kept] = graph_and_field(0.5);
+  EXPECT_THAT(dropping, HasSubstr("capacity_factor"));
+  EXPECT_EQ(kept, 0.5);
+  const auto [whole, none] = graph_and_field(64);
+  EXPECT_FALSE(none);
+  EXPECT_NE(whole, dropping);
+  const auto [as_whole, also_none] = graph_and_field(65);
+  EXPECT_EQ(as_whole, whole);
+  EXPECT_THAT(
+      refusal([&] { made("m_bf16_top2", {.speculation_length = 3, .capacity_factor = 0.5}, ExportTask::automatic); }),
+      HasSubstr("capacity_factor is 0.5 and speculation_length 3"));
+}
+
 TEST_F(ExportUses, WhereTheHostChoosesNothingLimitsItsSampling) {
   NeuronConfig config;
   config.max_topk = 20;
