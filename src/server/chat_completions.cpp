@@ -11,7 +11,6 @@
 namespace cajal::server {
 namespace {
 
-using protocol::ChatCallDelta;
 using protocol::ToolCall;
 
 // One of the n answers while it comes.

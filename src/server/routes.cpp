@@ -15,13 +15,13 @@ constexpr auto kRoutes = std::to_array<Route>({
     {"POST", "/rerank", rerank, Runs::slow},
     {"POST", "/tokenize", tokenize},
     {"POST", "/detokenize", detokenize},
-    {"GET", "/v1/models", list_models, Runs::inline_},
-    {"GET", "/v1/models/*", show_model, Runs::inline_},
-    {"GET", "/health", health, Runs::inline_, true, false},
-    {"GET", "/ready", ready, Runs::inline_, true, false},
-    {"GET", "/version", version, Runs::inline_, false, false},
-    {"GET", "/", page, Runs::inline_, true, false},
-    {"GET", "/metrics", metrics, Runs::inline_, false, false},
+    {"GET", "/v1/models", list_models, Runs::at_once},
+    {"GET", "/v1/models/*", show_model, Runs::at_once},
+    {"GET", "/health", health, Runs::at_once, true, false},
+    {"GET", "/ready", ready, Runs::at_once, true, false},
+    {"GET", "/version", version, Runs::at_once, false, false},
+    {"GET", "/", page, Runs::at_once, true, false},
+    {"GET", "/metrics", metrics, Runs::at_once, false, false},
 });
 
 bool matches(std::string_view pattern, std::string_view path) {

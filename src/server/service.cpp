@@ -127,7 +127,7 @@ void Service::dispatch(const Route& route, const CallPtr& call) {
       call->refuse(current_error());
     }
   };
-  if (route.runs == Route::Runs::inline_) return route.handler(*this, call);
+  if (route.runs == Route::Runs::at_once) return route.handler(*this, call);
   TaskPool& pool = route.runs == Route::Runs::slow ? *slow_ : *quick_;
   if (!pool.add(run))
     throw protocol::RequestError(

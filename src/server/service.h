@@ -86,7 +86,7 @@ using Handler = void (*)(Service&, const CallPtr&);
 struct Route {
   std::string_view method, path;  // a path that ends with "/*" stands for all below it
   Handler handler;
-  enum class Runs : std::uint8_t { inline_, quick, slow } runs = Runs::quick;
+  enum class Runs : std::uint8_t { at_once, quick, slow } runs = Runs::quick;
   bool open = false;         // needs no key
   bool needs_engine = true;  // refused while there is none, and while the service ends
 };
