@@ -64,7 +64,7 @@ class SessionBuilder {
   Qwen3Config config_;
 };
 
-// Key-value bytes of one token in all layers.
+// Key-value bytes of one token in all layers, on a rank.
 std::int64_t kv_bytes_per_token(const Model& model);
 
 Json to_json_list(const std::vector<std::int32_t>& ids);
