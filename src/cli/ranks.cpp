@@ -66,7 +66,7 @@ bool is_other_rank(const Environment& environment) {
 void run_on_ranks(const CommandInfo& command, CommandContext& context) {
   const CommonFlags& flags = context.options.common;
   if ((command.bit & kRunModels) == 0) return command.run(context);
-  const std::string folder = resolve_model(flags.model, context.environment);
+  const std::string folder = resolve_model(flags.model, context.environment, flags.download);
   const RankTeamOptions options = team_options(flags, folder);
   const auto rendezvous = launched_ranks(context.environment, options.degrees);
   if (options.degrees.world() == 1) return command.run(context);
