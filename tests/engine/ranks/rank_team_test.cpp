@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "distributed/thread_group.h"
 #include "engine/embedder.h"
 #include "engine/generator.h"
