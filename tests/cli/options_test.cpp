@@ -39,6 +39,7 @@ std::string good_value(const Flag& flag) {
   if (name == "quantization-overrides") return "lm_head=int4";
   if (name == "kv-cache-dtype" || name == "load-format") return "auto";
   if (name == "task") return "auto";
+  if (name == "reasoning-field") return "both";
   if (name == "log-level") return "debug";
   if (name == "log-format") return "text";
   if (name == "encoding-format") return "base64";
