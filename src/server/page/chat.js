@@ -156,7 +156,8 @@
     const tokens = result.usage?.completion_tokens;
     if (times.first) parts.push(`first token after ${((times.first - times.sent) / 1000).toFixed(2)} s`);
     if (tokens) parts.push(`${tokens} tokens`);
-    if (tokens > 1 && times.last > times.first) parts.push(`${((tokens - 1) * 1000 / (times.last - times.first)).toFixed(1)} a second`);
+    // From the question on: what arrives held back, as calls of tools do, says nothing about the time between two tokens.
+    if (tokens && times.last > times.sent) parts.push(`${(tokens * 1000 / (times.last - times.sent)).toFixed(1)} a second`);
     if (result.usage?.prompt_tokens) parts.push(`${result.usage.prompt_tokens} read`);
     if (result.finishReason === "length") parts.push("cut at the limit of tokens");
     return parts.join(" · ");
