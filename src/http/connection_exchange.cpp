@@ -26,11 +26,11 @@ void append_value(std::string& out, std::string_view value) {
 
 ConnectionExchange::ConnectionExchange(std::shared_ptr<ExchangeCarrier> carrier, std::size_t max_unsent_bytes,
                                        Request request)
-    : carrier_(std::move(carrier)),
-      max_unsent_bytes_(max_unsent_bytes),
+    : max_unsent_bytes_(max_unsent_bytes),
       request_(std::move(request)),
       is_head_(request_.method == "HEAD"),
       chunked_(request_.version == "1.1"),
+      carrier_(std::move(carrier)),
       keep_alive_(request_.keep_alive) {}
 
 void ConnectionExchange::append_head(const Response& response, std::string_view framing) {
@@ -174,9 +174,11 @@ bool ConnectionExchange::keeps_alive() const {
 void ConnectionExchange::end(bool client_gone) {
   std::function<void()> gone;
   std::function<void(const Outcome&)> over;
+  std::shared_ptr<ExchangeCarrier> carrier;  // goes last, and outside of the lock
   {
     const std::lock_guard lock(mutex_);
     if (over_) return;
+    carrier = std::exchange(carrier_, nullptr);
     over_ = true;
     gone_ = client_gone;
     unsent_ = {};

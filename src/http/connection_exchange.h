@@ -12,7 +12,7 @@
 
 namespace cajal::http {
 
-// Who sends what an exchange has. Any thread may call; it must outlive the exchange's end.
+// Who sends what an exchange has. Any thread may call, until the exchange ends.
 class ExchangeCarrier {
  public:
   virtual ~ExchangeCarrier() = default;
@@ -49,14 +49,14 @@ class ConnectionExchange final : public Exchange {
   void append_chunk(std::string_view piece);
   void post_flush();
 
-  const std::shared_ptr<ExchangeCarrier> carrier_;
   const std::size_t max_unsent_bytes_;
   Request request_;
   const bool is_head_;  // HEAD wants no body
   const bool chunked_;  // HTTP/1.1 knows chunks; for older clients a stream ends with the connection
   const std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
 
-  mutable std::mutex mutex_;  // of all that follows
+  mutable std::mutex mutex_;                  // of all that follows
+  std::shared_ptr<ExchangeCarrier> carrier_;  // until the end: an exchange may be kept longer than its server lives
   bool keep_alive_;
   std::string unsent_, ping_;
   std::size_t num_taken_ = 0;  // bytes that are being sent
