@@ -31,7 +31,7 @@ cajal::Environment variables(const Environment& environment) { return {environme
 
 // Those that were launched, if their number is more than one.
 std::optional<Rendezvous> launched_ranks(const Environment& environment, const ParallelDegrees& degrees) {
-  const std::optional<Rendezvous> found = find_rendezvous(variables(environment));
+  std::optional<Rendezvous> found = find_rendezvous(variables(environment));
   if (!found || found->world_size == 1) return std::nullopt;
   // Inside an allocation of several tasks a program may well run by itself.
   if (degrees.world() == 1 && found->launcher == Launcher::slurm) return std::nullopt;
