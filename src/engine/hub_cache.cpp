@@ -47,7 +47,7 @@ std::string find_revision(const std::string& name, const std::string& revision, 
   const std::string root = cache + "/" + folder;
   const Remedy how = remedy("download it with 'cajal pull ", name, "', or name a folder that holds it");
   if (!is_folder(root)) fail(ErrorCode::not_found, name, ": no folder of that name, and nothing at ", root, how);
-  if (const std::string commit = root + "/snapshots/" + revision; is_folder(commit)) return commit;
+  if (std::string commit = root + "/snapshots/" + revision; is_folder(commit)) return commit;
   const std::string ref = root + "/refs/" + revision;
   if (!file_exists(ref))
     fail(ErrorCode::not_found, name, ": the cache has it without the revision ", revision, " (no file ", ref, ")", how);
