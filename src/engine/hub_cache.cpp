@@ -41,10 +41,14 @@ bool is_hub_name(std::string_view name) {
          std::string_view("./-").find(name.front()) == std::string_view::npos && name.back() != '/';
 }
 
-std::string find_revision(const std::string& name, const std::string& revision, const std::string& cache) {
+std::string hub_folder_name(const std::string& name) {
   std::string folder = "models--" + name;
   if (const std::size_t slash = folder.find('/'); slash != std::string::npos) folder.replace(slash, 1, "--");
-  const std::string root = cache + "/" + folder;
+  return folder;
+}
+
+std::string find_revision(const std::string& name, const std::string& revision, const std::string& cache) {
+  const std::string root = cache + "/" + hub_folder_name(name);
   const Remedy how = remedy("download it with 'cajal pull ", name, "', or name a folder that holds it");
   if (!is_folder(root)) fail(ErrorCode::not_found, name, ": no folder of that name, and nothing at ", root, how);
   if (std::string commit = root + "/snapshots/" + revision; is_folder(commit)) return commit;
@@ -57,13 +61,16 @@ std::string find_revision(const std::string& name, const std::string& revision, 
   return snapshot;
 }
 
+std::string hub_home(const Environment& environment) {
+  if (std::string home = variable(environment, "HF_HOME"); !home.empty()) return home;
+  if (const std::string cache = variable(environment, "XDG_CACHE_HOME"); !cache.empty()) return cache + "/huggingface";
+  return variable(environment, "HOME") + "/.cache/huggingface";
+}
+
 std::string hub_cache_folder(const Environment& environment) {
   for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"})
     if (std::string folder = variable(environment, name); !folder.empty()) return folder;
-  if (const std::string home = variable(environment, "HF_HOME"); !home.empty()) return home + "/hub";
-  if (const std::string cache = variable(environment, "XDG_CACHE_HOME"); !cache.empty())
-    return cache + "/huggingface/hub";
-  return variable(environment, "HOME") + "/.cache/huggingface/hub";
+  return hub_home(environment) + "/hub";
 }
 
 std::string find_model(const std::string& model, const Environment& environment) {

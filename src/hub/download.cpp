@@ -75,13 +75,6 @@ class Descriptor {
   int fd_;
 };
 
-std::string hub_folder_name(const std::string& name) {
-  std::string folder = "models--" + name;
-  for (std::size_t slash = folder.find('/'); slash != std::string::npos; slash = folder.find('/', slash))
-    folder.replace(slash, 1, "--");
-  return folder;
-}
-
 void make_folders(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);

@@ -31,10 +31,7 @@ std::string trimmed(std::string text) {
 
 std::string token_file(const Environment& environment) {
   if (std::string path = variable(environment, "HF_TOKEN_PATH"); !path.empty()) return path;
-  if (const std::string home = variable(environment, "HF_HOME"); !home.empty()) return home + "/token";
-  if (const std::string cache = variable(environment, "XDG_CACHE_HOME"); !cache.empty())
-    return cache + "/huggingface/token";
-  return variable(environment, "HOME") + "/.cache/huggingface/token";
+  return hub_home(environment) + "/token";
 }
 
 std::string find_token(const Environment& environment) {
