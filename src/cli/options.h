@@ -1,5 +1,5 @@
 #pragma once
-// What the user asked for. Every flag is declared once, in flags.cpp; this is what the flags mean once they are read.
+// What the user asked for. Every flag is declared once, in flag_tables/; this is what the flags mean once they are read.
 #include <chrono>
 #include <cstdint>
 #include <map>
