@@ -29,12 +29,6 @@ if(CAJAL_SANITIZE)
     -fno-sanitize-recover=all)
   target_link_options(cajal_options INTERFACE -fsanitize=${CAJAL_SANITIZE})
 endif()
-find_program(CAJAL_MOLD mold)
-if(CAJAL_MOLD)
-  # mold 1.10 lets the read-only region begin at .tbss, which takes no room: where the code before ends within its last bytes
-  # of a page, that page is not there, and the program does not start ("cannot apply additional memory protection").
-  target_link_options(cajal_options INTERFACE -fuse-ld=mold -Wl,-z,norelro)
-endif()
 find_program(CAJAL_CCACHE ccache)
 if(CAJAL_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CAJAL_CCACHE})
