@@ -36,7 +36,8 @@ Json to_json(const UsageCount& usage) {
   return Json::Object{{"prompt_tokens", usage.prompt_tokens},
                       {"completion_tokens", usage.completion_tokens},
                       {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
-                      {"prompt_tokens_details", Json::Object{{"cached_tokens", usage.cached_tokens}}}};
+                      {"prompt_tokens_details", Json::Object{{"cached_tokens", usage.cached_tokens}}},
+                      {"completion_tokens_details", Json::Object{{"reasoning_tokens", usage.reasoning_tokens}}}};
 }
 
 Json chat_logprobs_json(std::span<const TokenLogprobs> tokens, TokenStyle style) {

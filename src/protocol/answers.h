@@ -12,7 +12,8 @@
 namespace cajal::protocol {
 
 struct UsageCount {
-  std::int64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
+  std::int64_t prompt_tokens = 0, completion_tokens = 0;
+  std::int64_t cached_tokens = 0, reasoning_tokens = 0;  // of the prompt, of the completion
 };
 Json to_json(const UsageCount& usage);
 

@@ -3,10 +3,7 @@
 #include <deque>
 #include <utility>
 
-#include "protocol/chat_request.h"
-#include "protocol/tool_calls.h"
-#include "server/generation.h"
-#include "text/think_splitter.h"
+#include "server/chat.h"
 
 namespace cajal::server {
 namespace {
@@ -15,10 +12,9 @@ using protocol::ToolCall;
 
 // One of the n answers while it comes.
 struct Choice {
-  Choice(bool in_thinking, const Json::Array& tools) : splitter(in_thinking), parser(tools) {}
+  Choice(const protocol::ChatRequest& request, const protocol::ThinkingStart& start) : parts(request, start) {}
 
-  ThinkSplitter splitter;
-  protocol::ToolCallParser parser;
+  protocol::ChatParts parts;
   std::string content, reasoning;
   std::deque<ToolCall> calls;  // whose addresses stay
   Json::Array logprobs;
@@ -26,11 +22,7 @@ struct Choice {
   std::string finish_reason;
 };
 
-// What a delta of the engine means.
-struct Piece {
-  std::string content, reasoning;
-  std::vector<protocol::ToolCallDelta> calls;
-};
+using Piece = protocol::ChatPiece;
 
 class ChatGeneration final : public Generation {
  public:
@@ -40,8 +32,8 @@ class ChatGeneration final : public Generation {
         head_(std::move(head)),
         chunks_(head_, request_.answer.include_usage, service.options().reasoning_field) {}
 
-  void set_prompt(bool in_thinking, Json prompt_token_ids) {
-    in_thinking_ = in_thinking;
+  void set_prompt(const protocol::ThinkingStart& start, Json prompt_token_ids) {
+    start_ = start;
     prompt_token_ids_ = std::move(prompt_token_ids);
   }
 
@@ -51,7 +43,6 @@ class ChatGeneration final : public Generation {
   void end() override;
   void fail(const protocol::ErrorBody& error) override;
 
-  Piece understand(Choice& choice, const api::Delta& delta) const;
   void keep(Choice& choice, Piece piece);
   void stream(std::size_t index, Choice& choice, const Piece& piece, const api::Delta& delta);
   Json logprobs_json(const api::Delta& delta) const;
@@ -59,42 +50,16 @@ class ChatGeneration final : public Generation {
   protocol::ChatRequest request_;
   protocol::AnswerHead head_;
   protocol::ChatChunks chunks_;
-  bool in_thinking_ = false;
+  protocol::ThinkingStart start_;
   Json prompt_token_ids_;
   std::deque<Choice> choices_;
 };
 
 void ChatGeneration::begin() {
-  for (std::size_t i = 0; i < num_choices(); ++i) choices_.emplace_back(in_thinking_, request_.tools);
+  for (std::size_t i = 0; i < num_choices(); ++i) choices_.emplace_back(request_, start_);
   if (!request_.answer.stream) return;
   call().begin_events();
   for (std::size_t i = 0; i < num_choices(); ++i) call().exchange().write(chunks_.chunk({.choice = i, .begins = true}));
-}
-
-Piece ChatGeneration::understand(Choice& choice, const api::Delta& delta) const {
-  Piece piece;
-  const bool last = delta.finish_reason != api::FinishReason::none;
-  const auto answer = [&](std::string text, bool flush) {
-    if (request_.tools.empty()) {
-      piece.content += text;
-      return;
-    }
-    auto parsed = flush ? choice.parser.flush() : choice.parser.push(text);
-    piece.content += parsed.content;
-    for (auto& call : parsed.calls)
-      if (request_.parallel_tool_calls || call.index == 0) piece.calls.push_back(std::move(call));
-  };
-  SplitText split = choice.splitter.push(delta.text);
-  piece.reasoning = std::move(split.thinking);
-  answer(std::move(split.answer), false);
-  if (last) {
-    split = choice.splitter.flush();
-    piece.reasoning += split.thinking;
-    answer(std::move(split.answer), false);
-    answer("", true);
-  }
-  if (!request_.include_reasoning) piece.reasoning.clear();
-  return piece;
 }
 
 void ChatGeneration::keep(Choice& choice, Piece piece) {
@@ -112,7 +77,8 @@ Json ChatGeneration::logprobs_json(const api::Delta& delta) const {
 
 void ChatGeneration::take(std::size_t index, const api::Delta& delta) {
   Choice& choice = choices_.at(index);
-  Piece piece = understand(choice, delta);
+  Piece piece = choice.parts.push(delta.text, delta.finish_reason != api::FinishReason::none);
+  count_reasoning(choice.parts.count_reasoning(delta.token_ids));
   for (const auto& call : piece.calls)
     if (call.name) choice.calls.push_back({random_id("call_"), *call.name, {}});
   if (delta.finish_reason != api::FinishReason::none) {
@@ -182,30 +148,19 @@ void ChatGeneration::fail(const protocol::ErrorBody& error) {
   call().exchange().finish();
 }
 
-// Whether the answer goes on in a thought that the prompt has begun.
-bool ends_in_thinking(std::string_view prompt) {
-  return prompt.substr(0, prompt.find_last_not_of(" \n") + 1).ends_with("<think>");
-}
-
 }  // namespace
 
 void chat_completions(Service& service, const CallPtr& call) {
   protocol::ChatRequest request = protocol::read_chat_request(protocol::parse_body(call->request().body));
   call->note_ignored(request.ignored, service.options().strict_fields);
   const std::string& model = service.model_name(request.model);
-  api::ChatPrompt prompt = service.engine().apply_chat_template(to_json(request.variables));
-  const std::int64_t most = service.engine().info().max_model_len;
-  fit_prompt(prompt.token_ids, request.sampling, most);
-  // As long as there is room, where nothing else is said.
-  if (!request.sampling.max_tokens)
-    request.sampling.max_tokens = most - static_cast<std::int64_t>(prompt.token_ids.size());
-  const api::SamplingParams params = sampling_params(service, request.sampling, request.answer);
-  Json ids = request.answer.return_token_ids ? json_list(prompt.token_ids) : Json();
+  PreparedChat chat = prepare_chat(service, request);
+  Json ids = request.answer.return_token_ids ? json_list(chat.prompt) : Json();
   const auto generation = std::make_shared<ChatGeneration>(
       service, call, std::move(request),
       protocol::AnswerHead{random_id("chatcmpl-"), static_cast<std::int64_t>(std::time(nullptr)), model});
-  generation->set_prompt(ends_in_thinking(prompt.text), std::move(ids));
-  generation->run({std::move(prompt.token_ids)}, params);
+  generation->set_prompt(chat.start, std::move(ids));
+  generation->run({std::move(chat.prompt)}, chat.params);
 }
 
 }  // namespace cajal::server

@@ -36,6 +36,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   Service& service() { return service_; }
   Call& call() { return *call_; }
   const protocol::UsageCount& usage() const { return usage_; }
+  void count_reasoning(std::int64_t num_tokens) { usage_.reasoning_tokens += num_tokens; }  // in take()
   std::size_t num_choices() const { return num_choices_; }
   protocol::TokenLogprobs logprobs_of(const api::LogprobsOfToken& token) const;
 
