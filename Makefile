@@ -26,11 +26,6 @@ endif
 
 # Sanitizers of older compilers cannot place their shadow when the kernel randomises more bits than they expect.
 FIXED_ADDRESSES = $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R)
-# Sanitizers slow a program down so much that its longest tests would say nothing more for many minutes of waiting.
-NOT_SLOW = -LE slow
-NOT_ASAN = ^engine\.Few/ManyAtOnce\.(InChunks|When|WithAn|WithThe)
-NOT_TSAN = ^simulator|^engine\.Few/ManyAtOnce\.(The|In|When|With)|^engine\.Models/Quantization\.ChunksAndThreadsChangeNoBit/Model[1245]
-
 ## all: build/release/cajal (also plain `make`)
 all: configure
 	@cmake --build --preset release -j $(JOBS)
@@ -88,16 +83,13 @@ gpu-bench:
 	@build/release/cajal bench bench/shapes/Qwen3-0.6B --device cuda --load-format dummy -p 2048 -n 64 -r 5
 	@build/release/cajal bench bench/shapes/Qwen3-8B --device cuda --load-format dummy -p 2048 -n 64 -r 5
 
-## asan: tests under AddressSanitizer and UndefinedBehaviorSanitizer, but those labelled slow
-## tsan: tests under ThreadSanitizer, but those labelled slow
+## asan: tests under AddressSanitizer and UndefinedBehaviorSanitizer, but the longest
+## tsan: tests of the layers that have threads under ThreadSanitizer, but the longest
 asan tsan:
 	@cmake --preset $@ --log-level=WARNING
 	@cmake --build --preset $@ -j $(JOBS)
-	@echo "$@: tests with the label 'slow' are left out here: a sanitizer makes them ten times slower; make test runs them"
-	@$(if $(filter tsan,$@),echo "tsan: the simulator is left out here: it has one thread")
-	@$(if $(filter tsan,$@),echo "tsan: of Few/ManyAtOnce only slots run here and of Quantization.ChunksAndThreads two models: the others run the same threads longer; asan and make test run them")
-	@$(if $(filter asan,$@),echo "asan: of Few/ManyAtOnce a part is left out here: its lines are those of the others and make test runs it")
-	@$(FIXED_ADDRESSES) ctest --preset $@ -j $(JOBS) $(NOT_SLOW) -E '$(if $(filter tsan,$@),$(NOT_TSAN),$(NOT_ASAN))'
+	@echo "$@: tests/CMakeLists.txt says what is left out here (left_out_*, threaded_layers); make test runs all of it"
+	@$(FIXED_ADDRESSES) ctest --preset $@ -j $(JOBS)
 
 ## simulate: play the engine through SEEDS=0..99999 and stop at the first that shows something wrong
 simulate: configure
