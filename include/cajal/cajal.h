@@ -56,6 +56,12 @@ struct EngineConfig {
   std::string served_model_name = {};         // what metrics call the model; empty: as `model`
   std::string trace_file = {};  // what the engine does when, for ui.perfetto.dev, complete when that is gone; or empty
   std::string kv_cache_dtype = "auto";  // of keys and values: "auto" (the model's), or "int8" on a CPU
+  // Ranks, which are threads: so many share every layer, and so many such groups share the experts, each at most 1024. On
+  // CPUs alone; answers stay what they are. Absent: what an export was made for, else 1.
+  std::optional<int> tensor_parallel_size = {}, expert_parallel_size = {};
+  // Tokens of a prompt that an expert takes in a step, relative to an even share; it drops those that come later. Above 0;
+  // absent: takes all, as Hugging Face computes. With it answers depend on what else runs.
+  std::optional<double> capacity_factor = {};
 };
 
 // What is absent comes from the model's generation_config.json, and then from the default that stands here. Without
@@ -78,7 +84,8 @@ struct SamplingParams {
   std::int32_t priority = 0;                      // who waits: the lower, the sooner; among equals who came first
   // From the call on; what is not over by then ends with FinishReason::timeout and what it has. Absent: none.
   std::optional<std::int64_t> timeout_ms = {};
-  std::string cache_salt = {};  // prompts share computed prefixes only with those of the same salt
+  std::string cache_salt = {};      // prompts share computed prefixes only with those of the same salt
+  bool skip_special_tokens = true;  // control tokens leave no text; the ending token leaves none in any case
 };
 
 // Text, or token ids.
@@ -151,6 +158,7 @@ struct Delta {
   std::vector<std::int32_t> token_ids = {};
   std::vector<LogprobsOfToken> logprobs = {};       // as long as token_ids, if they were asked for
   FinishReason finish_reason = FinishReason::none;  // of the last delta of a sequence
+  std::string stopped_by = {};                      // the stop string that has ended it; empty: none did
   RequestMetrics metrics = {};                      // likewise
 };
 
@@ -159,6 +167,7 @@ struct Completion {
   std::vector<std::int32_t> token_ids = {};    // the ending token included
   std::vector<LogprobsOfToken> logprobs = {};  // as long as token_ids, if they were asked for
   FinishReason finish_reason = FinishReason::none;
+  std::string stopped_by = {};  // the stop string that has ended it; empty: none did
   RequestMetrics metrics = {};
 };
 
@@ -331,6 +340,8 @@ class CAJAL_API Engine {
 
  private:
   class Impl;
+  friend struct EngineAccess;  // of the program, whose ranks may be processes
+  explicit Engine(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -89,6 +89,7 @@ EngineRequest make_request(const RequestContext& context, std::vector<std::int32
   if (!params.ignore_eos) request.eos_token_ids = ending_tokens(context.model);
   request.eos_token_ids.insert(request.eos_token_ids.end(), params.stop_token_ids.begin(), params.stop_token_ids.end());
   request.stop = params.stop;
+  request.skip_special_tokens = params.skip_special_tokens;
   request.num_logprobs = params.logprobs.value_or(-1);
   return result;
 }

@@ -38,6 +38,7 @@ void append(api::Completion& completion, const api::Delta& delta) {
   completion.token_ids.insert(completion.token_ids.end(), delta.token_ids.begin(), delta.token_ids.end());
   completion.logprobs.insert(completion.logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
   completion.finish_reason = delta.finish_reason;
+  completion.stopped_by = delta.stopped_by;
   completion.metrics = delta.metrics;
 }
 
@@ -102,6 +103,11 @@ void Worker::abort(std::uint64_t id) noexcept {
 std::string Worker::metrics_text() const {
   const std::lock_guard lock(metrics_mutex_);
   return engine_ ? engine_->metrics().prometheus_text() : last_metrics_;
+}
+
+std::string Worker::failure() const {
+  const std::lock_guard lock(metrics_mutex_);
+  return failure_;
 }
 
 void Worker::waits_no_longer(Job& job) {
@@ -270,7 +276,11 @@ void Worker::replace_ended_engine() {
   try {
     fresh = make_engine_(*this);
   } catch (const std::exception& e) {
-    log_warning("the engine could not begin anew: ", e.what());
+    const auto* error = dynamic_cast<const Error*>(&e);
+    const std::string why = error ? error->message() : e.what();
+    log_warning("the engine could not begin anew: ", why);
+    const std::lock_guard lock(metrics_mutex_);
+    failure_ = why;
     return;
   }
   const std::lock_guard lock(metrics_mutex_);
@@ -289,7 +299,7 @@ void Worker::refuse_jobs() {
   }
   for (const auto& job : refused) {
     job->engine_failure = std::make_exception_ptr(
-        Error(ErrorCode::unavailable, "the engine has ended and could not begin anew", "open the model again"));
+        Error(ErrorCode::unavailable, "the engine has ended and could not begin anew: " + failure(), "open the model again"));
     for (std::size_t i = 0; i < job->completions.size(); ++i)
       if (job->completions[i].finish_reason == api::FinishReason::none) end(*job, i, api::FinishReason::error);
   }
@@ -310,6 +320,7 @@ void Worker::on_update(const SequenceUpdate& update) noexcept {
   }
   if (update.finish_reason) {
     delta.finish_reason = public_reason(*update.finish_reason);
+    delta.stopped_by = update.stopped_by;
     delta.metrics = metrics_of(*update.times, job);
     if (*update.finish_reason == FinishReason::error)
       job.engine_failure = std::make_exception_ptr(Error(ErrorCode::unavailable, std::string(update.error)));

@@ -9,7 +9,7 @@ Answer::Answer(const SequenceRequest& request, std::uint32_t sequence_index, con
       sequence_index_(sequence_index),
       processor_(request.sampling, request.prompt),
       stop_(request.stop) {
-  if (tokenizer) detokenizer_.emplace(*tokenizer, true);
+  if (tokenizer) detokenizer_.emplace(*tokenizer, request.skip_special_tokens);
 }
 
 GeneratedToken Answer::choose(std::span<const float> logits, std::int64_t position, std::vector<float>& scratch) {

@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backends/sampling.h"
@@ -36,6 +37,7 @@ class Answer {
   std::string flush();
 
   std::optional<FinishReason> finish_reason() const { return finish_reason_; }  // once the answer has ended
+  std::string_view stopped_by() const { return stop_.stopped_by(); }  // the stop string that has ended it, or ""
 
  private:
   const SequenceRequest& request_;

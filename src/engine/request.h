@@ -16,6 +16,7 @@ struct SequenceRequest {
   std::int64_t max_new_tokens = 256;
   std::vector<std::int32_t> eos_token_ids;  // any of them ends the sequence
   std::vector<std::string> stop;            // needs a tokenizer
+  bool skip_special_tokens = true;          // in the text
   std::int64_t num_logprobs = -1;  // most likely tokens to report for each position; -1: no log-probabilities at all
 };
 

@@ -1,5 +1,7 @@
 #pragma once
 // Stop strings in streamed text, also where they cross the borders of tokens.
+#include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,12 +16,16 @@ class StopStrings {
 
   std::string push(std::string_view text);  // the text that is now certain
   std::string flush();                      // what was held back, when no more text comes
-  bool stopped() const { return stopped_; }
+  bool stopped() const { return stopped_by_.has_value(); }
+  // The one that has ended the text, or "".
+  std::string_view stopped_by() const {
+    return stopped_by_ ? std::string_view(stop_[*stopped_by_]) : std::string_view();
+  }
 
  private:
   std::vector<std::string> stop_;
-  std::string held_;  // the longest end of the text that a stop string begins with
-  bool stopped_ = false;
+  std::string held_;                       // the longest end of the text that a stop string begins with
+  std::optional<std::size_t> stopped_by_;  // an index of stop_
 };
 
 }  // namespace cajal

@@ -66,6 +66,8 @@ SamplingFields read_sampling(Fields& f) {
     s.stop_token_ids = token_ids_of(*ids, "stop_token_ids");
   }
   s.ignore_eos = f.boolean("ignore_eos").value_or(false);
+  s.skip_special_tokens = f.boolean("skip_special_tokens").value_or(true);
+  f.boolean("spaces_between_special_tokens");  // there are none: such spaces come from tokenizers of another kind
   if (const auto p = f.integer("priority", {-(std::int64_t{1} << 31), (std::int64_t{1} << 31) - 1}))
     s.priority = static_cast<std::int32_t>(*p);
   s.cache_salt = f.text("cache_salt").value_or("");
@@ -75,8 +77,8 @@ SamplingFields read_sampling(Fields& f) {
   s.truncate_prompt_tokens = f.integer("truncate_prompt_tokens", {-1, kLongest});
   refuse_what_is_not_there(f);
   // What only says who asks, or is about what is elsewhere: it changes no answer.
-  for (const char* name : {"user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "request_id",
-                           "spaces_between_special_tokens", "skip_special_tokens", "stream_interval"})
+  for (const char* name :
+       {"user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "request_id", "stream_interval"})
     f.accept(name);
   return s;
 }

@@ -18,7 +18,7 @@ struct SamplingFields {
   std::optional<std::uint64_t> seed;
   std::vector<std::string> stop;
   std::vector<std::int32_t> stop_token_ids;
-  bool ignore_eos = false;
+  bool ignore_eos = false, skip_special_tokens = true;
   std::int32_t priority = 0;
   std::string cache_salt;
   std::optional<std::int64_t> timeout_ms, truncate_prompt_tokens;

@@ -156,6 +156,7 @@ api::SamplingParams sampling_params(const Service& service, const protocol::Samp
   p.stop = f.stop;
   p.stop_token_ids = f.stop_token_ids;
   p.ignore_eos = f.ignore_eos;
+  p.skip_special_tokens = f.skip_special_tokens;
   p.logprobs = answer.logprobs;
   p.priority = f.priority;
   p.cache_salt = f.cache_salt;

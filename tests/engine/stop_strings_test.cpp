@@ -13,6 +13,7 @@ std::string streamed(const std::vector<std::string>& stop, const std::vector<std
   StopStrings s(stop);
   std::string out;
   for (const auto& piece : pieces) out += s.push(piece);
+  EXPECT_EQ(s.stopped(), !s.stopped_by().empty());
   return s.stopped() ? out + "|" : out + s.flush();
 }
 
@@ -25,6 +26,9 @@ TEST(StopStrings, CutsBeforeAStopThatCrossesTokens) {
 TEST(StopStrings, TheOneThatEndsFirstCounts) {
   EXPECT_EQ(streamed({"abcd", "bc"}, {"xabcd"}), "xa|");
   EXPECT_EQ(streamed({"bc", "abc"}, {"xabc"}), "x|") << "of those that end together, the longest";
+  StopStrings s({"abcd", "bc"});
+  s.push("xabcd");
+  EXPECT_EQ(s.stopped_by(), "bc");
 }
 
 TEST(StopStrings, HoldsBackOnlyWhatCouldBeAStop) {

@@ -455,6 +455,7 @@ void EngineCore::update(Sequence& s, const GeneratedToken* token, std::string_vi
                              .text = text,
                              .finish_reason = last ? s.finish_reason : std::nullopt,
                              .error = error,
+                             .stopped_by = last && s.answer ? s.answer->stopped_by() : std::string_view(),
                              .times = &s.times,
                              .num_prompt_tokens = s.prompt_length()});
 }

@@ -63,6 +63,7 @@ struct SequenceUpdate {
   std::string_view text;                      // what became certain
   std::optional<FinishReason> finish_reason;  // set once, with the last update
   std::string_view error;                     // why, if finish_reason is error or numerical_error
+  std::string_view stopped_by;                // the stop string that has ended it, or ""
   const RequestTimings* times = nullptr;      // `finished` is set with the finish reason
   std::int64_t num_prompt_tokens = 0;
 };
