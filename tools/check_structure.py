@@ -13,7 +13,7 @@ import sys
 CODE = {".h", ".cpp", ".cu", ".cuh"}
 HEADERS = {".h", ".cuh"}
 CODE_FOLDERS = ("src", "include", "tests", "fuzz", "bench")
-SKIPPED = ("tests/data/", "fuzz/corpus/", "share/", "build/")  # data, not text of ours
+SKIPPED = ("tests/data/", "fuzz/corpus/", "share/", "build/", ".deps/")  # data, not text of ours
 
 MAX_LINES = 600
 MAX_SCRIPT_LINES = 1000  # a script stands alone, in one file

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Debian packages of tools/packages.txt that are missing. Does nothing, without a network, when none is.
+# Installs the Debian packages of tools/packages.txt that are missing, and builds what Debian does not have. Does nothing,
+# without a network, when all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +13,7 @@ while read -r package command; do
   missing+=("$package")
 done <tools/packages.txt
 
-if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
+if [ ${#missing[@]} -eq 0 ]; then exec tools/setup_xgrammar.sh; fi
 
 if ! command -v apt-get >/dev/null; then
   echo "setup: this machine has no apt-get; install what these Debian packages hold by your own means, then build" >&2
@@ -33,3 +34,4 @@ echo "setup: installing ${missing[*]}" >&2
 apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=3 -o Dpkg::Use-Pty=0)
 "${apt[@]}" update </dev/null >&2
 "${apt[@]}" install -y --no-install-recommends "${missing[@]}" </dev/null >&2
+tools/setup_xgrammar.sh

@@ -1,0 +1,25 @@
+# Structured outputs need xgrammar, which tools/setup_xgrammar.sh builds into .deps/. Without it all else is there, and
+# requests for them are refused by name.
+set(CAJAL_STRUCTURED_OUTPUTS AUTO CACHE STRING "Answers that follow a grammar: ON, OFF or AUTO (where xgrammar is there)")
+set_property(CACHE CAJAL_STRUCTURED_OUTPUTS PROPERTY STRINGS AUTO ON OFF)
+
+function(cajal_structured_outputs)
+  if(NOT CAJAL_STRUCTURED_OUTPUTS STREQUAL "AUTO" AND NOT CAJAL_STRUCTURED_OUTPUTS)
+    return()
+  endif()
+  file(STRINGS ${PROJECT_SOURCE_DIR}/cmake/xgrammar/requirements.txt pin REGEX "^xgrammar==")
+  string(REGEX REPLACE "^xgrammar==([0-9.]+).*" "\\1" version "${pin}")
+  set(folder ${PROJECT_SOURCE_DIR}/.deps/xgrammar-${version})
+  if(NOT EXISTS ${folder}/lib/libxgrammar.a)
+    if(CAJAL_STRUCTURED_OUTPUTS STREQUAL "AUTO")
+      message(STATUS "structured outputs are left out: there is no xgrammar ${version} in .deps (make setup)")
+      return()
+    endif()
+    message(FATAL_ERROR "CAJAL_STRUCTURED_OUTPUTS is ON, and there is no xgrammar ${version} in .deps: run make setup")
+  endif()
+  add_library(xgrammar::xgrammar STATIC IMPORTED)
+  set_target_properties(xgrammar::xgrammar PROPERTIES
+    IMPORTED_LOCATION ${folder}/lib/libxgrammar.a INTERFACE_INCLUDE_DIRECTORIES ${folder}/include)
+  target_link_libraries(cajal_engine PRIVATE xgrammar::xgrammar)
+  target_compile_definitions(cajal_engine PRIVATE CAJAL_STRUCTURED_OUTPUTS)
+endfunction()
