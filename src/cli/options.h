@@ -96,6 +96,8 @@ struct ServeFlags {
   std::uint16_t port = 8000;
   std::vector<std::string> api_keys, allowed_origins, served_model_names;
   std::string api_key_file;  // empty: none
+  std::string ssl_certfile, ssl_keyfile, ssl_keyfile_password, ssl_ca_certs;
+  int ssl_cert_reqs = 0;  // as Python's ssl has it
   std::uint64_t max_request_bytes = std::uint64_t{16} << 20;
   std::optional<std::int64_t> max_num_waiting, request_timeout_ms;
   std::chrono::seconds shutdown_timeout{30};

@@ -13,6 +13,7 @@
 #include "cli/model_path.h"
 #include "cli/usage_error.h"
 #include "http/server.h"
+#include "http/tls.h"
 #include "server/service.h"
 
 namespace cajal::cli {
@@ -87,10 +88,28 @@ api::EngineConfig engine_config(const Options& o, const Environment& environment
   return config;
 }
 
+std::shared_ptr<http::TlsContext> tls_of(const ServeFlags& flags) {
+  if (flags.ssl_certfile.empty()) {
+    if (!flags.ssl_keyfile.empty() || !flags.ssl_ca_certs.empty() || flags.ssl_cert_reqs > 0)
+      misuse("--ssl-keyfile, --ssl-ca-certs or --ssl-cert-reqs is given, and --ssl-certfile is not",
+             remedy("name the server's certificate in --ssl-certfile"));
+    return nullptr;
+  }
+  if (flags.ssl_cert_reqs > 0 && flags.ssl_ca_certs.empty())
+    misuse("--ssl-cert-reqs ", flags.ssl_cert_reqs,
+           " wants certificates of clients, and no authority is named for them", remedy("name one in --ssl-ca-certs"));
+  return http::tls_for_server({.certfile = flags.ssl_certfile,
+                               .keyfile = flags.ssl_keyfile,
+                               .keyfile_password = flags.ssl_keyfile_password,
+                               .ca_certs = flags.ssl_ca_certs,
+                               .cert_reqs = flags.ssl_cert_reqs});
+}
+
 http::ServerOptions server_options(const ServeFlags& flags) {
   http::ServerOptions options;
   options.host = flags.host;
   options.port = flags.port;
+  options.tls = tls_of(flags);
   options.limits.body_bytes = flags.max_request_bytes;
   return options;
 }
@@ -134,6 +153,11 @@ void print_config(const Options& o, const api::EngineConfig& config, Output& out
   line("port", s.port);
   line("api-key", s.api_keys.empty() ? "none" : detail::join(s.api_keys.size(), " given"));
   line("api-key-file", s.api_key_file.empty() ? "none" : s.api_key_file);
+  line("ssl-certfile", s.ssl_certfile.empty() ? "none" : s.ssl_certfile);
+  line("ssl-keyfile", s.ssl_keyfile.empty() ? "none" : s.ssl_keyfile);
+  line("ssl-keyfile-password", s.ssl_keyfile_password.empty() ? "none" : "given");
+  line("ssl-ca-certs", s.ssl_ca_certs.empty() ? "none" : s.ssl_ca_certs);
+  line("ssl-cert-reqs", s.ssl_cert_reqs);
   line("allowed-origins", list(s.allowed_origins));
   line("device", config.device);
   line("dtype", config.dtype);

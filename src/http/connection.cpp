@@ -1,16 +1,13 @@
 #include "http/connection.h"
 
 #include <algorithm>
-#include <boost/asio/buffer.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/write.hpp>
 #include <utility>
 
 namespace cajal::http {
 namespace {
 
 namespace asio = boost::asio;
-using Tcp = asio::ip::tcp;
 
 constexpr std::size_t kMaxEarlyBytes = 64 << 10;
 constexpr std::chrono::seconds kLinger{2};
@@ -21,13 +18,29 @@ bool ConnectionPool::has_exchange() const {
   return std::any_of(connections.begin(), connections.end(), [](const auto& c) { return c->has_exchange(); });
 }
 
-Connection::Connection(ConnectionPool& pool, Tcp::socket socket)
-    : pool_(pool), socket_(std::move(socket)), timer_(pool.io), write_timer_(pool.io), parser_(pool.options.limits) {}
+Connection::Connection(ConnectionPool& pool, std::unique_ptr<Stream> stream)
+    : pool_(pool), stream_(std::move(stream)), timer_(pool.io), write_timer_(pool.io), parser_(pool.options.limits) {}
 
 void Connection::start() {
   boost::system::error_code ignored;
-  socket_.set_option(Tcp::no_delay(true), ignored);
-  set_read_timer();
+  stream_->socket().set_option(asio::ip::tcp::no_delay(true), ignored);
+  timer_.expires_after(pool_.options.head_timeout);
+  timer_.async_wait([self = shared_from_this()](const auto& error) {
+    if (!error && self->phase_ == Phase::greeting) self->close();
+  });
+  stream_->greet(
+      [self = shared_from_this()](Stream::Greeting greeting, const std::string&) { self->on_greeted(greeting); });
+}
+
+void Connection::on_greeted(Stream::Greeting greeting) {
+  if (phase_ != Phase::greeting) return;
+  if (greeting == Stream::Greeting::failed) return close();
+  phase_ = Phase::reading;
+  if (greeting == Stream::Greeting::plain_http) {
+    stream_ = plain_stream(std::move(stream_->socket()));
+    refuse({400, "this port speaks HTTPS, and the request came without TLS: write https:// in front of the address"});
+  }
+  if (phase_ == Phase::reading) set_read_timer();
   read();
 }
 
@@ -35,24 +48,24 @@ void Connection::close() {
   if (phase_ == Phase::closed) return;
   phase_ = Phase::closed;
   const auto self = shared_from_this();
-  boost::system::error_code ignored;
   timer_.cancel();
   write_timer_.cancel();
-  socket_.close(ignored);
+  stream_->close();
   pool_.connections.erase(self);
   if (const auto exchange = std::exchange(exchange_, nullptr)) exchange->end(true);
   if (pool_.on_idle) pool_.on_idle();
 }
 
 void Connection::close_if_idle() {
-  if (phase_ == Phase::reading && parser_.state() == RequestParser::State::nothing) close();
+  if (phase_ == Phase::greeting || (phase_ == Phase::reading && parser_.state() == RequestParser::State::nothing))
+    close();
 }
 
 // There is always a read under way, so that a client that leaves is seen at once, unless it sends too much ahead.
 void Connection::read() {
   if (reading_ || phase_ == Phase::closed || early_.size() >= kMaxEarlyBytes) return;
   reading_ = true;
-  socket_.async_read_some(asio::buffer(buffer_), [self = shared_from_this()](const auto& error, std::size_t count) {
+  stream_->read_some(buffer_, [self = shared_from_this()](const auto& error, std::size_t count) {
     self->reading_ = false;
     self->on_read(error, count);
   });
@@ -129,8 +142,7 @@ void Connection::write() {
   write_timer_.async_wait([self = shared_from_this()](const auto& error) {
     if (!error) self->close();
   });
-  asio::async_write(socket_, asio::buffer(sending_),
-                    [self = shared_from_this()](const auto& error, std::size_t) { self->on_written(error); });
+  stream_->write(sending_, [self = shared_from_this()](const auto& error) { self->on_written(error); });
 }
 
 void Connection::on_written(const boost::system::error_code& error) {
@@ -167,8 +179,7 @@ void Connection::next_request() {
 void Connection::linger() {
   phase_ = Phase::lingering;
   early_ = {};
-  boost::system::error_code ignored;
-  socket_.shutdown(Tcp::socket::shutdown_send, ignored);
+  stream_->shutdown_send(shared_from_this());
   timer_.expires_after(kLinger);
   timer_.async_wait([self = shared_from_this()](const auto& error) {
     if (!error) self->close();

@@ -2,7 +2,6 @@
 // One client's connection, one exchange after another. Everything but Exchange's functions runs on the server's thread.
 #include <array>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cstdint>
 #include <memory>
@@ -12,6 +11,7 @@
 #include "http/connection_exchange.h"
 #include "http/request_parser.h"
 #include "http/server.h"
+#include "http/stream.h"
 
 namespace cajal::http {
 
@@ -32,7 +32,7 @@ struct ConnectionPool {
 
 class Connection final : public ExchangeCarrier, public std::enable_shared_from_this<Connection> {
  public:
-  Connection(ConnectionPool& pool, boost::asio::ip::tcp::socket socket);
+  Connection(ConnectionPool& pool, std::unique_ptr<Stream> stream);
 
   void start();
   void close();          // at once; who waits for the client hears that it is gone
@@ -42,7 +42,8 @@ class Connection final : public ExchangeCarrier, public std::enable_shared_from_
   void post_close() override;
 
  private:
-  enum class Phase : std::uint8_t { reading, answering, lingering, closed };
+  enum class Phase : std::uint8_t { greeting, reading, answering, lingering, closed };
+  void on_greeted(Stream::Greeting greeting);
   void read();
   void on_read(const boost::system::error_code& error, std::size_t count);
   void consume(std::string_view bytes);
@@ -59,7 +60,7 @@ class Connection final : public ExchangeCarrier, public std::enable_shared_from_
   void set_ping_timer();
 
   ConnectionPool& pool_;
-  boost::asio::ip::tcp::socket socket_;
+  std::unique_ptr<Stream> stream_;
   boost::asio::steady_timer timer_, write_timer_;
   RequestParser parser_;
   RequestParser::State timed_ = RequestParser::State::complete;  // what timer_ was set for
@@ -71,7 +72,7 @@ class Connection final : public ExchangeCarrier, public std::enable_shared_from_
   bool keep_alive_ = true;  // after this exchange
   bool pinged_ = false;     // nothing was sent since the last look
   std::shared_ptr<ConnectionExchange> exchange_;
-  Phase phase_ = Phase::reading;
+  Phase phase_ = Phase::greeting;
 };
 
 }  // namespace cajal::http

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "http/connection.h"
+#include "http/tls.h"
 
 namespace cajal::http {
 namespace {
@@ -85,7 +86,8 @@ void Server::Impl::on_accepted(const boost::system::error_code& error, Tcp::sock
     return;
   }
   if (pool.connections.size() < options.max_connections) {
-    auto connection = std::make_shared<Connection>(pool, std::move(socket));
+    auto stream = options.tls ? tls_server_stream(std::move(socket), *options.tls) : plain_stream(std::move(socket));
+    auto connection = std::make_shared<Connection>(pool, std::move(stream));
     pool.connections.insert(connection);
     connection->start();
   }
@@ -141,7 +143,8 @@ std::uint16_t Server::port() const { return impl_->acceptor.local_endpoint().por
 
 std::string Server::url() const {
   const std::string& host = impl_->options.host;
-  return detail::join("http://", host.find(':') == std::string::npos ? host : "[" + host + "]", ":", port());
+  return detail::join(impl_->options.tls ? "https://" : "http://",
+                      host.find(':') == std::string::npos ? host : "[" + host + "]", ":", port());
 }
 
 void Server::run() {

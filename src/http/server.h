@@ -12,14 +12,17 @@
 
 namespace cajal::http {
 
+struct TlsContext;
+
 struct ServerOptions {
-  std::string host = "127.0.0.1";  // an address or a name
-  std::uint16_t port = 8000;       // 0: one that is free
+  std::string host = "127.0.0.1";        // an address or a name
+  std::uint16_t port = 8000;             // 0: one that is free
+  std::shared_ptr<TlsContext> tls = {};  // of tls.h; null: plain HTTP
   RequestLimits limits = {};
   std::size_t max_connections = 4096;                   // further ones are closed at once
   std::size_t max_unsent_bytes = std::size_t{1} << 20;  // of a stream: a client that lets more pile up is dropped
   std::chrono::milliseconds head_timeout =
-      std::chrono::seconds(15);  // from a request's first byte to its last header's
+      std::chrono::seconds(15);  // from a request's first byte to its last header's, and of TLS's handshake
   std::chrono::milliseconds body_timeout = std::chrono::seconds(60);  // and on to the last of its body
   std::chrono::milliseconds idle_timeout = std::chrono::seconds(75);  // between requests
   std::chrono::milliseconds write_timeout =
