@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/error.h"
+
 namespace cajal {
 
 Answer::Answer(const SequenceRequest& request, std::uint32_t sequence_index, const Tokenizer* tokenizer)
@@ -9,14 +11,17 @@ Answer::Answer(const SequenceRequest& request, std::uint32_t sequence_index, con
       sequence_index_(sequence_index),
       processor_(request.sampling, request.prompt),
       stop_(request.stop) {
+  if (!request.constraints.empty()) allowed_.emplace(request.constraints, request.eos_token_ids);
   if (tokenizer) detokenizer_.emplace(*tokenizer, request.skip_special_tokens);
 }
 
 GeneratedToken Answer::choose(std::span<const float> logits, std::int64_t position, std::vector<float>& scratch) {
   const SamplingParams& sampling = request_.sampling;
   std::span<const float> processed = logits;
-  if (!processor_.changes_nothing()) {
+  if (allowed_ || !processor_.changes_nothing()) {
     scratch.assign(logits.begin(), logits.end());
+    if (allowed_ && !allowed_->apply(scratch))
+      fail(ErrorCode::unsupported, "the grammar of the answer lets no token come next");
     processor_.apply(scratch);
     processed = scratch;
   }
@@ -24,6 +29,7 @@ GeneratedToken Answer::choose(std::span<const float> logits, std::int64_t positi
                                             : sample_gumbel(processed, sampling.seed, sequence_index_,
                                                             static_cast<std::uint64_t>(position));
   processor_.accept(id);
+  if (allowed_) allowed_->accept(id);
   GeneratedToken token{.chosen = {id, 0.0}, .top = {}};
   if (request_.num_logprobs < 0) return token;
   const double lse = log_sum_exp(logits);
@@ -33,7 +39,7 @@ GeneratedToken Answer::choose(std::span<const float> logits, std::int64_t positi
 }
 
 RowSampling device_sampling(const SequenceRequest& request, std::uint32_t sequence_index, std::int64_t position) {
-  if (request.num_logprobs > kMostTopLogprobs) return {};
+  if (request.num_logprobs > kMostTopLogprobs || !request.constraints.empty()) return {};
   RowSampling row = device_sampling(request.sampling, sequence_index, position);
   row.num_logprobs = static_cast<std::int32_t>(request.num_logprobs);
   return row;
@@ -47,6 +53,14 @@ GeneratedToken Answer::take(const RowChoice& choice, std::int64_t num_logprobs) 
   for (std::int32_t i = 0; i < choice.num_top && num_logprobs > 0; ++i)
     token.top.push_back({choice.top_ids[i], static_cast<double>(choice.top_logits[i]) - lse});
   return token;
+}
+
+void Answer::prepare(std::size_t vocab_size) {
+  if (allowed_) allowed_->prepare(vocab_size);
+}
+
+std::int64_t Answer::count_valid(std::span<const std::int32_t> draft) const {
+  return allowed_ ? allowed_->count_valid(draft) : std::ssize(draft);
 }
 
 bool Answer::is_ending_token(std::int32_t id) const {

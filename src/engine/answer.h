@@ -26,11 +26,15 @@ class Answer {
   Answer(const SequenceRequest& request, const Tokenizer* tokenizer)
       : Answer(request, request.sequence_index, tokenizer) {}
 
-  // The next token. `position` is that of the token in its sequence; `scratch` may be shared by all sequences.
+  // The next token. `position` is that of the token in its sequence; `scratch` may be shared by all sequences. Throws
+  // Error if the request's grammar lets none come.
   GeneratedToken choose(std::span<const float> logits, std::int64_t position, std::vector<float>& scratch);
   // The same from what an executor has chosen, as device_sampling() told it to.
   static GeneratedToken take(const RowChoice& choice, std::int64_t num_logprobs);
   bool is_ending_token(std::int32_t id) const;
+  // What choose() will need beside the logits, made ahead of time, and how many guesses are worth computing.
+  void prepare(std::size_t vocab_size);
+  std::int64_t count_valid(std::span<const std::int32_t> draft) const;
   // The text that becomes certain with a token. `full`: no further token may come.
   std::string accept(std::int32_t id, bool full);
   // What was held back, when no more tokens come.
@@ -43,6 +47,7 @@ class Answer {
   const SequenceRequest& request_;
   std::uint32_t sequence_index_;
   LogitsProcessor processor_;
+  std::optional<AllowedTokens> allowed_;  // if the request constrains them
   StopStrings stop_;
   std::optional<Detokenizer> detokenizer_;
   std::optional<FinishReason> finish_reason_;

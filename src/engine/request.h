@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/sampler.h"
+#include "engine/structured_output/allowed_tokens.h"
 
 namespace cajal {
 
@@ -17,6 +18,7 @@ struct SequenceRequest {
   std::vector<std::int32_t> eos_token_ids;  // any of them ends the sequence
   std::vector<std::string> stop;            // needs a tokenizer
   bool skip_special_tokens = true;          // in the text
+  TokenConstraints constraints;             // which tokens may come, and when
   std::int64_t num_logprobs = -1;  // most likely tokens to report for each position; -1: no log-probabilities at all
 };
 

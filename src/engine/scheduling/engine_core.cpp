@@ -136,6 +136,7 @@ std::optional<RequestRefusal> EngineCore::try_add(EngineRequest request) {
     if (auto fault = find_fault(request)) return fault;
     check_token_ids(request.sequence.prompt, parts_.executor.vocab_size(), options_.max_model_len);
     check_sampling_params(request.sequence.sampling);
+    check_constraints(request.sequence.constraints, parts_.executor.vocab_size(), request.sequence.max_new_tokens);
     auto state = std::make_unique<RequestState>();
     state->request = std::move(request);
     state->serial = next_serial_;
@@ -229,7 +230,8 @@ void EngineCore::collect() noexcept {
         parts_.observer.on_draft(static_cast<std::int64_t>(r.draft.size()), accepted);
       }
     }
-    if (s.finish_reason == FinishReason::numerical_error || s.finish_reason == FinishReason::error)
+    const bool failed = s.finish_reason == FinishReason::error && s.error.empty();
+    if (s.finish_reason == FinishReason::numerical_error || failed)
       kv_.clear_prefix_cache();  // what it computed before may be as bad, and others may be about to share it
     else
       kv_.commit(s.id, std::span(s.tokens).first(static_cast<std::size_t>(s.computed)));
@@ -250,6 +252,9 @@ void EngineCore::take_rows(PlannedRows& rows, SamplingScratch& scratch) noexcept
   try {
     // What was guessed right has its row computed already.
     s.computed += verify_chain(rows.draft, s.length(), std::cref(choose)).num_accepted;
+  } catch (const Error& e) {
+    s.finish_reason = FinishReason::error;
+    s.error = e.message();
   } catch (const std::exception&) {
     s.finish_reason = FinishReason::error;
   }
@@ -417,10 +422,22 @@ void EngineCore::deliver() noexcept {
     if (!s) continue;
     deliveries_[i] = nullptr;
     report_fresh(*s);
-    if (s->finish_reason) destroy(*s);
+    if (s->finish_reason)
+      destroy(*s);
+    else if (s->answer)
+      prepare(*s);
   }
   deliveries_.clear();
   parts_.observer.on_delivered(begin, parts_.clock.now());
+}
+
+// What choosing its next token takes beside the model's logits, while the model runs. If it cannot be done, choosing says so.
+void EngineCore::prepare(Sequence& s) noexcept {
+  try {
+    s.answer->prepare(static_cast<std::size_t>(parts_.executor.vocab_size()));
+  } catch (const std::exception&) {
+    return;
+  }
 }
 
 // Its new tokens, and its end if it has come to it.
@@ -442,7 +459,8 @@ void EngineCore::report_fresh(Sequence& s) noexcept {
   s.fresh.clear();
   if (!s.finish_reason || by_token) return;
   const bool not_finite = s.finish_reason == FinishReason::numerical_error;
-  update(s, nullptr, {}, not_finite ? std::string_view("the model's logits are not finite") : kNoMemory, true);
+  const std::string_view error = s.error.empty() ? kNoMemory : std::string_view(s.error);
+  update(s, nullptr, {}, not_finite ? std::string_view("the model's logits are not finite") : error, true);
 }
 
 void EngineCore::update(Sequence& s, const GeneratedToken* token, std::string_view text, std::string_view error,

@@ -160,6 +160,7 @@ class EngineCore final : private SchedulerEvents {
   void launch() noexcept;
   void tell_sampling();
   void deliver() noexcept;
+  void prepare(Sequence& sequence) noexcept;
   void report_fresh(Sequence& sequence) noexcept;
   void finish(Sequence& sequence, FinishReason reason, std::string_view why) noexcept;
   void end_request(RequestState& request, FinishReason reason, std::string_view why) noexcept;

@@ -245,6 +245,11 @@ void Scheduler::plan_drafts() {
         std::find_if(draft.begin(), draft.end(), [&](std::int32_t id) { return id < 0 || id >= options_.vocab_size; });
     draft = draft.first(static_cast<std::size_t>(unknown - draft.begin()));
     if (!drafts_[i].parents.empty()) draft = {};
+    try {
+      if (s.answer) draft = draft.first(static_cast<std::size_t>(s.answer->count_valid(draft)));
+    } catch (const std::exception&) {
+      draft = {};
+    }
     // Nobody is preempted for a guess.
     if (!draft.empty() && kv_.reserve(s.id, s.computed, s.length() + static_cast<std::int64_t>(draft.size())))
       plan_[i].draft = draft;

@@ -61,6 +61,7 @@ struct Sequence {
   std::optional<Answer> answer;      // from when it first runs
   std::vector<FreshToken> fresh;
   std::optional<FinishReason> finish_reason;
+  std::string error;  // why, if it is one of its own; empty: there was no memory
   RequestTimings times;
   bool running = false;
   WaitingQueue::node_type place;  // in the queue, while it is not there: going back needs no memory

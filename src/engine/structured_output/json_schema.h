@@ -1,0 +1,22 @@
+#pragma once
+// JSON schemas as the grammar compiler takes them at their word. It passes over keywords that stand beside others, or that
+// it does not know, and writes what they forbid: here a schema becomes one in which it has nothing to pass over, or is refused.
+#include <cstddef>
+#include <string>
+
+#include "base/json.h"
+
+namespace cajal {
+
+constexpr std::size_t kMaxSchemaBytes = 64 << 10;
+constexpr int kMaxSchemaNodes = 4096;  // schemas in a schema, those of definitions counted once
+
+// Every text that the result allows is valid for `schema`; not the other way round: an object that says which properties it
+// has gets no others unless additionalProperties says so. Throws Error(invalid_argument) that names the place as a JSON
+// pointer ("#/properties/a: …") for a keyword that cannot be kept, and for a schema that nothing, or nothing finite,
+// satisfies.
+Json lower_json_schema(const Json& schema);
+// As the value of a string: what `pattern` must not have, because text in JSON would have to escape it. Empty: nothing.
+std::string find_fault_of_pattern(std::string_view pattern);
+
+}  // namespace cajal

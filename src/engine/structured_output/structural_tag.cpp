@@ -1,0 +1,112 @@
+#include "engine/structured_output/structural_tag.h"
+
+#include <algorithm>
+#include <string>
+
+#include "base/error.h"
+#include "engine/structured_output/json_schema.h"
+
+namespace cajal {
+namespace {
+
+constexpr std::size_t kMaxPatternBytes = 4096, kMaxGrammarBytes = 64 << 10;
+constexpr int kMaxDepth = 64;
+constexpr std::int64_t kMaxRepeats = 10'000;
+
+// Brackets that are open at a time; what is quoted or escaped is not looked at closely, which makes it more, never less.
+void check_nesting(const char* name, std::string_view text) {
+  int depth = 0;
+  for (const char c : text) {
+    if (c == '(' || c == '[' || c == '{') ++depth;
+    if ((c == ')' || c == ']' || c == '}') && depth > 0) --depth;
+    if (depth > kMaxDepth)
+      fail(ErrorCode::invalid_argument, name, " has more than ", kMaxDepth, " brackets in one another");
+  }
+}
+
+// Of {n}, {n,} and {n,m}.
+void check_repeats(const char* name, std::string_view text) {
+  std::int64_t number = 0;
+  bool in_braces = false;
+  for (const char c : text) {
+    if (c == '{') in_braces = true;
+    if (c == '}') in_braces = false;
+    const bool digit = c >= '0' && c <= '9';
+    number = digit && in_braces ? std::min<std::int64_t>(number * 10 + (c - '0'), kMaxRepeats + 1) : 0;
+    if (number > kMaxRepeats)
+      fail(ErrorCode::invalid_argument, name, " repeats something more than ", kMaxRepeats, " times");
+  }
+}
+
+Json lower(const Json& format, const std::string& at);
+
+Json lower_list(const Json& list, const std::string& at) {
+  if (!list.is_array()) fail(ErrorCode::invalid_argument, at, ": expected an array");
+  Json::Array result;
+  for (std::size_t i = 0; i < list.as_array().size(); ++i)
+    result.push_back(lower(list.as_array()[i], detail::join(at, "/", i)));
+  return result;
+}
+
+void check_text(const Json& format, const char* key, void (*check)(std::string_view), const std::string& at) {
+  const Json* text = format.find(key);
+  if (!text || !text->is_string()) fail(ErrorCode::invalid_argument, at, "/", key, ": expected a string");
+  with_context(at, [&] { check(text->as_string()); });
+}
+
+Json lower(const Json& format, const std::string& at) {
+  const Json* type = format.find("type");
+  if (!type || !type->is_string()) fail(ErrorCode::invalid_argument, at, ": a format has a type");
+  const std::string& name = type->as_string();
+  Json result = format;
+  const auto descend = [&](const char* key, bool list) {
+    const Json* inner = format.find(key);
+    if (!inner) fail(ErrorCode::invalid_argument, at, ": ", name, " has ", key);
+    const std::string path = at + "/" + key;
+    result.set(key, list ? lower_list(*inner, path) : lower(*inner, path));
+  };
+  if (name == "json_schema" || name == "qwen_xml_parameter") {
+    const Json* schema = format.find("json_schema");
+    if (!schema) fail(ErrorCode::invalid_argument, at, ": ", name, " has json_schema");
+    result.set("json_schema", with_context(at + "/json_schema", [&] { return lower_json_schema(*schema); }));
+  } else if (name == "regex") {
+    check_text(format, "pattern", check_regex, at);
+  } else if (name == "grammar") {
+    check_text(format, "grammar", check_ebnf, at);
+  } else if (name == "sequence" || name == "or") {
+    descend("elements", true);
+  } else if (name == "tag") {
+    descend("content", false);
+  } else if (name == "triggered_tags" || name == "tags_with_separator") {
+    descend("tags", true);
+  } else if (name == "optional" || name == "plus" || name == "star") {
+    descend("content", false);
+  } else if (name != "const_string" && name != "any_text") {
+    fail(ErrorCode::invalid_argument, at, ": the type '", name, "' is not supported");
+  }
+  return result;
+}
+
+}  // namespace
+
+Json lower_structural_tag(const Json& tag) {
+  const Json* format = tag.find("format");
+  if (!format) fail(ErrorCode::invalid_argument, "structural_tag has no format");
+  return Json::Object{{"type", "structural_tag"}, {"format", lower(*format, "#/format")}};
+}
+
+void check_regex(std::string_view regex) {
+  if (regex.size() > kMaxPatternBytes)
+    fail(ErrorCode::invalid_argument, "regex has ", regex.size(), " bytes, expected at most ", kMaxPatternBytes);
+  check_nesting("regex", regex);
+  check_repeats("regex", regex);
+}
+
+void check_ebnf(std::string_view grammar) {
+  if (grammar.size() > kMaxGrammarBytes)
+    fail(ErrorCode::invalid_argument, "grammar has ", grammar.size(), " bytes, expected at most ", kMaxGrammarBytes);
+  check_nesting("grammar", grammar);
+  check_repeats("grammar", grammar);
+}
+
+}  // namespace cajal
