@@ -1,8 +1,15 @@
 #include "protocol/chat_parts.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace cajal::protocol {
+
+std::span<const ToolCallDelta> ChatPiece::continued() const {
+  const auto first =
+      std::find_if(calls.begin(), calls.end(), [](const ToolCallDelta& call) { return call.name.has_value(); });
+  return {calls.begin(), first};
+}
 
 ChatParts::ChatParts(const ChatRequest& request, const ThinkingStart& start)
     : request_(request),

@@ -20,8 +20,12 @@ struct ThinkingStart {
 };
 
 struct ChatPiece {
-  std::string reasoning, content;    // in this order
-  std::vector<ToolCallDelta> calls;  // after the content
+  std::string reasoning, content;  // in this order
+  std::vector<ToolCallDelta> calls;
+
+  // More of a call that an earlier piece has begun: it was written before the content, the other calls after it.
+  std::span<const ToolCallDelta> continued() const;
+  std::span<const ToolCallDelta> begun() const { return std::span(calls).subspan(continued().size()); }
 };
 
 class ChatParts {

@@ -9,27 +9,6 @@ namespace {
 
 constexpr std::array<std::string_view, 6> kRoles = {"system", "developer", "user", "assistant", "tool", "function"};
 
-// A string, or parts of which all are texts.
-Json read_content(const Json& content, const std::string& path) {
-  if (content.is_null() || content.is_string()) return content;
-  if (!content.is_array()) refuse(path, " is ", content.type_name(), ", expected a string or an array of parts");
-  std::string text;
-  for (std::size_t i = 0; i < content.as_array().size(); ++i) {
-    const std::string part_path = detail::join(path, "[", i, "]");
-    Fields part(content.as_array()[i], part_path + ".");
-    const std::string type = part.text("type").value_or("text");
-    if (type != "text" && type != "input_text" && type != "output_text" && type != "refusal")
-      throw RequestError(
-          {.code = "unsupported_content",
-           .param = part_path,
-           .message = detail::join(part_path, " is of type '", type, "', and the model reads text only")});
-    const auto words = part.text(type == "refusal" ? "refusal" : "text");
-    if (!words) refuse(part_path + ".text", " is missing");
-    text += *words;
-  }
-  return text;
-}
-
 // OpenAI writes arguments as a string of JSON, and templates go through them as an object.
 Json read_arguments(const Json* arguments) {
   if (!arguments) return Json::Object{};
@@ -164,6 +143,26 @@ void refuse_what_is_not_there(Fields& f) {
 }
 
 }  // namespace
+
+Json read_content(const Json& content, const std::string& path) {
+  if (content.is_null() || content.is_string()) return content;
+  if (!content.is_array()) refuse(path, " is ", content.type_name(), ", expected a string or an array of parts");
+  std::string text;
+  for (std::size_t i = 0; i < content.as_array().size(); ++i) {
+    const std::string part_path = detail::join(path, "[", i, "]");
+    Fields part(content.as_array()[i], part_path + ".");
+    const std::string type = part.text("type").value_or("text");
+    if (type != "text" && type != "input_text" && type != "output_text" && type != "refusal")
+      throw RequestError(
+          {.code = "unsupported_content",
+           .param = part_path,
+           .message = detail::join(part_path, " is of type '", type, "', and the model reads text only")});
+    const auto words = part.text(type == "refusal" ? "refusal" : "text");
+    if (!words) refuse(part_path + ".text", " is missing");
+    text += *words;
+  }
+  return text;
+}
 
 Json::Array read_messages(const Json::Array& messages) {
   if (messages.empty()) refuse("messages", " is empty");

@@ -23,6 +23,9 @@ struct ChatRequest {
 
 ChatRequest read_chat_request(const Json& body);
 
+// The text of a message's content: null, a string, or parts of which all are texts. Other parts are refused by their type.
+Json read_content(const Json& content, const std::string& path);
+
 // Messages as templates expect them: contents are strings, arguments of calls objects, reasoning is reasoning_content.
 Json::Array read_messages(const Json::Array& messages);
 

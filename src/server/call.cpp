@@ -7,7 +7,7 @@
 #include "api/errors.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "protocol/answers.h"
+#include "protocol/messages_answer.h"
 
 namespace cajal::server {
 namespace {
@@ -64,6 +64,14 @@ std::string random_id(std::string_view prefix) {
   return id;
 }
 
+Call::Call(std::shared_ptr<http::Exchange> exchange, std::string id)
+    : exchange_(std::move(exchange)),
+      id_(std::move(id)),
+      is_anthropic_(exchange_->request().path.starts_with("/v1/messages")) {
+  add_header("X-Request-Id", id_);
+  if (is_anthropic_) add_header("Request-Id", id_);
+}
+
 void Call::note_ignored(const std::vector<std::string>& fields, bool strict) {
   if (fields.empty()) return;
   if (strict) protocol::refuse(fields[0], " is no field of this request");
@@ -86,14 +94,14 @@ void Call::refuse(const protocol::ErrorBody& error) {
   record([&](CallRecord& r) { r.error = error.message; });
   if (error.status == 429 || error.status == 503) add_header("Retry-After", "1");
   if (error.status == 401) add_header("WWW-Authenticate", "Bearer");
-  respond(error.status, protocol::to_json(error));
+  respond(error.status, is_anthropic_ ? protocol::anthropic_error_json(error, id_) : protocol::to_json(error));
 }
 
-void Call::begin_events() {
+void Call::begin_events(std::string_view ping) {
   http::Response head{.content_type = "text/event-stream; charset=utf-8", .headers = headers_};
   head.headers.push_back({"Cache-Control", "no-cache"});
   head.headers.push_back({"X-Accel-Buffering", "no"});
-  exchange_->begin_stream(std::move(head), std::string(protocol::kPing));
+  exchange_->begin_stream(std::move(head), std::string(ping));
 }
 
 }  // namespace cajal::server

@@ -11,6 +11,7 @@
 #include "api/public.h"
 #include "base/json.h"
 #include "http/exchange.h"
+#include "protocol/answers.h"
 #include "protocol/request_error.h"
 
 namespace cajal::server {
@@ -24,7 +25,7 @@ struct CallRecord {
 
 class Call {
  public:
-  Call(std::shared_ptr<http::Exchange> exchange, std::string id) : exchange_(std::move(exchange)), id_(std::move(id)) {}
+  Call(std::shared_ptr<http::Exchange> exchange, std::string id);
 
   http::Exchange& exchange() { return *exchange_; }
   http::Request& request() { return exchange_->request(); }
@@ -37,7 +38,7 @@ class Call {
   void respond(int status, const Json& body);
   void respond(http::Response response);
   void refuse(const protocol::ErrorBody& error);
-  void begin_events();  // text/event-stream
+  void begin_events(std::string_view ping = protocol::kPing);  // text/event-stream
 
   // Any thread.
   template <class Change>
@@ -53,6 +54,7 @@ class Call {
  private:
   const std::shared_ptr<http::Exchange> exchange_;
   const std::string id_;
+  const bool is_anthropic_;  // its client reads errors as Anthropic writes them
   std::vector<http::Header> headers_;
   mutable std::mutex mutex_;
   CallRecord record_;

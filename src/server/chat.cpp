@@ -19,11 +19,11 @@ std::optional<std::int32_t> token_of(const api::Engine& engine, std::string_view
 
 }  // namespace
 
-PreparedChat prepare_chat(Service& service, protocol::ChatRequest& request) {
+PreparedChat prepare_chat(Service& service, protocol::ChatRequest& request, std::string_view field) {
   const api::Engine& engine = service.engine();
   api::ChatPrompt prompt = engine.apply_chat_template(to_json(request.variables));
   const std::int64_t most = engine.info().max_model_len;
-  fit_prompt(prompt.token_ids, request.sampling, most);
+  fit_prompt(prompt.token_ids, request.sampling, most, field);
   // As long as there is room, where nothing else is said.
   if (!request.sampling.max_tokens)
     request.sampling.max_tokens = most - static_cast<std::int64_t>(prompt.token_ids.size());
@@ -32,6 +32,10 @@ PreparedChat prepare_chat(Service& service, protocol::ChatRequest& request) {
           .start = {.inside = ends_in_thinking(prompt.text),
                     .begin_token = token_of(engine, "<think>"),
                     .end_token = token_of(engine, "</think>")}};
+}
+
+std::int64_t count_prompt_tokens(Service& service, const protocol::ChatRequest& request) {
+  return static_cast<std::int64_t>(service.engine().apply_chat_template(to_json(request.variables)).token_ids.size());
 }
 
 }  // namespace cajal::server

@@ -1,6 +1,7 @@
 #pragma once
 // From a chat as a request has it to what the engine runs, for every endpoint that chats.
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "protocol/chat_parts.h"
@@ -16,7 +17,8 @@ struct PreparedChat {
 };
 
 // Fills in the model's template. RequestError if the prompt leaves no room for an answer. A request without max_tokens
-// has all the room that there is afterwards.
-PreparedChat prepare_chat(Service& service, protocol::ChatRequest& request);
+// has all the room that there is afterwards. `field` of the request has its messages.
+PreparedChat prepare_chat(Service& service, protocol::ChatRequest& request, std::string_view field = "messages");
+std::int64_t count_prompt_tokens(Service& service, const protocol::ChatRequest& request);
 
 }  // namespace cajal::server

@@ -233,7 +233,7 @@ void completions(Service& service, const CallPtr& call) {
     const auto* text = std::get_if<std::string>(&prompt);
     prepared.prompts.push_back(text ? service.engine().tokenize(*text)
                                     : std::move(std::get<std::vector<std::int32_t>>(prompt)));
-    fit_prompt(prepared.prompts.back(), prepared.request.sampling, service.engine().info().max_model_len);
+    fit_prompt(prepared.prompts.back(), prepared.request.sampling, service.engine().info().max_model_len, "prompt");
   }
   if (!prepared.request.echo || !prepared.request.answer.logprobs) return answer(service, call, std::move(prepared));
   auto shared = std::make_shared<Prepared>(std::move(prepared));

@@ -164,8 +164,9 @@ api::SamplingParams sampling_params(const Service& service, const protocol::Samp
   return p;
 }
 
-void fit_prompt(std::vector<std::int32_t>& prompt, const protocol::SamplingFields& fields, std::int64_t max_model_len) {
-  if (prompt.empty()) protocol::refuse("prompt", " has no tokens");
+void fit_prompt(std::vector<std::int32_t>& prompt, const protocol::SamplingFields& fields, std::int64_t max_model_len,
+                std::string_view field) {
+  if (prompt.empty()) protocol::refuse(std::string(field), " has no tokens");
   if (fields.truncate_prompt_tokens) {
     const std::int64_t answer = fields.max_tokens.value_or(1);
     const std::int64_t wanted = *fields.truncate_prompt_tokens < 0
@@ -177,7 +178,7 @@ void fit_prompt(std::vector<std::int32_t>& prompt, const protocol::SamplingField
   if (static_cast<std::int64_t>(prompt.size()) >= max_model_len)
     throw protocol::RequestError(
         {.code = "context_length_exceeded",
-         .param = "messages",
+         .param = std::string(field),
          .message = detail::join("the prompt has ", prompt.size(), " tokens and the model takes ", max_model_len,
                                  " with the answer — shorten it")});
 }

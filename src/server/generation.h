@@ -62,8 +62,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
 // As the engine wants them, with the service's deadline if the request has none.
 api::SamplingParams sampling_params(const Service& service, const protocol::SamplingFields& fields,
                                     const protocol::AnswerFields& answer);
-// Cuts the prompt's beginning where the request says so and checks that it leaves room for an answer.
-void fit_prompt(std::vector<std::int32_t>& prompt, const protocol::SamplingFields& fields, std::int64_t max_model_len);
+// Cuts the prompt's beginning where the request says so and checks that it leaves room for an answer. `field` of the request
+// has made the prompt.
+void fit_prompt(std::vector<std::int32_t>& prompt, const protocol::SamplingFields& fields, std::int64_t max_model_len,
+                std::string_view field);
 
 std::string_view finish_reason(api::FinishReason reason);  // "stop" or "length"
 Json json_list(const std::vector<std::int32_t>& ids);

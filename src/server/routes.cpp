@@ -10,6 +10,10 @@ using Runs = Route::Runs;
 constexpr auto kRoutes = std::to_array<Route>({
     {"POST", "/v1/chat/completions", chat_completions},
     {"POST", "/v1/completions", completions},
+    {"POST", "/v1/responses", responses},
+    {"POST", "/v1/responses/input_tokens", count_response_tokens},
+    {"POST", "/v1/messages", messages},
+    {"POST", "/v1/messages/count_tokens", count_message_tokens},
     {"POST", "/v1/embeddings", embeddings, Runs::slow},
     {"POST", "/v1/rerank", rerank, Runs::slow},
     {"POST", "/rerank", rerank, Runs::slow},

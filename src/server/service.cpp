@@ -92,7 +92,6 @@ void Service::handle(const std::shared_ptr<http::Exchange>& exchange) {
   http::Request& request = exchange->request();
   const auto call = std::make_shared<Call>(exchange, request_id(request));
   ++num_calls_;
-  call->add_header("X-Request-Id", call->id());
   const bool probe = request.path == "/health" || request.path == "/ready" || request.path == "/metrics";
   exchange->on_over([this, call, probe, what = request.method + " " + request.path](const http::Outcome& outcome) {
     num_refused_ += outcome.status >= 400;

@@ -94,6 +94,10 @@ struct Route {
 // The endpoints, one file each.
 void chat_completions(Service&, const CallPtr&);
 void completions(Service&, const CallPtr&);
+void responses(Service&, const CallPtr&);
+void count_response_tokens(Service&, const CallPtr&);
+void messages(Service&, const CallPtr&);
+void count_message_tokens(Service&, const CallPtr&);
 void embeddings(Service&, const CallPtr&);
 void rerank(Service&, const CallPtr&);
 void tokenize(Service&, const CallPtr&);

@@ -1,0 +1,249 @@
+#include "protocol/messages_request.h"
+
+#include <array>
+#include <string>
+#include <utility>
+
+#include "protocol/translation.h"
+
+namespace cajal::protocol {
+namespace {
+
+constexpr auto kRenames = std::to_array<Rename>({
+    {"stop", "stop_sequences"},
+    {"response_format.json_schema.schema", "output_config.format.schema"},
+    {"response_format", "output_config.format"},
+    {"thinking_token_budget", "thinking.budget_tokens"},
+    {"reasoning_effort", "output_config.effort"},
+    {".function.parameters", ".input_schema"},
+    {".function", ""},
+});
+
+[[noreturn]] void refuse_type(const std::string& path, const std::string& type, std::string_view why) {
+  throw RequestError({.code = "unsupported_content",
+                      .param = path,
+                      .message = detail::join(path, " is of type '", type, "', and ", why)});
+}
+
+std::string required(Fields& f, std::string_view name) {
+  auto value = f.text(name);
+  if (!value || value->empty()) refuse(f.path(name), " is missing");
+  return std::move(*value);
+}
+
+std::string text_of(const Json* content, const std::string& path) {
+  const Json text = content ? read_content(*content, path) : Json();
+  return text.is_string() ? text.as_string() : std::string();
+}
+
+// Reads content block by block; a string is one block of text.
+template <class Take>
+void for_each_block(const Json* content, const std::string& path, Take&& take) {
+  if (!content || content->is_null()) refuse(path, " is missing");
+  if (content->is_string()) {
+    const Json block = Json::Object{{"type", "text"}, {"text", *content}};
+    return take(block, path, std::string("text"));
+  }
+  if (!content->is_array()) refuse(path, " is ", content->type_name(), ", expected a string or an array of blocks");
+  for (std::size_t i = 0; i < content->as_array().size(); ++i) {
+    const Json& block = content->as_array()[i];
+    const std::string block_path = detail::join(path, "[", i, "]");
+    Fields f(block, block_path + ".");
+    take(block, block_path, required(f, "type"));
+  }
+}
+
+std::string text_of_block(const Json& block, const std::string& path) {
+  Fields f(block, path + ".");
+  auto text = f.text("text");
+  if (!text) refuse(path + ".text", " is missing");
+  return std::move(*text);
+}
+
+// Results of tools become messages of their own, in the order that they stand in.
+void read_user(const Json* content, const std::string& path, Json::Array& messages) {
+  if (content && content->is_array() && content->as_array().empty()) refuse(path, " is empty");
+  bool in_text = false;
+  for_each_block(content, path, [&](const Json& block, const std::string& at, const std::string& type) {
+    if (type == "text") {
+      if (!std::exchange(in_text, true)) messages.emplace_back(Json::Object{{"role", "user"}, {"content", ""}});
+      return append_text(messages.back(), "content", text_of_block(block, at));
+    }
+    if (type != "tool_result") refuse_type(at, type, "the model reads text and results of tools only");
+    in_text = false;
+    Fields f(block, at + ".");
+    const std::string id = required(f, "tool_use_id");
+    f.boolean("is_error");  // its text says what went wrong
+    messages.emplace_back(
+        Json::Object{{"role", "tool"}, {"tool_call_id", id}, {"content", text_of(f.find("content"), at + ".content")}});
+  });
+}
+
+void read_assistant(const Json* content, const std::string& path, Json::Array& messages) {
+  messages.emplace_back(Json::Object{{"role", "assistant"}, {"content", ""}});
+  Json& message = messages.back();
+  Json::Array calls;
+  for_each_block(content, path, [&](const Json& block, const std::string& at, const std::string& type) {
+    if (type == "text") return append_text(message, "content", text_of_block(block, at));
+    Fields f(block, at + ".");
+    if (type == "thinking") {
+      f.text("signature");  // nobody checks it
+      return append_text(message, "reasoning_content", f.text("thinking").value_or(""));
+    }
+    if (type != "tool_use") refuse_type(at, type, "the model has written text, thoughts and calls of tools only");
+    const std::string id = required(f, "id"), name = required(f, "name");
+    const Json::Object* input = f.object("input");
+    if (!input) refuse(at + ".input", " is missing");
+    calls.push_back(tool_call_json(id, name, *input));
+  });
+  if (!calls.empty()) message.set("tool_calls", std::move(calls));
+}
+
+Json::Array read_turns(Fields& f) {
+  Json::Array result;
+  if (const std::string system = text_of(f.find("system"), "system"); !system.empty())
+    result.emplace_back(Json::Object{{"role", "system"}, {"content", system}});
+  const Json::Array* messages = f.array("messages");
+  if (!messages) refuse("messages", " is missing");
+  if (messages->empty()) refuse("messages", " is empty");
+  for (std::size_t i = 0; i < messages->size(); ++i) {
+    const std::string path = detail::join("messages[", i, "]");
+    Fields message((*messages)[i], path + ".");
+    const std::string role = required(message, "role");
+    const Json* content = message.find("content");
+    if (role == "user")
+      read_user(content, path + ".content", result);
+    else if (role == "assistant")
+      read_assistant(content, path + ".content", result);
+    else if (role == "system" && content)
+      result.emplace_back(Json::Object{{"role", "system"}, {"content", text_of(content, path + ".content")}});
+    else
+      refuse(path + ".role", " is '", role, "', expected user or assistant");
+  }
+  return result;
+}
+
+Json::Array read_tools(Fields& f) {
+  Json::Array result;
+  const Json::Array* tools = f.array("tools");
+  for (std::size_t i = 0; tools && i < tools->size(); ++i) {
+    const std::string path = detail::join("tools[", i, "]");
+    Fields tool((*tools)[i], path + ".");
+    const std::string type = tool.text("type").value_or("custom");
+    if (type != "custom")
+      refuse_type(path, type, "the server has no tools of its own — leave it out, or describe it with input_schema");
+    const std::string name = required(tool, "name");
+    if (!tool.object("input_schema")) refuse(path + ".input_schema", " is missing");
+    tool.text("description");
+    result.push_back(tool_json(name, tool.find("description"), tool.find("input_schema"), tool.find("strict")));
+  }
+  return result;
+}
+
+void read_tool_choice(Fields& f, Json& chat) {
+  const Json* value = f.find("tool_choice");
+  if (!value) return;
+  Fields choice(*value, "tool_choice.");
+  const std::string type = required(choice, "type");
+  if (type == "auto" || type == "none")
+    chat.set("tool_choice", type);
+  else if (type == "any")
+    chat.set("tool_choice", "required");
+  else if (type == "tool")
+    chat.set("tool_choice",
+             Json::Object{{"type", "function"}, {"function", Json::Object{{"name", required(choice, "name")}}}});
+  else
+    refuse("tool_choice.type", " is '", type, "', expected auto, any, tool or none");
+  if (choice.boolean("disable_parallel_tool_use").value_or(false)) chat.set("parallel_tool_calls", false);
+}
+
+// Without a word about it, an answer has no thoughts.
+void read_thinking(Fields& f, Json& chat) {
+  bool thinks = false;
+  if (const Json* value = f.find("thinking")) {
+    Fields thinking(*value, "thinking.");
+    const std::string type = required(thinking, "type");
+    if (type != "enabled" && type != "adaptive" && type != "disabled")
+      refuse("thinking.type", " is '", type, "', expected enabled, adaptive or disabled");
+    thinks = type != "disabled";
+    const auto budget = thinking.integer("budget_tokens", {1, std::int64_t{1} << 40});
+    if (budget && type == "enabled") chat.set("thinking_token_budget", *budget);
+    if (thinking.text("display").value_or("") == "omitted") chat.set("include_reasoning", false);
+  }
+  Json kwargs = Json::Object{{"enable_thinking", thinks}};
+  if (const Json* given = chat.find("chat_template_kwargs"); given && given->is_object())
+    for (const auto& [name, v] : given->as_object()) kwargs.set(name, v);
+  chat.set("chat_template_kwargs", std::move(kwargs));
+}
+
+void read_output_config(Fields& f, Json& chat) {
+  const Json* value = f.find("output_config");
+  if (!value) return;
+  Fields config(*value, "output_config.");
+  if (const auto effort = config.text("effort")) chat.set("reasoning_effort", *effort);
+  const Json* format = config.find("format");
+  if (!format) return;
+  Fields read(*format, "output_config.format.");
+  if (const std::string type = required(read, "type"); type != "json_schema")
+    refuse("output_config.format.type", " is '", type, "', expected json_schema");
+  const Json::Object* schema = read.object("schema");
+  if (!schema) refuse("output_config.format.schema", " is missing");
+  chat.set("response_format",
+           Json::Object{{"type", "json_schema"},
+                        {"json_schema", Json::Object{{"name", "output"}, {"schema", *schema}, {"strict", true}}}});
+}
+
+// A server that edits a context leaves out what a chat template leaves out by itself: thoughts of earlier turns.
+void read_context_management(Fields& f) {
+  const Json* value = f.find("context_management");
+  if (!value) return;
+  Fields management(*value, "context_management.");
+  const Json::Array* edits = management.array("edits");
+  for (std::size_t i = 0; edits && i < edits->size(); ++i) {
+    const std::string path = detail::join("context_management.edits[", i, "]");
+    Fields edit((*edits)[i], path + ".");
+    if (const std::string type = required(edit, "type"); !type.starts_with("clear_thinking"))
+      refuse_type(path, type, "messages are read as they are — leave it out");
+  }
+}
+
+void refuse_what_is_not_there(Fields& f) {
+  f.refuse_unless("mcp_servers", "the server calls no tools itself", {Json(Json::Array{})});
+  f.refuse_unless("container", "the server runs nothing");
+  for (const char* name : {"cache_control", "inference_geo", "speed", "user_profile_id", "workspace_id", "diagnostics",
+                           "anthropic_version", "anthropic_beta"})
+    f.accept(name);
+}
+
+}  // namespace
+
+ChatRequest read_messages_request(const Json& body, MessagesUse use) {
+  Fields f(body);
+  Json chat = Json::Object{};
+  if (const auto model = f.text("model")) chat.set("model", *model);
+  Json::Array messages = read_turns(f);
+  const bool answers = use == MessagesUse::answer;
+  if (answers && messages.back().find("role")->as_string() == "assistant")
+    throw RequestError({.code = "unsupported_content",
+                        .param = "messages",
+                        .message =
+                            "messages end with the assistant's: an answer begins a message of its own — end with "
+                            "the user's"});
+  chat.set("messages", std::move(messages));
+  if (Json::Array tools = read_tools(f); !tools.empty()) chat.set("tools", std::move(tools));
+  read_tool_choice(f, chat);
+  const auto max_tokens = f.integer("max_tokens", {1, std::int64_t{1} << 40});
+  if (answers && !max_tokens) refuse("max_tokens", " is missing");
+  if (max_tokens) chat.set("max_tokens", *max_tokens);
+  if (const Json* stop = f.find("stop_sequences")) chat.set("stop", *stop);
+  copy_common_fields(f, chat);
+  read_thinking(f, chat);
+  read_output_config(f, chat);
+  read_context_management(f);
+  refuse_what_is_not_there(f);
+  ChatRequest request = read_translated(chat, kRenames);
+  request.ignored = f.unknown();
+  return request;
+}
+
+}  // namespace cajal::protocol

@@ -1,0 +1,14 @@
+#pragma once
+// POST /v1/messages and /v1/messages/count_tokens, Anthropic's form of a chat: what a body asks for, as the chat it means.
+#include <cstdint>
+
+#include "base/json.h"
+#include "protocol/chat_request.h"
+
+namespace cajal::protocol {
+
+enum class MessagesUse : std::uint8_t { answer, count_tokens };
+
+ChatRequest read_messages_request(const Json& body, MessagesUse use = MessagesUse::answer);
+
+}  // namespace cajal::protocol

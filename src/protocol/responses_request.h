@@ -1,0 +1,19 @@
+#pragma once
+// POST /v1/responses, OpenAI's newer form of a chat: what a body asks for, as the chat that it means. Nothing is stored.
+#include "base/json.h"
+#include "protocol/chat_request.h"
+
+namespace cajal::protocol {
+
+struct ResponsesRequest {
+  ChatRequest chat;
+  Json echo;                       // what an answer repeats of its request, by field
+  bool encrypted_content = false;  // thoughts are to come back in a form that clients hand on unread
+};
+
+ResponsesRequest read_responses_request(const Json& body);
+
+// In front of a thought in `encrypted_content`; what others have written there is refused.
+inline constexpr std::string_view kThoughtPrefix = "cajal:";
+
+}  // namespace cajal::protocol
