@@ -58,6 +58,22 @@ struct EngineConfig {
   std::string kv_cache_dtype = "auto";  // of keys and values: "auto" (the model's), or "int8" on a CPU
 };
 
+// What an answer has to be; exactly one of them is given. Names and meanings are vLLM's. A thought that an answer begins with
+// is free: the structure is that of what comes after </think>.
+struct StructuredOutputs {
+  std::string json = {};                 // a JSON schema, as JSON
+  std::string regex = {};                // of the whole answer
+  std::vector<std::string> choice = {};  // one of these texts
+  std::string grammar = {};              // EBNF as GBNF has it, from its rule root on
+  bool json_object = false;              // any JSON object
+  std::string structural_tag = {};       // text with structures in it, as XGrammar writes that in JSON
+};
+
+struct LogitBias {
+  std::int32_t token_id = 0;
+  double bias = 0;  // added to its logit, in [-100, 100]
+};
+
 // What is absent comes from the model's generation_config.json, and then from the default that stands here. Without
 // do_sample there, and without temperature, top_k, top_p and min_p here, the likeliest token is taken.
 struct SamplingParams {
@@ -80,6 +96,11 @@ struct SamplingParams {
   std::optional<std::int64_t> timeout_ms = {};
   std::string cache_salt = {};      // prompts share computed prefixes only with those of the same salt
   bool skip_special_tokens = true;  // control tokens leave no text; the ending token leaves none in any case
+  std::int64_t min_tokens = 0;      // no ending token before so many, unless a structure leaves nothing else
+  std::vector<LogitBias> logit_bias = {};
+  std::optional<StructuredOutputs> structured_outputs = {};  // needs a tokenizer; compiled before the call returns
+  std::optional<std::int64_t> thinking_token_budget = {};    // tokens of a thought; then it is made to end
+  bool may_think = false;  // the answer may begin with a thought where the prompt has not begun one already
 };
 
 // Text, or token ids.

@@ -85,6 +85,7 @@ class CAJAL_LOCAL Engine::Impl {
                                                          : std::nullopt),
         model_(model_options(config, folder_), *backend_),
         options_(setup()),
+        constraints_(tokenizer(), model_.config().vocab_size, ending_tokens(model_)),
         worker_([this](EngineObserver& observer) {
           return model_.has_lm_head() ? std::make_unique<LLMEngine>(model_, tokenizer(), options_, observer) : nullptr;
         }) {
@@ -149,6 +150,7 @@ class CAJAL_LOCAL Engine::Impl {
   std::optional<cajal::Model> assistant_;
   std::optional<StepTrace> trace_;
   LLMEngineOptions options_;
+  RequestConstraints constraints_;
   ModelInfo info_;
   Worker worker_;  // last: it uses the others
 };
@@ -205,8 +207,15 @@ std::shared_ptr<Job> Engine::Impl::new_job(std::span<const Prompt> prompts, cons
                                            std::uint64_t seed) {
   need_lm_head();
   auto job = std::make_shared<Job>();
+  const TokenConstraints constraints = constraints_.make(constraint_wishes(params));
   for (std::size_t i = 0; i < prompts.size(); ++i) {
-    const auto request = [&] { return make_request(context(), prompt_token_ids(context(), prompts[i]), params, seed); };
+    const auto request = [&] {
+      EngineRequest r = make_request(context(), prompt_token_ids(context(), prompts[i]), params, seed);
+      r.sequence.constraints = constraints;
+      constraints_.begin_after(r.sequence.constraints, r.sequence.prompt);
+      check_constraints(r.sequence.constraints, model_.config().vocab_size, r.sequence.max_new_tokens);
+      return r;
+    };
     job->requests.push_back(prompts.size() == 1 ? request() : with_context(detail::join("prompts[", i, "]"), request));
   }
   job->per_prompt = static_cast<std::size_t>(std::max(params.n, 1));

@@ -47,6 +47,21 @@ SamplingWishes wishes_of(const api::SamplingParams& params) {
 
 }  // namespace
 
+ConstraintWishes constraint_wishes(const api::SamplingParams& params) {
+  ConstraintWishes wishes;
+  if (params.structured_outputs) {
+    const api::StructuredOutputs& s = *params.structured_outputs;
+    wishes.structured_outputs.emplace(
+        StructuredOutputs{s.json, s.regex, s.choice, s.grammar, s.json_object, s.structural_tag});
+  }
+  wishes.min_tokens = params.min_tokens;
+  for (const auto& [token, bias] : params.logit_bias) wishes.logit_bias.push_back({token, static_cast<float>(bias)});
+  wishes.thinking_token_budget = params.thinking_token_budget;
+  wishes.may_think = params.may_think;
+  wishes.ignore_eos = params.ignore_eos;
+  return wishes;
+}
+
 std::vector<std::int32_t> ending_tokens(const Model& model) {
   const auto& own = model.generation_config().eos_token_id;
   return own.empty() ? model.config().eos_token_id : own;

@@ -8,6 +8,7 @@
 #include "api/public.h"
 #include "engine/model.h"
 #include "engine/scheduling/sequence.h"
+#include "engine/structured_output/request_constraints.h"
 #include "text/tokenizer.h"
 
 namespace cajal {
@@ -24,6 +25,8 @@ std::vector<std::int32_t> prompt_token_ids(const RequestContext& context, const 
 // One prompt with its n sequences. Throws Error for parameters that make no sense and for prompts that leave no room.
 EngineRequest make_request(const RequestContext& context, std::vector<std::int32_t> prompt,
                            const api::SamplingParams& params, std::uint64_t seed);
+
+ConstraintWishes constraint_wishes(const api::SamplingParams& params);
 
 // How long that is; ages are cut to some decades, so that sums do not overflow.
 std::chrono::nanoseconds timeout_of(std::int64_t timeout_ms);

@@ -82,20 +82,6 @@ Json::Array read_tools(Fields& f) {
   return *tools;
 }
 
-// Whether the model may call tools.
-bool read_tool_choice(Fields& f) {
-  const Json* choice = f.find("tool_choice");
-  if (!choice) return true;
-  if (choice->is_string() && choice->as_string() == "auto") return true;
-  if (choice->is_string() && choice->as_string() == "none") return false;
-  const bool known = choice->is_object() || (choice->is_string() && choice->as_string() == "required");
-  if (!known) refuse("tool_choice", " is no choice, expected auto or none");
-  throw RequestError({.code = "unsupported_parameter",
-                      .param = "tool_choice",
-                      .message = "tool_choice cannot force a call: answers are not constrained to a grammar — use auto "
-                                 "or none"});
-}
-
 void read_template_variables(Fields& f, ChatRequest& request) {
   Json& variables = request.variables;
   const bool add_prompt = f.boolean("add_generation_prompt").value_or(true);
@@ -127,9 +113,6 @@ std::optional<int> read_logprobs(Fields& f) {
 }
 
 void refuse_what_is_not_there(Fields& f) {
-  f.refuse_unless("response_format", "answers are not constrained to a grammar",
-                  {Json(Json::Object{{"type", "text"}})});
-  f.refuse_unless("thinking_token_budget", "thinking has no budget of its own");
   f.refuse_unless("functions", "use tools");
   f.refuse_unless("function_call", "use tool_choice", {"none", "auto"});
   f.refuse_unless("audio", "the model writes text only");
@@ -180,7 +163,9 @@ ChatRequest read_chat_request(const Json& body) {
   if (!messages) refuse("messages", " is missing");
   request.variables = Json::Object{{"messages", read_messages(*messages)}};
   request.tools = read_tools(f);
-  if (!read_tool_choice(f)) request.tools.clear();
+  if (const Json* choice = f.find("tool_choice")) request.tool_choice = read_tool_choice(*choice, "tool_choice");
+  check_tool_choice(request.tool_choice, request.tools, "tool_choice");
+  if (request.tool_choice.kind == ToolChoiceKind::none) request.tools.clear();
   if (!request.tools.empty()) request.variables.set("tools", request.tools);
   request.parallel_tool_calls = f.boolean("parallel_tool_calls").value_or(true);
   request.include_reasoning = f.boolean("include_reasoning").value_or(true);

@@ -14,6 +14,7 @@ struct ChatRequest {
   // What the chat template is to see: messages, tools, add_generation_prompt, enable_thinking and so on.
   Json variables;
   Json::Array tools;  // empty also if the model is not to call any
+  ToolChoice tool_choice;
   bool parallel_tool_calls = true;
   bool include_reasoning = true;
   SamplingFields sampling;

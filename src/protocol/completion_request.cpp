@@ -45,8 +45,6 @@ CompletionRequest read_completion_request(const Json& body) {
   if (request.echo && request.answer.stream) refuse("echo", " cannot be streamed — ask without stream");
   f.refuse_unless("suffix", "text is only written after a prompt", {""});
   f.refuse_unless("best_of", "use n", {1, static_cast<std::int64_t>(request.sampling.n)});
-  f.refuse_unless("response_format", "answers are not constrained to a grammar",
-                  {Json(Json::Object{{"type", "text"}})});
   f.refuse_unless("prompt_embeds", "prompts are text or token ids");
   f.boolean("add_special_tokens");  // Qwen3's tokenizer has none to add
   request.ignored = f.unknown();

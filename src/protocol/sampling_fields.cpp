@@ -1,9 +1,13 @@
 #include "protocol/sampling_fields.h"
 
+#include <charconv>
+
 namespace cajal::protocol {
 namespace {
 
-constexpr std::size_t kMaxStops = 16, kMaxStopBytes = 256, kMaxStopTokens = 1024, kMaxSaltBytes = 256;
+constexpr std::size_t kMaxStops = 16, kMaxStopBytes = 256, kMaxStopTokens = 1024, kMaxSaltBytes = 256,
+                      kMaxBiases = 1024;
+constexpr double kMostBias = 100;
 constexpr double kLarge = 1e6;  // beyond it no parameter makes a difference
 constexpr std::int64_t kLongest = std::int64_t{1} << 40;
 
@@ -28,15 +32,29 @@ std::vector<std::string> read_stop(Fields& fields) {
   return stop;
 }
 
+// {"1234": -100}, as OpenAI writes it.
+std::vector<std::pair<std::int32_t, double>> read_logit_bias(Fields& fields) {
+  const Json::Object* given = fields.object("logit_bias");
+  if (!given) return {};
+  if (given->size() > kMaxBiases)
+    refuse("logit_bias", " has ", given->size(), " tokens, expected at most ", kMaxBiases);
+  std::vector<std::pair<std::int32_t, double>> result;
+  for (const auto& [key, bias] : *given) {
+    std::int32_t id = 0;
+    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
+    if (error != std::errc() || end != key.data() + key.size() || id < 0)
+      refuse("logit_bias", " names '", key, "', expected token ids");
+    if (!bias.is_number() || !(bias.as_double() >= -kMostBias && bias.as_double() <= kMostBias))
+      refuse("logit_bias." + key, " is no number of -100 to 100");
+    result.emplace_back(id, bias.as_double());
+  }
+  return result;
+}
+
 void refuse_what_is_not_there(Fields& fields) {
   const Json none = Json::Object{}, no_list = Json::Array{};
-  fields.refuse_unless("logit_bias", "no bias is added to logits", {none});
-  fields.refuse_unless("min_tokens", "an answer ends where the model ends it", {0});
   fields.refuse_unless("bad_words", "no words are forbidden", {no_list});
   fields.refuse_unless("allowed_token_ids", "no tokens are forbidden", {no_list});
-  fields.refuse_unless("structured_outputs", "answers are not constrained to a grammar");
-  for (const char* name : {"guided_json", "guided_regex", "guided_choice", "guided_grammar"})
-    fields.refuse_unless(name, "answers are not constrained to a grammar");
   fields.refuse_unless("prompt_logprobs", "use echo with logprobs in /v1/completions");
   fields.refuse_unless("include_stop_str_in_output", "the stop string is never part of the text", {false});
   fields.refuse_unless("use_beam_search", "there is no beam search", {false});
@@ -75,6 +93,11 @@ SamplingFields read_sampling(Fields& f) {
     refuse("cache_salt", " has ", s.cache_salt.size(), " bytes, expected at most ", kMaxSaltBytes);
   s.timeout_ms = f.integer("timeout_ms", {0, kLongest});
   s.truncate_prompt_tokens = f.integer("truncate_prompt_tokens", {-1, kLongest});
+  s.structure = read_structure(f);
+  s.min_tokens = f.integer("min_tokens", {0, kLongest}).value_or(0);
+  s.logit_bias = read_logit_bias(f);
+  if (const auto budget = f.integer("thinking_token_budget", {-1, kLongest}); budget && *budget >= 0)
+    s.thinking_token_budget = budget;
   refuse_what_is_not_there(f);
   // What only says who asks, or is about what is elsewhere: it changes no answer.
   for (const char* name :

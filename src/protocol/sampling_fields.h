@@ -3,9 +3,11 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "protocol/fields.h"
+#include "protocol/structure_fields.h"
 
 namespace cajal::protocol {
 
@@ -22,6 +24,10 @@ struct SamplingFields {
   std::int32_t priority = 0;
   std::string cache_salt;
   std::optional<std::int64_t> timeout_ms, truncate_prompt_tokens;
+  StructureFields structure;
+  std::int64_t min_tokens = 0;
+  std::vector<std::pair<std::int32_t, double>> logit_bias;  // by token id
+  std::optional<std::int64_t> thinking_token_budget;
 };
 
 struct AnswerFields {

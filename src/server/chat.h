@@ -1,6 +1,7 @@
 #pragma once
 // From a chat as a request has it to what the engine runs, for every endpoint that chats.
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -13,6 +14,7 @@ namespace cajal::server {
 struct PreparedChat {
   std::vector<std::int32_t> prompt;
   api::SamplingParams params;
+  std::string structure_param;    // the field that says what an answer has to be, if one does
   protocol::ThinkingStart start;  // of every answer
 };
 

@@ -160,7 +160,7 @@ void chat_completions(Service& service, const CallPtr& call) {
       service, call, std::move(request),
       protocol::AnswerHead{random_id("chatcmpl-"), static_cast<std::int64_t>(std::time(nullptr)), model});
   generation->set_prompt(chat.start, std::move(ids));
-  generation->run({std::move(chat.prompt)}, chat.params);
+  generation->run({std::move(chat.prompt)}, chat.params, chat.structure_param);
 }
 
 }  // namespace cajal::server

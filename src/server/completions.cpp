@@ -215,12 +215,13 @@ void answer(Service& service, const CallPtr& call, Prepared prepared) {
   const bool echoes_only = request.sampling.max_tokens == 0;
   if (echoes_only) request.sampling.max_tokens = 1;
   const api::SamplingParams params = sampling_params(service, request.sampling, request.answer);
+  const std::string structure_param = request.sampling.structure.param;
   const auto generation = std::make_shared<CompletionGeneration>(
       service, call, std::move(request),
       protocol::AnswerHead{random_id("cmpl-"), static_cast<std::int64_t>(std::time(nullptr)), model});
   generation->set_prompts(std::move(echoes), std::move(ids));
   if (echoes_only) return generation->answer_echoes_only(prompt_tokens);
-  generation->run(std::move(prompts), params);
+  generation->run(std::move(prompts), params, structure_param);
 }
 
 }  // namespace

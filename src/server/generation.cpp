@@ -32,9 +32,29 @@ std::optional<protocol::ErrorBody> error_of(api::FinishReason reason) {
                              .message = "the model has failed at this request"};
 }
 
+// What the engine finds wrong is named as it knows it.
+protocol::ErrorBody with_param(protocol::ErrorBody error, const std::string& structure_param) {
+  constexpr std::string_view kStructure = "structured_outputs: ";
+  if (error.message.starts_with(kStructure)) {
+    error.param = structure_param;
+    if (!structure_param.empty()) error.message.replace(0, kStructure.size(), structure_param + ": ");
+  }
+  for (const char* name : {"logit_bias", "min_tokens", "thinking_token_budget"})
+    if (error.message.starts_with(name)) error.param = name;
+  return error;
+}
+
 }  // namespace
 
-void Generation::run(std::vector<std::vector<std::int32_t>> prompts, const api::SamplingParams& params) {
+void Generation::run(std::vector<std::vector<std::int32_t>> prompts, const api::SamplingParams& params,
+                     const std::string& structure_param) {
+  if (!params.structured_outputs) return start(std::move(prompts), params, structure_param);
+  service_.run_slow(call_, [self = shared_from_this(), prompts = std::move(prompts), params,
+                            structure_param]() mutable { self->start(std::move(prompts), params, structure_param); });
+}
+
+void Generation::start(std::vector<std::vector<std::int32_t>> prompts, const api::SamplingParams& params,
+                       const std::string& structure_param) {
   per_prompt_ = static_cast<std::size_t>(params.n);
   num_choices_ = unfinished_ = prompts.size() * per_prompt_;
   call_->exchange().on_gone([weak = weak_from_this()] {
@@ -48,7 +68,7 @@ void Generation::run(std::vector<std::vector<std::int32_t>> prompts, const api::
       cancel();
       const std::lock_guard lock(mutex_);
       over_ = true;
-      throw protocol::RequestError(server::error_of(*admission.refusal));
+      throw protocol::RequestError(with_param(server::error_of(*admission.refusal), structure_param));
     }
     bool unwanted = false;
     {
@@ -160,6 +180,11 @@ api::SamplingParams sampling_params(const Service& service, const protocol::Samp
   p.logprobs = answer.logprobs;
   p.priority = f.priority;
   p.cache_salt = f.cache_salt;
+  p.min_tokens = f.min_tokens;
+  for (const auto& [token, bias] : f.logit_bias) p.logit_bias.push_back({token, bias});
+  p.thinking_token_budget = f.thinking_token_budget;
+  if (const auto& s = f.structure; !s.param.empty())
+    p.structured_outputs = {s.json, s.regex, s.choice, s.grammar, s.json_object, s.structural_tag};
   p.timeout_ms = f.timeout_ms ? f.timeout_ms : service.options().request_timeout_ms;
   return p;
 }

@@ -24,7 +24,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   // Gives the prompts to the engine and returns; choice i * n + k is the k-th answer to prompt i. RequestError if one of
   // them is not taken: then none is. When the client leaves, all of them end.
-  void run(std::vector<std::vector<std::int32_t>> prompts, const api::SamplingParams& params);
+  // What has a structure is compiled first, on a thread that may wait; `structure_param` names the field that asks for it.
+  void run(std::vector<std::vector<std::int32_t>> prompts, const api::SamplingParams& params,
+           const std::string& structure_param = {});
 
  protected:
   // These are called one at a time, under a lock.
@@ -41,6 +43,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   protocol::TokenLogprobs logprobs_of(const api::LogprobsOfToken& token) const;
 
  private:
+  void start(std::vector<std::vector<std::int32_t>> prompts, const api::SamplingParams& params,
+             const std::string& structure_param);
   void on_delta(std::size_t prompt, const api::Delta& delta);
   void process(std::size_t prompt, const api::Delta& delta);
   void count(const api::Delta& delta);

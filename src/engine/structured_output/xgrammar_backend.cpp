@@ -9,7 +9,7 @@
 namespace cajal {
 namespace {
 
-constexpr int kMostWhitespace = 20;  // between two tokens of JSON, so that a weak model comes to an end
+constexpr int kMostWhitespace = 10;  // between two tokens of JSON, so that a weak model comes to an end
 
 class Matcher final : public GrammarMatcher {
  public:
