@@ -221,9 +221,9 @@ void refuse_what_is_not_there(Fields& f) {
 
 Json echo_of(const Json& body) {
   Json echo = Json::Object{};
-  const auto add = [&](const char* name, Json otherwise) {
+  const auto add = [&](const char* name, const Json& otherwise) {
     const Json* value = body.find(name);
-    echo.set(name, value && !value->is_null() ? *value : std::move(otherwise));
+    echo.set(name, value && !value->is_null() ? *value : otherwise);
   };
   for (const char* name : {"instructions", "max_output_tokens", "max_tool_calls", "temperature", "top_p", "user",
                            "prompt_cache_key", "safety_identifier"})

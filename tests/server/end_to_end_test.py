@@ -220,14 +220,14 @@ class Serving(unittest.TestCase):
                             ({"messages": []}, "messages"), ({"messages": [{"role": "pirate", "content": "x"}]}, "messages[0].role"),
                             ({"messages": [{"role": "user"}]}, "messages[0].content"),
                             ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]"),
-                            ({"logit_bias": {"1": 5}}, "logit_bias"), ({"response_format": {"type": "json_object"}}, "response_format"),
+                            ({"logit_bias": {"1": 500}}, "logit_bias.1"), ({"response_format": {"type": "xml"}}, "response_format.type"),
                             ({"tools": [{}]}, "tools[0].function"), ({"tool_choice": "required"}, "tool_choice"),
                             ({"top_logprobs": 3}, "top_logprobs"), ({"stop": [1]}, "stop"),
                             ({"stream_options": {}}, "stream_options"), ({"model": "other"}, "model"),
                             ({"messages": [{"role": "user", "content": "word " * 5000}]}, "messages")):
             self.assert_refused(self.server.post(CHAT, {**chat, **more}), 404 if param == "model" else 400, param)
         for body in (b"", b"{", b"[]", b"\xff\xfe", b'{"messages": ' + b"[" * 5000, b'"text"', b"{} {}", b'{"prompt": NaN}'):
-            for path in (CHAT, COMPLETIONS, "/v1/embeddings", "/v1/rerank", "/tokenize", "/detokenize"):
+            for path in (CHAT, COMPLETIONS, "/v1/responses", "/v1/embeddings", "/v1/rerank", "/tokenize", "/detokenize"):
                 self.assert_refused(self.server.post(path, body), 400)
         for prompt in ("", [], [[]], [2 ** 31], [-1], [10 ** 6], [1.5], {"a": 1}):
             self.assert_refused(self.server.post(COMPLETIONS, {"prompt": prompt}), 400)
@@ -305,7 +305,9 @@ class Keys(unittest.TestCase):
         self.addCleanup(server.stop)
         routes = [("GET", p) for p in ("/v1/models", "/v1/models/a", "/metrics", "/version", "/nothing", "/V1/models",
                                        "//v1/models", "/v1/../v1/models", "/%761/models")]
-        routes += [("POST", p) for p in (CHAT, COMPLETIONS, "/v1/embeddings", "/v1/rerank", "/rerank", "/tokenize", "/detokenize")]
+        routes += [("POST", p) for p in (CHAT, COMPLETIONS, "/v1/responses", "/v1/responses/input_tokens", "/v1/messages",
+                                         "/v1/messages/count_tokens", "/v1/embeddings", "/v1/rerank", "/rerank", "/tokenize",
+                                         "/detokenize")]
         for method, path in routes:
             for headers in ({}, {"Authorization": "Bearer three"}, {"Authorization": "Bearer on"}, {"Authorization": "one"},
                             {"X-Api-Key": "onee"}, {"Authorization": "Bearer "}):
