@@ -54,7 +54,8 @@ Share share_of(const WeightRequest& request, const WeightPiece& piece, int dim) 
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t unit = sharding.units[static_cast<std::size_t>(index * count + i)];
     if (unit < 0) continue;
-    const Run run{i * sharding.unit, sharding.unit, unit * sharding.unit};
+    const std::int64_t source = unit * sharding.unit;
+    const Run run{i * sharding.unit, std::min(sharding.unit, whole - source), source};
     if (!share.runs.empty() && share.runs.back().at + share.runs.back().size == run.at &&
         share.runs.back().source + share.runs.back().size == run.source)
       share.runs.back().size += run.size;

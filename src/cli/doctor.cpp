@@ -27,6 +27,13 @@ Json cuda_json(const CudaReport& c) {
                       {"devices", std::move(devices)}};
 }
 
+Json nodes_json(const std::vector<NumaNode>& nodes) {
+  Json::Array list;
+  for (const NumaNode& node : nodes)
+    list.emplace_back(Json::Object{{"node", node.id}, {"cores", to_cpu_list(node.cores)}});
+  return list;
+}
+
 Json as_json(const DoctorReport& r, const std::string& cache) {
   return Json::Object{
       {"version", r.version},
@@ -36,6 +43,7 @@ Json as_json(const DoctorReport& r, const std::string& cache) {
       {"cpu", Json::Object{{"model", r.cpu_model},
                            {"cores_present", r.cores_present},
                            {"cores_available", r.cores_available},
+                           {"numa_nodes", nodes_json(r.numa_nodes)},
                            {"isa_found", r.isa_found},
                            {"isa_used", r.isa_used}}},
       {"memory", Json::Object{{"total_bytes", r.memory_total_bytes},
@@ -51,6 +59,14 @@ Json as_json(const DoctorReport& r, const std::string& cache) {
       {"device_reason", r.device_reason},
       {"hub_cache", cache},
   };
+}
+
+std::string nodes_text(const std::vector<NumaNode>& nodes) {
+  if (nodes.size() < 2) return "1: ranks are bound to no cores";
+  std::string text = detail::join(nodes.size(), ": ");
+  for (const NumaNode& node : nodes)
+    text += detail::join(text.back() == ' ' ? "" : "; ", "node ", node.id, " has cores ", to_cpu_list(node.cores));
+  return text + "; ranks are bound to nodes";
 }
 
 std::string gib(std::uint64_t bytes) {
@@ -87,6 +103,7 @@ std::string as_text(const DoctorReport& r, const std::string& cache) {
   line("system", unknown_if_empty(r.system));
   line("processor", unknown_if_empty(r.cpu_model));
   line("cores", r.cores_available, " available of ", r.cores_present);
+  line("NUMA nodes", nodes_text(r.numa_nodes));
   line("instructions", unknown_if_empty(r.isa_found));
   line("kernels for", r.isa_used, " and below");
   line("memory", gib(r.memory_available_bytes), " available of ", gib(r.memory_total_bytes));

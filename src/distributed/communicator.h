@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace cajal {
@@ -38,6 +39,8 @@ class Communicator {
   // This rank gives up: every call of the others, waiting or yet to come, in this group, what it was split from and its
   // splits, throws Error(unavailable) with this rank's number and `why`. For whoever catches what a rank's work throws.
   virtual void abandon(std::string_view why) noexcept = 0;
+  // The rank that is lost and how, as what is thrown then says it; empty while all are there. Any thread, at any time.
+  virtual std::string failure() const = 0;
 };
 
 }  // namespace cajal

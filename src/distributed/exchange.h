@@ -43,6 +43,7 @@ class ExchangeCommunicator final : public Communicator {
   void barrier() override;
   std::unique_ptr<Communicator> split(int color) override;
   void abandon(std::string_view why) noexcept override;
+  std::string failure() const override { return region_->failure(); }
 
  private:
   using Piece = Carrier::Piece;

@@ -47,6 +47,7 @@ class SharedCommunicator final : public Communicator {
   void barrier() override;
   std::unique_ptr<Communicator> split(int color) override;
   void abandon(std::string_view why) noexcept override;
+  std::string failure() const override { return region_->failure(); }
 
  private:
   enum class Op : std::uint8_t { all_reduce, reduce_scatter, all_gather, all_to_all, broadcast, barrier };

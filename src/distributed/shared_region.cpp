@@ -81,7 +81,11 @@ std::string SharedRegion::why_failed() const {
   return {h.why, std::min<std::size_t>(h.why_length, sizeof h.why)};
 }
 
-void SharedRegion::throw_failure() const { fail(ErrorCode::unavailable, "rank ", failed_rank(), " ", why_failed()); }
+std::string SharedRegion::failure() const {
+  return failed() ? detail::join("rank ", failed_rank(), " ", why_failed()) : std::string();
+}
+
+void SharedRegion::throw_failure() const { fail(ErrorCode::unavailable, failure()); }
 
 void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen, std::chrono::nanoseconds at_most) {
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(at_most);

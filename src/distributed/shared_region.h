@@ -45,6 +45,7 @@ class SharedRegion {
   // Once it has.
   int failed_rank() const { return header().failed_rank; }
   std::string why_failed() const;
+  std::string failure() const;  // "rank 3 died: …"; empty before
   [[noreturn]] void throw_failure() const;
 
  private:

@@ -132,6 +132,7 @@ DoctorReport doctor() {
   report.cpu_model = std::string(field(cpu, "model name"));
   report.cores_present = static_cast<int>(sysconf(_SC_NPROCESSORS_CONF));
   report.cores_available = available_cores();
+  report.numa_nodes = usable_nodes();
   report.isa_found = instruction_sets(field(cpu, "flags"));
   report.isa_used = cpu::isa_name(cpu::detect_isa());
   read_memory(report);

@@ -3,8 +3,10 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "backends/cuda_report.h"
+#include "engine/ranks/placement.h"
 
 namespace cajal {
 
@@ -13,6 +15,7 @@ struct DoctorReport {
   std::string system;  // "Linux 6.1.0 x86_64"
   std::string cpu_model;
   int cores_present = 0, cores_available = 0;  // in the machine; for this process
+  std::vector<NumaNode> numa_nodes;            // of which this process may use cores: ranks are bound to them
   std::optional<double> cgroup_cpus;           // a quota, in cores
   std::string isa_found;                       // "avx avx2 fma": what the processor says of itself
   std::string isa_used;                        // "avx512_bf16": the highest that kernels use, after CAJAL_CPU_ISA

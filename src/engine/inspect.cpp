@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/log.h"
+#include "engine/model_recipe.h"
 #include "engine/pooling_runner.h"
 
 namespace cajal {
@@ -73,6 +74,7 @@ class Inspector {
     graph_options_.dtype = into.dtype;
     graph_options_.kv_cache_dtype = options.kv_cache_dtype;
     graph_options_.parallel = options.parallel;
+    graph_options_.groups = column_groups(options.quantization);
     if (into.config.tie_word_embeddings) graph_options_.lm_head_tensor = graph_options_.embedding_tensor;
     if (options.encodes) graph_options_.outputs = {.logits = false, .last_hidden_state = true};
   }

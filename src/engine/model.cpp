@@ -81,6 +81,10 @@ DType choose_dtype(DType stored, std::optional<DType> wanted) {
 
 Model::Model(const ModelOptions& options, Backend& backend)
     : folder_(options.folder), backend_(backend), generation_config_(load_generation_config(options.folder)) {
+  const RankGroups* const ranks = backend.ranks();
+  CAJAL_CHECK(!ranks || ranks->world->size() == 1 || ranks->world->rank() > 0 || options.ranks || options.in_step,
+              "a model on rank 0 of ", ranks->world->size(),
+              " without ModelOptions::ranks would wait for the others for ever");
   if (options.ranks)
     on_all_ranks_ = options.ranks->load_model(options, [&] {
       load(options);

@@ -34,9 +34,10 @@ struct ModelOptions {
   Qwen3Outputs outputs = {};
   std::optional<double> capacity_factor =
       {};  // of experts, as in Qwen3GraphOptions: with it tokens depend on what else runs
-  // Where the backend is rank 0's of several: the other ranks load the model too. Must outlive it. Null: they are told by
-  // somebody else, or there are none.
+  // Where the backend is rank 0's of several: the other ranks load the model too. Must outlive it, and may be null only
+  // where there are no others, or in_step.
   RankLeader* ranks = nullptr;
+  bool in_step = false;  // the other ranks' code makes the same models and runners by itself
 };
 
 class Model {

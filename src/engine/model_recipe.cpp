@@ -65,12 +65,20 @@ void check_kv_cache_dtype(KvCacheDType dtype, std::string_view target) {
          ": only CPUs have kernels for it yet", remedy("use --device cpu, or --kv-cache-dtype auto"));
 }
 
+ColumnGroups column_groups(const QuantizationRecipe& recipe) {
+  const auto of = [&](WeightFamily family) -> std::int64_t {
+    return recipe.bits_of(family) == 0 ? 1 : recipe.group_size;
+  };
+  return {of(WeightFamily::attention), of(WeightFamily::mlp), of(WeightFamily::experts)};
+}
+
 Graph prepared_graph(const ModelRecipe& recipe, const Bucket& bucket, const Qwen3Outputs& outputs,
                      const std::function<Graph(const Graph&)>& prepare) {
   Qwen3GraphOptions options = recipe.graph;
   options.bucket = bucket;
   options.outputs.last_hidden_state = options.outputs.last_hidden_state || outputs.last_hidden_state;
   options.outputs.chosen_experts = outputs.chosen_experts;
+  options.groups = column_groups(recipe.quantization);
   return keep_outputs(prepare(quantize_weights(build_qwen3(recipe.config, options), recipe.quantization)),
                       options.outputs, outputs);
 }

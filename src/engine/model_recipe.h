@@ -29,6 +29,9 @@ void set_capacity_factor(ModelRecipe& recipe, double factor);
 void check_quantization(const QuantizationRecipe& recipe, std::string_view target);
 void check_kv_cache_dtype(KvCacheDType dtype, std::string_view target);
 
+// What ranks must not cut apart, so that weights are rounded as on one rank.
+ColumnGroups column_groups(const QuantizationRecipe& recipe);
+
 // The graph of a bucket, made ready by `prepare`: a backend's or a target's. Not of outputs that the recipe has no weights
 // for. How a weight is stored depends on all of its uses: an embedding that is the head too is not stored as one that is
 // not. So every graph is prepared with what the weights are for, and loses what is not wanted afterwards.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "base/checked.h"
+
 namespace cajal {
 
 const char* op_name(const Op& op) {
@@ -115,8 +117,8 @@ bool can_share(const Sharding& s, const Shape& shape) {
   if (s.dim >= shape.rank() || s.parts < 1) return false;
   if (s.unit == 0 || s.units.empty()) return s.unit == 0 && s.units.empty();
   const std::int64_t whole = shape[s.dim];
-  if (s.unit < 0 || whole < s.unit || whole % s.unit != 0) return false;
-  const std::int64_t units = whole / s.unit;
+  if (s.unit < 0) return false;
+  const std::int64_t units = ceil_div(whole, s.unit);
   return s.units.size() % static_cast<std::size_t>(s.parts) == 0 &&
          std::all_of(s.units.begin(), s.units.end(), [units](int u) { return u >= -1 && u < units; });
 }

@@ -21,7 +21,7 @@ class Graph;
 // ceil(n / parts): what the last of them lack are zeros. `parts` may be smaller than the tensor-parallel degree:
 // neighbouring ranks then hold the same share. Heads are shared out by a list instead: the dimension consists of units of
 // `unit` elements, and the shares, one after the other and all of one length, of those that `units` names; -1 is a unit of
-// zeros, and a unit may be in several shares.
+// zeros, and a unit may be in several shares; what the last unit of the dimension lacks are zeros, too.
 struct Sharding {
   int dim = -1;  // -1: every rank holds the whole
   int parts = 1;

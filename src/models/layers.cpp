@@ -1,6 +1,18 @@
 #include "models/layers.h"
 
+#include "base/checked.h"
+
 namespace cajal {
+namespace {
+
+constexpr int kSumParts = 8;  // of a sum over ranks: as many degrees as give the same bits, 1, 2, 4 and 8
+
+// The first group of columns of a part of a sum, as kernels cut it (backends/cpu/kernels/quant_blocks.h).
+std::int64_t first_group(std::int64_t part, std::int64_t columns, std::int64_t parts, std::int64_t group) {
+  return ceil_div(part * columns, parts * group);
+}
+
+}  // namespace
 
 Value Scope::tensor(const std::string& name, Shape shape, Sharding sharding) const {
   const WeightPiece piece{name, shape, sharding};
@@ -25,9 +37,8 @@ Value column_parallel_linear(Scope s, Value x, std::int64_t out_features, Linear
 }
 
 int row_parallel_sum_parts(std::int64_t in_features, int tp) {
-  constexpr int kParts = 8;  // as many degrees as give the same bits: 1, 2, 4, 8
-  if (kParts % tp != 0) return 1;
-  const int parts = kParts / tp;
+  if (kSumParts % tp != 0) return 1;
+  const int parts = kSumParts / tp;
   return in_features % (2 * parts) == 0 ? parts : 1;
 }
 
@@ -46,6 +57,51 @@ Value row_parallel_linear(Scope s, Value x, std::int64_t in_features, std::int64
   std::vector<Value> summed{s.op(ops::Linear{parts, true}, std::move(inputs))};
   summed.insert(summed.end(), bias.begin(), bias.end());
   return s.op(ops::AllReduce{RankGroup::tensor, s.dtype()}, std::move(summed));
+}
+
+bool keeps_groups(const Sharding& columns, std::int64_t whole, std::int64_t group) {
+  if (columns.replicated() || group == 1) return true;
+  if (columns.units.empty()) return whole % columns.parts == 0 && whole / columns.parts % group == 0;
+  const std::int64_t share = columns.share(whole);
+  const auto source_of = [&](std::int64_t at) {  // of a column of all shares; -1: it is zero
+    const std::int64_t unit = columns.units[static_cast<std::size_t>(at / columns.unit)];
+    const std::int64_t source = unit * columns.unit + at % columns.unit;
+    return unit < 0 || source >= whole ? -1 : source;
+  };
+  for (std::int64_t first = 0; first < share * columns.parts; first += share)
+    for (std::int64_t at = 0; at < share; ++at) {
+      const std::int64_t source = source_of(first + at), in_group = at % group;
+      const std::int64_t begin = source_of(first + at - in_group);
+      if (begin >= 0 && begin % group != 0) return false;
+      const std::int64_t expected = begin < 0 || begin + in_group >= whole ? -1 : begin + in_group;
+      if (source != expected) return false;
+      const bool cut = in_group + 1 < group && at + 1 == share;  // the share ends inside of a group
+      if (cut && source >= 0 && source + 1 < whole) return false;
+    }
+  return true;
+}
+
+Sharding share_features(int dim, std::int64_t features, std::int64_t group, int tp) {
+  if (tp == 1 || group == 1 || features % (group * tp) == 0) return {.dim = dim, .parts = tp};
+  const int parts = kSumParts % tp == 0 ? kSumParts / tp : 1;  // of a rank
+  const auto begin = [&](int part) { return first_group(part, features, std::int64_t{parts} * tp, group); };
+  const auto room = [&](int part, std::int64_t groups) {
+    return first_group(part + 1, groups * group, parts, group) - first_group(part, groups * group, parts, group);
+  };
+  const auto holds = [&](std::int64_t groups) {
+    for (int part = 0; part < parts * tp; ++part)
+      if (begin(part + 1) - begin(part) > room(part % parts, groups)) return false;
+    return true;
+  };
+  std::int64_t groups = 1;  // of a rank
+  while (!holds(groups)) ++groups;
+  Sharding sharding{.dim = dim, .parts = tp, .unit = group};
+  for (int part = 0; part < parts * tp; ++part)
+    for (std::int64_t i = 0; i < room(part % parts, groups); ++i) {
+      const std::int64_t unit = begin(part) + i;
+      sharding.units.push_back(unit < begin(part + 1) ? static_cast<int>(unit) : -1);
+    }
+  return sharding;
 }
 
 Value replicated_linear(Scope s, Value x, std::int64_t out_features) {

@@ -16,6 +16,12 @@ struct Parallelism {
   int expert_parallel_size = 1;
 };
 
+// Columns of a row that are rounded together when a weight is quantised, of the weights that sum over what ranks share out;
+// 1: each by itself. Ranks have whole groups of them, and so the integers and the scales of one rank.
+struct ColumnGroups {
+  std::int64_t attention = 1, mlp = 1, experts = 1;
+};
+
 // A place in the module tree, spelled as the checkpoint spells it: Scope("model") / "layers" / 0 / "self_attn".
 class Scope {
  public:
@@ -79,6 +85,13 @@ Value parallel_lm_head(Scope s, Value x, Value weight, std::int64_t vocab_size);
 // balanced tree, so that no degree that divides eight changes a bit; and on a GPU the multiprocessors can share a sum for
 // one row. Targets for which it costs more than it gives say so (merge_sum_parts in compiler/passes.h).
 int row_parallel_sum_parts(std::int64_t in_features, int tp);
+
+// Who has which of `features` that are computed in shares and then summed over: rows of what makes them (dim 0), columns of
+// what sums (dim 1). Equal runs where that leaves groups of `group` whole. Else runs of whole groups, cut where one rank's
+// sum_parts are and padded with zeros to one length, so that every part of the sum has the terms that it has on one rank.
+Sharding share_features(int dim, std::int64_t features, std::int64_t group, int tp);
+// Whether every rank's columns are whole groups of those of one rank, or zeros.
+bool keeps_groups(const Sharding& columns, std::int64_t whole, std::int64_t group);
 
 inline Value reshape(Scope s, Value x, Shape shape) { return s.op(ops::Reshape{shape}, {x}); }
 inline Value add(Scope s, Value a, Value b) { return s.op(ops::Add{}, {a, b}); }

@@ -25,15 +25,16 @@ Value expert_weights(Scope s, std::int64_t num_experts, const std::vector<std::s
   return s.graph().add_leaf(std::move(parameter), {s.dtype(), stacked, Plain{}}, name);
 }
 
-Value routed_experts(Scope s, const Qwen3Config& c, const ExpertCapacity& capacity, Value x) {
+Value routed_experts(Scope s, const Qwen3Config& c, const ExpertCapacity& capacity, std::int64_t column_group,
+                     Value x) {
   const std::int64_t inner = c.moe_intermediate_size;
   const Scope gate = s / "gate", experts = s / "experts";
   std::vector<Value> router_inputs{replicated_linear(gate, x, c.num_experts)};
   if (capacity.factor > 0) router_inputs.push_back(capacity.seq_indices);
   const auto chosen = s.graph().add_multi(ops::Router{c.num_experts_per_tok, c.norm_topk_prob, capacity.factor},
                                           std::move(router_inputs), gate.path());
-  const WeightPiece rows{"", {inner, c.hidden_size}, {.dim = 0, .parts = s.tp()}};
-  const WeightPiece columns{"", {c.hidden_size, inner}, {.dim = 1, .parts = s.tp()}};
+  const WeightPiece rows{"", {inner, c.hidden_size}, share_features(0, inner, column_group, s.tp())};
+  const WeightPiece columns{"", {c.hidden_size, inner}, share_features(1, inner, column_group, s.tp())};
   const Value gate_up = expert_weights(experts, c.num_experts, {"gate_proj", "up_proj"}, rows, "gate_up_proj");
   const Value down = expert_weights(experts, c.num_experts, {"down_proj"}, columns, "down_proj");
   const int parts = row_parallel_sum_parts(s.shape_of(down)[2], s.tp());
@@ -46,16 +47,19 @@ Value routed_experts(Scope s, const Qwen3Config& c, const ExpertCapacity& capaci
 
 }  // namespace
 
-Value mlp(Scope s, std::int64_t intermediate_size, Value x) {
-  const Value gate = column_parallel_linear(s / "gate_proj", x, intermediate_size);
-  const Value up = column_parallel_linear(s / "up_proj", x, intermediate_size);
-  return row_parallel_linear(s / "down_proj", s.op(ops::SiluMul{}, {gate, up}), intermediate_size, s.shape_of(x)[-1]);
+Value mlp(Scope s, std::int64_t intermediate_size, std::int64_t column_group, Value x) {
+  const LinearOptions rows{.sharding = share_features(0, intermediate_size, column_group, s.tp())};
+  const Value gate = column_parallel_linear(s / "gate_proj", x, intermediate_size, rows);
+  const Value up = column_parallel_linear(s / "up_proj", x, intermediate_size, rows);
+  return row_parallel_linear(s / "down_proj", s.op(ops::SiluMul{}, {gate, up}), intermediate_size, s.shape_of(x)[-1],
+                             {.sharding = share_features(1, intermediate_size, column_group, s.tp())});
 }
 
-Value sparse_moe_block(Scope s, const Qwen3Config& c, const ExpertCapacity& capacity, Value x) {
-  const Value routed = routed_experts(s, c, capacity, x);
+Value sparse_moe_block(Scope s, const Qwen3Config& c, const ExpertCapacity& capacity, const ColumnGroups& groups,
+                       Value x) {
+  const Value routed = routed_experts(s, c, capacity, groups.experts, x);
   if (c.shared_expert_intermediate_size == 0) return routed;
-  const Value shared = mlp(s / "shared_expert", c.shared_expert_intermediate_size, x);
+  const Value shared = mlp(s / "shared_expert", c.shared_expert_intermediate_size, groups.mlp, x);
   const Scope gate = s / "shared_expert_gate";
   return add(s, routed, gate.op(ops::SigmoidMul{}, {replicated_linear(gate, x, 1), shared}));
 }

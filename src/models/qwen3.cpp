@@ -13,6 +13,7 @@ struct Step {
   KvCacheDType kv_cache_dtype;
   Value slot_mapping, block_tables, seq_indices, positions, rotary_table;
   ExpertCapacity capacity;
+  ColumnGroups groups;
 };
 
 HeadShares heads_on_rank(const Qwen3Config& c, int tp) {
@@ -66,7 +67,23 @@ Value decoder_layer(Scope s, const Qwen3Config& c, int layer, const Step& step, 
   x = add(s, x, attention(s / "self_attn", c, layer, step, h));
   h = rms_norm(s / "post_attention_layernorm", x, c.rms_norm_eps);
   const bool sparse = c.num_experts > 0 && c.sparse_layer[static_cast<std::size_t>(layer)];
-  return add(s, x, sparse ? sparse_moe_block(s / "mlp", c, step.capacity, h) : mlp(s / "mlp", c.intermediate_size, h));
+  return add(s, x,
+             sparse ? sparse_moe_block(s / "mlp", c, step.capacity, step.groups, h)
+                    : mlp(s / "mlp", c.intermediate_size, step.groups.mlp, h));
+}
+
+// Ranks have whole heads, which must be whole groups of o_proj's columns.
+void check_heads_keep_groups(const Qwen3Config& c, int tp, std::int64_t group) {
+  const std::int64_t columns = std::int64_t{c.num_attention_heads} * c.head_dim;
+  const auto fits = [&](int degree) { return degree == 1 || keeps_groups(heads_on_rank(c, degree).o, columns, group); };
+  if (fits(tp)) return;
+  std::string degrees = "1";
+  for (int degree = 2; degree <= 16; ++degree)
+    if (fits(degree)) degrees += detail::join(", ", degree);
+  fail(ErrorCode::unsupported, "tensor_parallel_size ", tp, " with quantisation by groups of ", group, ": of ",
+       c.num_attention_heads, " heads of ", c.head_dim,
+       " a rank would have parts of groups, and answers would not be those of one rank",
+       remedy("up to 16 the degrees ", degrees, " fit; or choose another group size, or keep attention as it is"));
 }
 
 bool tied(const Qwen3GraphOptions& options) { return options.lm_head_tensor == options.embedding_tensor; }
@@ -90,6 +107,8 @@ Graph build_qwen3(const Qwen3Config& c, const Qwen3GraphOptions& options) {
 
   const Value ids = input(g, names::kInputIds, {b.num_tokens});
   Step step{.kv_cache_dtype = options.kv_cache_dtype};
+  step.groups = options.groups;
+  check_heads_keep_groups(c, root.tp(), options.groups.attention);
   step.positions = input(g, names::kPositions, {b.num_tokens});
   step.slot_mapping = input(g, names::kSlotMapping, {b.num_tokens});
   step.seq_indices = input(g, names::kSeqIndices, {b.num_tokens});

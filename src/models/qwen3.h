@@ -46,8 +46,10 @@ struct Qwen3GraphOptions {
   // as choose it, as in Hugging Face. With it, tokens depend on how a prompt is cut into steps, and so on what else runs.
   std::optional<double> capacity_factor = {};
   KvCacheDType kv_cache_dtype = KvCacheDType::automatic;
+  ColumnGroups groups = {};  // of weights that are to be quantised
 };
 
+// Error(unsupported) with the degrees that fit where ranks cannot have whole heads and whole groups of columns.
 Graph build_qwen3(const Qwen3Config& config, const Qwen3GraphOptions& options);
 
 // Bytes of the KV cache that one token takes on a rank, over all layers.

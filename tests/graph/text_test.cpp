@@ -146,7 +146,7 @@ TEST(GraphText, SaysWhatIsWrongWhere) {
            {"%0 = parameter() : f32[4]  # w\nreturn %0\n", "a parameter made of nothing"},
            {"%0 = parameter() {pieces=[\"w\"[4]/1:2]} : f32[4]  # w\n", "a sharding that 'w' cannot have"},
            {"%0 = parameter() {pieces=[\"w\"[6]/0:2:3[0 2]]} : f32[3]  # w\n", "a sharding that 'w' cannot have"},
-           {"%0 = parameter() {pieces=[\"w\"[6]/0:2:4[0 1]]} : f32[4]  # w\n", "a sharding that 'w' cannot have"},
+           {"%0 = parameter() {pieces=[\"w\"[6]/0:2:4[0 2]]} : f32[4]  # w\n", "a sharding that 'w' cannot have"},
            {"%0 = parameter() {pieces=[\"w\"[6]/0:2:3[0 1 -1]]} : f32[3]  # w\n", "a sharding that 'w' cannot have"},
            {"%0 = parameter() {pieces=[\"w\"[4]\"v\"[4]]} : f32[8]  # w\n", "expected ' ' before"},
            {"return %0\n", "%0 is not made yet"},

@@ -3,10 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <set>
+#include <vector>
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "models/layers.h"
 
 namespace cajal {
 namespace {
@@ -99,6 +102,65 @@ TEST(HeadShares, RefuseGroupsOfDifferentSizes) {
     EXPECT_THAT(e.message(),
                 testing::HasSubstr("num_attention_heads 6 are not shared evenly by num_key_value_heads 4"));
   }
+}
+
+std::int64_t up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// A part of a sum of `columns` in `parts` begins with this group, in every kernel of quantised weights.
+std::int64_t first_group(std::int64_t part, std::int64_t columns, std::int64_t parts, std::int64_t group) {
+  return up(part * columns, parts * group);
+}
+
+TEST(FeatureShares, GiveEveryPartOfASumTheGroupsThatItHasOnOneRank) {
+  for (const std::int64_t group : {32, 128})
+    for (const int tp : {2, 4, 8})
+      for (std::int64_t features = 16; features <= 3000; features += 16) {
+        const Sharding cut = share_features(1, features, group, tp);
+        if (features % (group * tp) == 0) {
+          EXPECT_EQ(cut, (Sharding{.dim = 1, .parts = tp}));
+          continue;
+        }
+        const std::int64_t share = cut.share(features), per_rank = share / group, parts = 8 / tp;
+        ASSERT_EQ(share % group, 0);
+        ASSERT_TRUE(keeps_groups(cut, features, group)) << features;
+        EXPECT_LE(per_rank, up(features, group * tp) + 1) << features << " by " << group << " on " << tp;
+        for (int part = 0; part < 8; ++part) {
+          const std::int64_t rank = part / parts, local = part % parts;
+          std::vector<std::int64_t> expected, found;
+          for (auto g = first_group(part, features, 8, group); g < first_group(part + 1, features, 8, group); ++g)
+            expected.push_back(g);
+          for (auto g = first_group(local, share, parts, group); g < first_group(local + 1, share, parts, group); ++g)
+            if (const int unit = cut.units[static_cast<std::size_t>(rank * per_rank + g)]; unit >= 0)
+              found.push_back(unit);
+          EXPECT_EQ(found, expected) << features << " by " << group << " on " << tp << ", part " << part;
+        }
+      }
+}
+
+TEST(FeatureShares, HaveEveryGroupOnceWhereDegreesDoNotDivideEight) {
+  for (const int tp : {3, 5, 6, 7})
+    for (const std::int64_t features : {64, 384, 768, 1000}) {
+      const Sharding cut = share_features(0, features, 32, tp);
+      std::vector<int> units = cut.units;
+      if (units.empty()) continue;  // equal runs of whole groups
+      std::erase(units, -1);
+      std::vector<int> all(static_cast<std::size_t>(up(features, 32)));
+      std::iota(all.begin(), all.end(), 0);
+      EXPECT_EQ(units, all) << features << " on " << tp;
+    }
+}
+
+TEST(HeadShares, KeepGroupsWhereHeadsAreWholeOnes) {
+  const auto keeps = [](int heads, int kv_heads, int head_dim, int tp, std::int64_t group) {
+    return keeps_groups(share_heads(heads, kv_heads, head_dim, tp).o, std::int64_t{heads} * head_dim, group);
+  };
+  for (int tp = 1; tp <= 16; ++tp) EXPECT_TRUE(keeps(12, 4, 128, tp, 128)) << tp;
+  EXPECT_TRUE(keeps(8, 2, 64, 4, 128));   // two heads a rank
+  EXPECT_FALSE(keeps(8, 2, 64, 8, 128));  // one
+  EXPECT_TRUE(keeps(7, 1, 64, 4, 128));   // the last rank has the last head and a zero
+  EXPECT_FALSE(keeps(6, 2, 64, 2, 128));  // three
+  EXPECT_FALSE(keeps(4, 4, 20, 2, 32));
+  EXPECT_TRUE(keeps(4, 4, 20, 1, 32));
 }
 
 }  // namespace

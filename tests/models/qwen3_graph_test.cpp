@@ -267,6 +267,26 @@ TEST(Sharding, RefusesWithTheNumbers) {
               testing::HasSubstr("num_attention_heads 4 are not shared evenly by num_key_value_heads 3"));
 }
 
+TEST(Sharding, RefusesHeadsThatCutGroupsAndSaysWhatFits) {
+  Qwen3Config c = test::small_config(false);
+  c.num_attention_heads = 8;
+  c.head_dim = 16;
+  const auto why = [&](int tp, const ColumnGroups& groups) {
+    try {
+      build_qwen3(c, {.bucket = Bucket{}, .parallel = {tp, 1}, .groups = groups});
+      return std::string();
+    } catch (const Error& e) {
+      return e.message() + " — " + e.remedy();
+    }
+  };
+  EXPECT_EQ(why(4, {.attention = 32, .mlp = 32}), "");
+  EXPECT_EQ(why(8, {.mlp = 32}), "");
+  EXPECT_THAT(
+      why(8, {.attention = 32}),
+      testing::AllOf(testing::HasSubstr("tensor_parallel_size 8 with quantisation by groups of 32: of 8 heads of 16"),
+                     testing::HasSubstr("degrees 1, 2, 4 fit")));
+}
+
 TEST(Qwen3Graph, SharesOneParameterWhenTied) {
   const Qwen3Config c = test::small_config(false);
   Qwen3GraphOptions options{.bucket = {4, 2, 2, 2}};

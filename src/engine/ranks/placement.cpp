@@ -40,36 +40,91 @@ std::vector<int> cpus_in(const std::string& path) {
 
 }  // namespace
 
-std::vector<std::vector<int>> usable_nodes(const std::string& root) {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  const bool known = ::sched_getaffinity(0, sizeof allowed, &allowed) == 0;
-  std::vector<std::vector<int>> nodes;
-  for (const int node : cpus_in(root + "/online")) {
-    std::vector<int> cores = cpus_in(detail::join(root, "/node", node, "/cpulist"));
-    std::erase_if(cores, [&](int cpu) { return cpu < 0 || (known && !CPU_ISSET(cpu, &allowed)); });
-    if (!cores.empty()) nodes.push_back(std::move(cores));
+std::vector<NumaNode> numa_nodes(const std::string& root) {
+  std::vector<NumaNode> nodes;
+  for (const int id : cpus_in(root + "/online")) {
+    NumaNode node{id, cpus_in(detail::join(root, "/node", id, "/cpulist"))};
+    if (!node.cores.empty()) nodes.push_back(std::move(node));
   }
-  if (!nodes.empty()) return nodes;
-  nodes.emplace_back();
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
-    if (known && CPU_ISSET(cpu, &allowed)) nodes[0].push_back(cpu);
   return nodes;
 }
 
-RankPlacement place_rank(int r, int num_ranks, int num_threads, const std::vector<std::vector<int>>& nodes) {
+std::vector<int> allowed_cores() {
+  std::vector<int> cores;
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return cores;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+    if (CPU_ISSET(cpu, &allowed)) cores.push_back(cpu);
+  return cores;
+}
+
+std::vector<NumaNode> usable_nodes(std::vector<NumaNode> nodes, const std::vector<int>& allowed) {
+  for (NumaNode& node : nodes)
+    std::erase_if(node.cores, [&](int cpu) { return std::find(allowed.begin(), allowed.end(), cpu) == allowed.end(); });
+  std::erase_if(nodes, [](const NumaNode& node) { return node.cores.empty(); });
+  if (nodes.empty()) nodes.push_back({0, allowed});
+  return nodes;
+}
+
+namespace {
+
+// How many of the ranks each node gets: one after the other goes where it leaves most cores to each, which makes the fewest
+// that a rank has as many as they can be.
+std::vector<int> ranks_by_node(int num_ranks, const std::vector<NumaNode>& nodes) {
+  std::vector<int> ranks(nodes.size(), 0);
+  for (int r = 0; r < num_ranks; ++r) {
+    std::size_t best = 0;
+    for (std::size_t n = 1; n < nodes.size(); ++n)
+      if (std::ssize(nodes[n].cores) * (ranks[best] + 1) > std::ssize(nodes[best].cores) * (ranks[n] + 1)) best = n;
+    ++ranks[best];
+  }
+  return ranks;
+}
+
+}  // namespace
+
+RankPlacement place_rank(int r, int num_ranks, int num_threads, const std::vector<NumaNode>& nodes) {
   // What does not divide goes to the first ranks, so that no core is idle.
-  RankPlacement placement{
-      .cores = {}, .num_threads = std::max(1, (num_threads + num_ranks - 1 - r) / num_ranks), .ranks_here = num_ranks};
+  RankPlacement placement{.num_threads = std::max(1, (num_threads + num_ranks - 1 - r) / num_ranks),
+                          .ranks_here = num_ranks};
   const int num_nodes = static_cast<int>(nodes.size());
   if (num_nodes < 2) return placement;
-  const int first = r * num_nodes / num_ranks;
-  const int end = std::max(first + 1, (r + 1) * num_nodes / num_ranks);
-  for (int node = first; node < end; ++node) {
-    const std::vector<int>& cores = nodes[static_cast<std::size_t>(node)];
-    placement.cores.insert(placement.cores.end(), cores.begin(), cores.end());
+  std::size_t first = static_cast<std::size_t>(r * num_nodes / num_ranks);
+  std::size_t end = static_cast<std::size_t>((r + 1) * num_nodes / num_ranks);
+  int ranks_on_it = 1;
+  if (num_ranks >= num_nodes) {
+    const std::vector<int> ranks = ranks_by_node(num_ranks, nodes);
+    first = 0;
+    for (int before = ranks[0]; before <= r; before += ranks[first]) ++first;
+    end = first + 1;
+    ranks_on_it = ranks[first];
   }
+  for (std::size_t node = first; node < end; ++node) {
+    placement.nodes.push_back(nodes[node].id);
+    placement.cores.insert(placement.cores.end(), nodes[node].cores.begin(), nodes[node].cores.end());
+  }
+  const int room = static_cast<int>(placement.cores.size()) / ranks_on_it;
+  placement.num_threads = std::max(1, std::min(placement.num_threads, room));
   return placement;
+}
+
+std::string to_cpu_list(const std::vector<int>& cores) {
+  std::string text;
+  for (std::size_t i = 0; i < cores.size();) {
+    std::size_t last = i;
+    while (last + 1 < cores.size() && cores[last + 1] == cores[last] + 1) ++last;
+    text += detail::join(text.empty() ? "" : ",", cores[i]);
+    if (last > i) text += detail::join("-", cores[last]);
+    i = last + 1;
+  }
+  return text;
+}
+
+std::string to_string(const RankPlacement& placement) {
+  if (placement.cores.empty()) return "";
+  return detail::join(placement.nodes.size() == 1 ? "node " : "nodes ", to_cpu_list(placement.nodes), " (cores ",
+                      to_cpu_list(placement.cores), ")");
 }
 
 BoundToCores::BoundToCores(const std::vector<int>& cores) {

@@ -33,8 +33,7 @@ void follow(const RankTeamOptions& options, const RankPlacement& placement, Rank
 RankPlacement placement_of(const RankTeamOptions& options, const RankProcess& process) {
   const int mine = available_cores();
   const bool bound = mine < ::sysconf(_SC_NPROCESSORS_ONLN);
-  if (bound && options.backend.num_threads == 0)
-    return {.cores = {}, .num_threads = mine, .ranks_here = process.local_size()};
+  if (bound && options.backend.num_threads == 0) return {.num_threads = mine, .ranks_here = process.local_size()};
   const int threads = options.backend.num_threads > 0 ? options.backend.num_threads : mine;
   return place_rank(process.local_rank(), process.local_size(), threads, usable_nodes());
 }
@@ -69,10 +68,7 @@ RankTeam::RankTeam(const RankTeamOptions& options) : degrees_(options.degrees) {
   const int threads = options.backend.num_threads > 0 ? options.backend.num_threads : available_cores();
   try {
     start_threads(options, threads, nodes);
-    const RankPlacement own = place_rank(0, degrees_.world(), threads, nodes);
-    const BoundToCores bound(own.cores);
-    backend_ = rank_backend(options, own, groups_[0]);
-    leader_ = std::make_unique<RankLeader>(*groups_[0].world);
+    lead(options, place_rank(0, degrees_.world(), threads, nodes));
   } catch (const std::exception& e) {
     groups_[0].world->abandon(detail::join("failed: ", e.what()));
     stop();
@@ -80,8 +76,7 @@ RankTeam::RankTeam(const RankTeamOptions& options) : degrees_(options.degrees) {
   }
 }
 
-void RankTeam::start_threads(const RankTeamOptions& options, int num_threads,
-                             const std::vector<std::vector<int>>& nodes) {
+void RankTeam::start_threads(const RankTeamOptions& options, int num_threads, const std::vector<NumaNode>& nodes) {
   for (int r = 1; r < degrees_.world(); ++r)
     threads_.emplace_back([this, options, r, placement = place_rank(r, degrees_.world(), num_threads, nodes)] {
       const QuietThread quiet;  // rank 0 says it already
@@ -98,10 +93,21 @@ RankTeam::RankTeam(const RankTeamOptions& options, std::unique_ptr<RankProcess> 
     : degrees_(options.degrees), process_(std::move(process)) {
   check_rank_device(options.device, options.backend.target);
   groups_.push_back(make_rank_groups(process_->take_world(), degrees_));
-  const RankPlacement own = placement_of(options, *process_);
-  const BoundToCores bound(own.cores);
-  backend_ = rank_backend(options, own, groups_[0]);
+  lead(options, placement_of(options, *process_));
+}
+
+void RankTeam::lead(const RankTeamOptions& options, const RankPlacement& placement) {
+  const BoundToCores bound(placement.cores);
+  cores_ = placement.cores;
+  backend_ = rank_backend(options, placement, groups_[0]);
   leader_ = std::make_unique<RankLeader>(*groups_[0].world);
+  const std::string where = to_string(placement);
+  log_debug(description(), where.empty() ? ", bound to no cores" : ", rank 0 on " + where);
+}
+
+std::string RankTeam::description() const {
+  return detail::join(degrees_.world(), process_ ? " processes" : " threads", " as ranks, each ",
+                      backend_->description());
 }
 
 RankTeam::~RankTeam() { stop(); }

@@ -45,14 +45,21 @@ class RankTeam {
   // What this rank computes on. Models are loaded with ModelOptions::ranks = &leader().
   Backend& backend() { return *backend_; }
   RankLeader& leader() { return *leader_; }
+  std::string description() const;  // for people: "2 threads as ranks, each cpu (avx2, 4 threads)"
+  // Where this rank's threads run, for whoever calls in its name: BoundToCores(team.cores()).
+  const std::vector<int>& cores() const { return cores_; }
+  // The rank that is lost and how; empty while all are there. Nothing can be asked of the team then. Any thread.
+  std::string failure() const { return groups_[0].world->failure(); }
 
  private:
-  void start_threads(const RankTeamOptions& options, int num_threads, const std::vector<std::vector<int>>& nodes);
+  void start_threads(const RankTeamOptions& options, int num_threads, const std::vector<NumaNode>& nodes);
+  void lead(const RankTeamOptions& options, const RankPlacement& placement);
   void stop() noexcept;
 
   ParallelDegrees degrees_;
   std::unique_ptr<RankProcess> process_;
   std::vector<RankGroups> groups_;  // by rank, of this process
+  std::vector<int> cores_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<RankLeader> leader_;
   std::vector<std::thread> threads_;

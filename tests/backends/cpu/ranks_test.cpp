@@ -16,7 +16,6 @@ namespace {
 
 using test::Outputs;
 using test::Program;
-using test::StepData;
 
 constexpr Bucket kBucket{.num_tokens = 12, .num_seqs = 3, .max_blocks_per_seq = 2, .num_logits = 3};
 
@@ -30,6 +29,8 @@ struct Case {
 Graph graph_of(const Case& c, int tp) {
   Qwen3GraphOptions options{.bucket = kBucket, .dtype = c.dtype, .parallel = {tp, 1}};
   if (c.tied) options.lm_head_tensor = options.embedding_tensor;
+  if (const std::int64_t group = c.quantization.group_size; !c.quantization.none())
+    options.groups = {group, group, group};
   const Graph built = quantize_weights(build_qwen3(c.config, options), c.quantization);
   return c.prepared ? make_cpu_target(detect_isa())->prepare(built) : built;
 }
@@ -110,15 +111,27 @@ TEST_P(OnRanks, ATableCutByColumnsGivesTheSameBits) {
   EXPECT_EQ(run(c, 4), run(c, 1));
 }
 
-// In 8 bits groups of 32 columns are rounded together: ranks that hold whole groups round as one does.
-TEST(OnRanks, QuantizedWeightsGiveTheSameBitsWhereGroupsAreNotCut) {
-  Case c{.config = divisible()};
-  c.config.head_dim = 32;
-  c.config.intermediate_size = 512;
-  for (const char* kind : {"int8", "int4"}) {
-    c.quantization = quantization_recipe(kind);
-    EXPECT_EQ(run(c, 2), run(c, 1)) << kind;
-  }
+// Groups of columns are rounded together: ranks hold whole ones and so round as one rank does, also where a degree does not
+// divide their number (576 are four and a half of 128, 800 are 25 of 32), and where the last is not full.
+TEST(OnRanks, QuantizedWeightsGiveTheSameBitsWhateverTheNumberOfGroups) {
+  struct Shape {
+    int group_size, features;
+  };
+  for (const Shape shape : {Shape{32, 512}, Shape{32, 800}, Shape{32, 80}, Shape{128, 576}, Shape{128, 64}})
+    for (const bool experts : {false, true})
+      for (const char* kind : {"int8", "int4"}) {
+        Case c{.config = cajal::test::small_config(experts)};
+        c.config.num_hidden_layers = 1;
+        c.config.num_attention_heads = 8;
+        c.config.num_key_value_heads = 2;
+        c.config.head_dim = shape.group_size;
+        c.config.intermediate_size = c.config.moe_intermediate_size = shape.features;
+        c.quantization = quantization_recipe(kind, shape.group_size);
+        const auto what = detail::join(kind, " by ", shape.group_size, " of ", shape.features, experts ? " moe" : "");
+        const Outputs one = run(c, 1);
+        for (const int tp : {2, 4}) EXPECT_EQ(run(c, tp), one) << what << ", tp " << tp;
+        EXPECT_LT(distance(one, run(c, 3)), kRounding) << what;
+      }
 }
 
 TEST(OnRanks, AModelThatDegreesDoNotDivideGivesTheSameNumbers) {

@@ -47,7 +47,7 @@ void on_ranks(const ParallelDegrees& degrees, F&& f) {
 
 std::string refusal(const std::string& folder, Backend& backend) {
   try {
-    const Model model({.folder = folder}, backend);
+    const Model model({.folder = folder, .in_step = true}, backend);
   } catch (const Error& e) {
     EXPECT_NE(e.remedy(), "") << e.message();
     return e.message() + " — " + e.remedy();
@@ -82,7 +82,7 @@ TEST_F(ExportForRanks, GivesTheBitsOfOneRank) {
     const std::string folder = made(name, degrees.tensor, degrees.expert);
     EXPECT_EQ(degrees_of_export(folder).world(), degrees.world());
     on_ranks(degrees, [&, name = name](int rank, Backend& backend) {
-      const Model model({.folder = folder}, backend);
+      const Model model({.folder = folder, .in_step = true}, backend);
       EXPECT_TRUE(logits_of(model, ids) == expected) << name << ", rank " << rank;
     });
   }

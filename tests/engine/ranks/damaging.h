@@ -23,6 +23,7 @@ class Damaging final : public Communicator {
   void barrier() override { inner_.barrier(); }
   std::unique_ptr<Communicator> split(int color) override { return inner_.split(color); }
   void abandon(std::string_view why) noexcept override { inner_.abandon(why); }
+  std::string failure() const override { return inner_.failure(); }
 
  private:
   Communicator& inner_;

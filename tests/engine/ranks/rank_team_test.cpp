@@ -19,6 +19,7 @@ std::string demo(const char* name) { return std::string(CAJAL_SOURCE_DIR "/share
 
 std::vector<std::int32_t> some_tokens(std::int32_t count, std::int32_t salt) {
   std::vector<std::int32_t> ids;
+  ids.reserve(static_cast<std::size_t>(count));
   for (std::int32_t k = 0; k < count; ++k) ids.push_back(17 + (13 * k + salt) % 97);
   return ids;
 }
@@ -99,6 +100,48 @@ TEST_P(Teams, SayWhatOneRankSays) {
   EXPECT_EQ(together.tokens, alone.tokens);
   EXPECT_LE(largest_difference(together.logits, alone.logits), 2e-4);
   EXPECT_LE(largest_difference(together.embedding, alone.embedding), 1e-5);
+}
+
+// Ranks have whole groups of weights, also of experts that are narrower than a group: the same integers and scales as one
+// rank, and, where the degree divides eight, the same sums.
+TEST(RankTeam, OfQuantisedModelsSaysToTheBitWhatOneRankSays) {
+  for (const auto& recipe : {quantization_recipe("int8", 32), quantization_recipe("int4", 128)})
+    for (const auto& [model, degrees] :
+         {TeamCase{"demo-model", {.tensor = 2}}, TeamCase{"demo-model", {.tensor = 4}},
+          TeamCase{"demo-model-moe", {.expert = 2}}, TeamCase{"demo-model-moe", {.tensor = 2, .expert = 2}}}) {
+      const ModelOptions options{.folder = demo(model), .quantization = recipe};
+      const Answers alone = ask_one(options), together = ask_ranks(degrees, options);
+      const auto what = detail::join(model, " ", to_string(recipe), ", tp ", degrees.tensor);
+      EXPECT_EQ(together.tokens, alone.tokens) << what;
+      EXPECT_TRUE(together.logits == alone.logits) << what;
+      EXPECT_TRUE(together.embedding == alone.embedding) << what;
+    }
+}
+
+TEST(RankTeam, OfQuantisedModelsOnThreeRanksRoundsWeightsAsOneRankDoes) {
+  for (const char* name : {"demo-model", "demo-model-moe"}) {
+    const ModelOptions options{
+        .folder = demo(name), .dtype = DType::f32, .quantization = quantization_recipe("int4", 128)};
+    const Answers alone = ask_one(options), together = ask_ranks({.tensor = 3}, options);
+    // Now and then another order of a sum rounds an activation to the next of its 255 values.
+    EXPECT_LE(largest_difference(together.logits, alone.logits), 0.1) << name;
+  }
+}
+
+TEST(RankTeam, AModelThatTheOtherRanksAreNotToldOfIsABugThatIsNamed) {
+  const auto load_alone = [] {
+    const auto ranks = make_thread_rank_groups({.tensor = 2});
+    const auto backend = make_backend("cpu", {.num_threads = 1, .ranks = ranks.data()});
+    const Model model({.folder = demo("demo-model")}, *backend);
+  };
+  EXPECT_DEATH(load_alone(), "on rank 0 of 2 without ModelOptions::ranks");
+}
+
+TEST(RankTeam, SaysWhichRankIsLost) {
+  auto groups = make_thread_rank_groups({.tensor = 2});
+  EXPECT_EQ(groups[0].world->failure(), "");
+  groups[1].tensor->abandon("failed: of a test");
+  EXPECT_EQ(groups[0].world->failure(), "rank 1 failed: of a test");
 }
 
 // Answers of a model of which rank 1 gets the n-th broadcast damaged; empty where it got through.
