@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "protocol/chat_request.h"
 #include "protocol/completion_request.h"
+#include "protocol/messages_request.h"
+#include "protocol/responses_request.h"
 
 namespace {
 
@@ -19,10 +21,21 @@ void check(const SamplingFields& s) {
   for (const auto& stop : s.stop) CAJAL_CHECK(!stop.empty());
 }
 
+// What a template goes through.
+void check(const ChatRequest& request) {
+  check(request.sampling);
+  for (const cajal::Json& message : request.variables.find("messages")->as_array()) {
+    CAJAL_CHECK(message.find("role")->is_string() && message.find("content")->is_string());
+  }
+  for (const cajal::Json& tool : request.tools) CAJAL_CHECK(tool.find("function")->find("name")->is_string());
+}
+void check(const CompletionRequest& request) { check(request.sampling); }
+void check(const ResponsesRequest& request) { check(request.chat); }
+
 template <class Read>
 void read(Read&& read_request, const cajal::Json& body) {
   try {
-    check(read_request(body).sampling);
+    check(read_request(body));
   } catch (const RequestError& e) {
     CAJAL_CHECK(e.body().status == 400 && !e.body().message.empty());
   }
@@ -39,5 +52,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   read(read_chat_request, body);
   read(read_completion_request, body);
+  read(read_responses_request, body);
+  read([](const cajal::Json& json) { return read_messages_request(json); }, body);
   return 0;
 }

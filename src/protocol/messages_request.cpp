@@ -217,6 +217,8 @@ void refuse_what_is_not_there(Fields& f) {
 
 }  // namespace
 
+std::string messages_field(std::string chat_field) { return renamed_field(std::move(chat_field), kRenames); }
+
 ChatRequest read_messages_request(const Json& body, MessagesUse use) {
   Fields f(body);
   Json chat = Json::Object{};

@@ -1,6 +1,7 @@
 #pragma once
 // POST /v1/messages and /v1/messages/count_tokens, Anthropic's form of a chat: what a body asks for, as the chat it means.
 #include <cstdint>
+#include <string>
 
 #include "base/json.h"
 #include "protocol/chat_request.h"
@@ -10,5 +11,7 @@ namespace cajal::protocol {
 enum class MessagesUse : std::uint8_t { answer, count_tokens };
 
 ChatRequest read_messages_request(const Json& body, MessagesUse use = MessagesUse::answer);
+// What such a request calls a field of the chat that it means.
+std::string messages_field(std::string chat_field);
 
 }  // namespace cajal::protocol

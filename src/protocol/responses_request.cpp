@@ -239,6 +239,8 @@ Json echo_of(const Json& body) {
 
 }  // namespace
 
+std::string responses_field(std::string chat_field) { return renamed_field(std::move(chat_field), kRenames); }
+
 ResponsesRequest read_responses_request(const Json& body) {
   Fields f(body);
   ResponsesRequest request;

@@ -1,5 +1,7 @@
 #pragma once
 // POST /v1/responses, OpenAI's newer form of a chat: what a body asks for, as the chat that it means. Nothing is stored.
+#include <string>
+
 #include "base/json.h"
 #include "protocol/chat_request.h"
 
@@ -12,6 +14,8 @@ struct ResponsesRequest {
 };
 
 ResponsesRequest read_responses_request(const Json& body);
+// What such a request calls a field of the chat that it means.
+std::string responses_field(std::string chat_field);
 
 // In front of a thought in `encrypted_content`; what others have written there is refused.
 inline constexpr std::string_view kThoughtPrefix = "cajal:";

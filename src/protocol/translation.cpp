@@ -36,6 +36,10 @@ constexpr const char* kCommonFields[] = {
     "user",
     "include_reasoning",
     "thinking_token_budget",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
 };
 
 bool begins_with_field(std::string_view param, std::string_view field) {
@@ -43,8 +47,9 @@ bool begins_with_field(std::string_view param, std::string_view field) {
          (param.size() == field.size() || param[field.size()] == '.' || param[field.size()] == '[');
 }
 
-ErrorBody renamed(ErrorBody error, std::span<const Rename> renames) {
-  std::string param = error.param;
+}  // namespace
+
+std::string renamed_field(std::string param, std::span<const Rename> renames) {
   for (const Rename& rename : renames) {
     const bool inner = rename.chat.starts_with('.');
     const std::size_t at = inner                                   ? param.find(rename.chat)
@@ -54,19 +59,19 @@ ErrorBody renamed(ErrorBody error, std::span<const Rename> renames) {
     param.replace(at, rename.chat.size(), rename.other);
     if (!inner) break;
   }
-  if (!error.param.empty() && error.message.starts_with(error.param))
-    error.message = param + error.message.substr(error.param.size());
-  error.param = param;
-  return error;
+  return param;
 }
-
-}  // namespace
 
 ChatRequest read_translated(const Json& chat, std::span<const Rename> renames) {
   try {
     return read_chat_request(chat);
   } catch (const RequestError& e) {
-    throw RequestError(renamed(e.body(), renames));
+    ErrorBody error = e.body();
+    const std::string param = renamed_field(error.param, renames);
+    if (!error.param.empty() && error.message.starts_with(error.param))
+      error.message.replace(0, error.param.size(), param);
+    error.param = param;
+    throw RequestError(std::move(error));
   }
 }
 

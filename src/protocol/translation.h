@@ -16,6 +16,8 @@ struct Rename {
   std::string_view chat, other;
 };
 
+std::string renamed_field(std::string chat_field, std::span<const Rename> renames);
+
 // Reads `chat`, a body of /v1/chat/completions. Errors name the fields of the other request.
 ChatRequest read_translated(const Json& chat, std::span<const Rename> renames);
 

@@ -76,7 +76,7 @@ void messages(Service& service, const CallPtr& call) {
   PreparedChat chat = prepare_chat(service, request);
   const auto generation = std::make_shared<MessagesGeneration>(service, call, std::move(request), model);
   generation->start_with(chat.start);
-  generation->run({std::move(chat.prompt)}, chat.params, chat.structure_param);
+  generation->run({std::move(chat.prompt)}, chat.params, protocol::messages_field(std::move(chat.structure_param)));
 }
 
 void count_message_tokens(Service& service, const CallPtr& call) {

@@ -75,7 +75,7 @@ void responses(Service& service, const CallPtr& call) {
   PreparedChat chat = prepare_chat(service, request.chat, "input");
   const auto generation = std::make_shared<ResponsesGeneration>(service, call, std::move(request), model);
   generation->start_with(chat.start);
-  generation->run({std::move(chat.prompt)}, chat.params, chat.structure_param);
+  generation->run({std::move(chat.prompt)}, chat.params, protocol::responses_field(std::move(chat.structure_param)));
 }
 
 void count_response_tokens(Service& service, const CallPtr& call) {
