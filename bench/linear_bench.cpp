@@ -2,7 +2,7 @@
 // which are measured in between: best of many short runs against best of many short probes. Weights rotate through a
 // buffer larger than the caches, as in a model.
 //
-//   linear_bench [--threads N] [--rows 1,8,512] [--kernel substring] [--seconds S a line]
+//   linear_bench [--threads N] [--rows 1,8,512] [--shapes 0.6b|1.7b] [--kernel substring] [--seconds S a line]
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -25,7 +25,7 @@ namespace {
 struct Options {
   int threads = available_cores();
   std::vector<std::int64_t> rows = {1, 2, 4, 8, 16, 32, 64, 512};
-  std::string kernel;
+  std::string kernel, shapes = "0.6b";
   double seconds = 0.05;
 };
 
@@ -207,6 +207,11 @@ constexpr Case kQwen3_0_6B[] = {{"qkv", 4096, 1024, 1},
                                 {"gate_up", 6144, 1024, 1},
                                 {"down", 1024, 3072, 8},
                                 {"lm_head", 151936, 1024, 1}};
+constexpr Case kQwen3_1_7B[] = {{"qkv", 4096, 2048, 1},
+                                {"o", 2048, 2048, 8},
+                                {"gate_up", 12288, 2048, 1},
+                                {"down", 2048, 6144, 8},
+                                {"lm_head", 151936, 2048, 1}};
 
 struct Format {
   DType dtype;
@@ -227,7 +232,7 @@ void run_linear(Bench& bench, const Options& options) {
     const bool wanted = std::strstr(kernel.name, options.kernel.c_str()) && !std::strstr(kernel.name, "ref");
     if (!wanted || (kernel.isa & ~detect_isa())) continue;
     for (const std::int64_t rows : options.rows)
-      for (const Case& c : kQwen3_0_6B)
+      for (const Case& c : options.shapes == "1.7b" ? kQwen3_1_7B : kQwen3_0_6B)
         for (const Format& f : formats()) {
           if (c.out_features > 100000 && rows > 8) continue;  // logits of a few rows only
           const LinearShape s{f.dtype, f.storage, rows, c.in_features, c.out_features, c.sum_parts};
@@ -259,6 +264,7 @@ Options parse(int argc, char** argv) {
     const char* value = argv[i + 1];
     if (name == "--threads") o.threads = std::max(1, std::atoi(value));
     if (name == "--kernel") o.kernel = value;
+    if (name == "--shapes") o.shapes = value;
     if (name == "--seconds") o.seconds = std::atof(value);
     if (name == "--rows") {
       o.rows.clear();
