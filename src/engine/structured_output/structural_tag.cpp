@@ -38,6 +38,27 @@ void check_repeats(const char* name, std::string_view text) {
   }
 }
 
+// What the compiler passes over, with a line on standard error or without.
+void check_groups_and_anchors(std::string_view regex) {
+  bool in_class = false;
+  for (std::size_t i = 0; i < regex.size(); ++i) {
+    const char c = regex[i];
+    if (c == '\\') {
+      ++i;
+    } else if (in_class) {
+      in_class = c != ']';
+    } else if (c == '[') {
+      in_class = true;
+    } else if (c == '(' && regex.substr(i + 1).starts_with('?') && !regex.substr(i + 1).starts_with("?:")) {
+      fail(ErrorCode::invalid_argument, "regex looks ahead, looks behind or has a flag at byte ", i,
+           ", expected no group but ( and (?:");
+    } else if ((c == '^' && i > 0) || (c == '$' && i + 1 < regex.size())) {
+      fail(ErrorCode::invalid_argument, "regex has an anchor in its middle, at byte ", i,
+           ", expected none but the first ^ and the last $: it is of the whole text");
+    }
+  }
+}
+
 Json lower(const Json& format, const std::string& at);
 
 Json lower_list(const Json& list, const std::string& at) {
@@ -75,11 +96,9 @@ Json lower(const Json& format, const std::string& at) {
     check_text(format, "grammar", check_ebnf, at);
   } else if (name == "sequence" || name == "or") {
     descend("elements", true);
-  } else if (name == "tag") {
-    descend("content", false);
   } else if (name == "triggered_tags" || name == "tags_with_separator") {
     descend("tags", true);
-  } else if (name == "optional" || name == "plus" || name == "star") {
+  } else if (name == "tag" || name == "optional" || name == "plus" || name == "star") {
     descend("content", false);
   } else if (name != "const_string" && name != "any_text") {
     fail(ErrorCode::invalid_argument, at, ": the type '", name, "' is not supported");
@@ -100,6 +119,7 @@ void check_regex(std::string_view regex) {
     fail(ErrorCode::invalid_argument, "regex has ", regex.size(), " bytes, expected at most ", kMaxPatternBytes);
   check_nesting("regex", regex);
   check_repeats("regex", regex);
+  check_groups_and_anchors(regex);
 }
 
 void check_ebnf(std::string_view grammar) {

@@ -1,0 +1,322 @@
+// Answers that follow a grammar: what it lets come and nothing else, whoever runs beside them and whatever is guessed.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/json.h"
+#include "engine/scheduling/requests.h"
+#include "engine/structured_output/json_schema.h"
+#include "engine/structured_output/request_constraints.h"
+#include "engine/test_device.h"
+
+namespace cajal {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr std::int32_t kEnd = 2, kBegin = 10, kEndOfThought = 11, kNewline = 12, kWord = 20, kOther = 21;
+constexpr std::size_t kVocab = 40;
+
+// One word, so many times; then its end.
+class Repeats final : public CompiledGrammar {
+ public:
+  explicit Repeats(int times, bool ends = true) : times_(times), ends_(ends) {}
+  std::unique_ptr<GrammarMatcher> matcher() const override { return std::make_unique<Matcher>(times_, ends_); }
+
+ private:
+  class Matcher final : public GrammarMatcher {
+   public:
+    Matcher(int times, bool ends) : left_(times), ends_(ends) {}
+    void fill_bitmask(std::span<std::int32_t> bitmask) override {
+      std::fill(bitmask.begin(), bitmask.end(), 0);
+      if (left_ > 0) bitmask[kWord / 32] |= 1 << (kWord % 32);
+      if (left_ == 0 && ends_) bitmask[kEnd / 32] |= 1 << (kEnd % 32);
+    }
+    bool accept(std::int32_t token) override { return left_ > 0 && token == kWord && left_-- > 0; }
+    std::int64_t count_valid(std::span<const std::int32_t> tokens) override {
+      const auto wrong = std::find_if(tokens.begin(), tokens.end(), [](auto t) { return t != kWord; });
+      return std::min<std::int64_t>(left_, wrong - tokens.begin());
+    }
+
+   private:
+    int left_;
+    bool ends_;
+  };
+  int times_;
+  bool ends_;
+};
+
+TokenConstraints constraints_of(int times) {
+  TokenConstraints c;
+  c.grammar = std::make_shared<Repeats>(times);
+  c.thinking = std::make_shared<ThinkingTokens>(ThinkingTokens{
+      .begin = kBegin, .end = kEndOfThought, .closing = {kOther, kEndOfThought, kNewline}, .newlines = {kNewline}});
+  return c;
+}
+
+// What may come, all logits being equal.
+std::vector<std::int32_t> allowed(AllowedTokens& tokens) {
+  std::vector<float> logits(kVocab, 0.5f);
+  std::vector<std::int32_t> result;
+  if (!tokens.apply(logits)) return result;
+  for (std::size_t i = 0; i < kVocab; ++i)
+    if (!std::isinf(logits[i])) result.push_back(static_cast<std::int32_t>(i));
+  return result;
+}
+
+constexpr std::int32_t kEndings[] = {kEnd};
+
+TEST(AllowedTokens, FollowTheGrammarFromTheFirstTokenOn) {
+  const TokenConstraints c = constraints_of(2);
+  AllowedTokens tokens(c, kEndings);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_THAT(allowed(tokens), ElementsAre(kWord));
+    tokens.accept(kWord);
+  }
+  EXPECT_THAT(allowed(tokens), ElementsAre(kEnd));
+}
+
+TEST(AllowedTokens, AreAllInAThoughtButForTheEndAndTheGrammarsAfterIt) {
+  TokenConstraints c = constraints_of(1);
+  c.in_thought = true;
+  AllowedTokens tokens(c, kEndings);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(allowed(tokens).size(), kVocab - 1) << "all but the end";
+    tokens.accept(i == 2 ? kEndOfThought : kOther);
+  }
+  EXPECT_THAT(allowed(tokens), ElementsAre(kNewline, kWord));
+  tokens.accept(kNewline);
+  EXPECT_THAT(allowed(tokens), ElementsAre(kWord));
+}
+
+TEST(AllowedTokens, MayBeginAThoughtWhereTheAnswerMay) {
+  TokenConstraints c = constraints_of(1);
+  c.may_think = true;
+  AllowedTokens thinks(c, kEndings), answers(c, kEndings);
+  EXPECT_THAT(allowed(thinks), ElementsAre(kBegin, kWord));
+  thinks.accept(kBegin);
+  EXPECT_EQ(allowed(thinks).size(), kVocab - 1);
+  EXPECT_THAT(allowed(answers), ElementsAre(kBegin, kWord));
+  answers.accept(kWord);
+  EXPECT_THAT(allowed(answers), ElementsAre(kEnd));
+}
+
+TEST(AllowedTokens, EndAThoughtWhoseBudgetIsSpent) {
+  for (const bool structured : {true, false}) {
+    TokenConstraints c = constraints_of(1);
+    if (!structured) c.grammar = nullptr;
+    c.in_thought = true;
+    c.thinking_token_budget = 2;
+    AllowedTokens tokens(c, kEndings);
+    for (int i = 0; i < 2; ++i) tokens.accept(kOther);
+    for (const std::int32_t closing : c.thinking->closing) {
+      EXPECT_THAT(allowed(tokens), ElementsAre(closing));
+      tokens.accept(closing);
+    }
+    EXPECT_EQ(allowed(tokens).size(), structured ? 1 : kVocab);
+  }
+}
+
+TEST(AllowedTokens, HaveNoEndBeforeMinTokensUnlessNothingElseIsLeft) {
+  TokenConstraints c;
+  c.min_tokens = 2;
+  AllowedTokens tokens(c, kEndings);
+  EXPECT_EQ(allowed(tokens).size(), kVocab - 1);
+  tokens.accept(kWord);
+  tokens.accept(kWord);
+  EXPECT_EQ(allowed(tokens).size(), kVocab);
+
+  TokenConstraints short_one = constraints_of(1);
+  short_one.min_tokens = 5;
+  AllowedTokens structured(short_one, kEndings);
+  structured.accept(kWord);
+  EXPECT_THAT(allowed(structured), ElementsAre(kEnd));
+}
+
+TEST(AllowedTokens, AddBiasesToLogitsOnce) {
+  TokenConstraints c;
+  c.logit_bias = {{3, 2.5f}, {4, -100}};
+  AllowedTokens tokens(c, kEndings);
+  std::vector<float> logits(kVocab, 1.0f);
+  ASSERT_TRUE(tokens.apply(logits));
+  EXPECT_EQ(logits[3], 3.5f);
+  EXPECT_EQ(logits[4], -99.0f);
+  EXPECT_EQ(logits[5], 1.0f);
+}
+
+TEST(AllowedTokens, SayHowManyGuessesMayFollow) {
+  TokenConstraints c = constraints_of(3);
+  AllowedTokens tokens(c, kEndings);
+  EXPECT_EQ(tokens.count_valid(std::vector{kWord, kWord, kOther, kWord}), 2);
+  EXPECT_EQ(tokens.count_valid(std::vector{kWord, kWord, kWord, kWord}), 3);
+  c.in_thought = true;
+  EXPECT_EQ(AllowedTokens(c, kEndings).count_valid(std::vector{kOther, kOther}), 2) << "a thought is free";
+}
+
+std::string lowered(const char* schema) { return to_json(lower_json_schema(parse_json(schema, "schema"))); }
+std::string fault(const char* schema) {
+  try {
+    return "none: " + lowered(schema);
+  } catch (const Error& e) {
+    return e.message();
+  }
+}
+
+TEST(JsonSchema, SaysWhatTheCompilerWouldPassOver) {
+  EXPECT_EQ(lowered(R"({"type": "string", "enum": ["a", 1, "b"]})"), R"({"enum":["a","b"]})");
+  EXPECT_EQ(lowered(R"({"type": "object", "required": ["q"], "description": "x"})"),
+            R"({"type":"object","additionalProperties":true,"required":["q"],"properties":{"q":{}}})");
+  EXPECT_EQ(lowered(R"({"properties": {"a": true}})"),
+            R"({"type":"object","additionalProperties":false,"properties":{"a":{}}})");
+  EXPECT_EQ(lowered(R"({"type": "array"})"), R"({"type":"array","items":{}})");
+  EXPECT_EQ(lowered(R"({"maximum": 2.5})"), R"({"type":"number","maximum":2.5})");
+  EXPECT_EQ(lowered(R"({"type": "integer", "minimum": 0.5, "exclusiveMaximum": 3.5})"),
+            R"({"type":"integer","minimum":1,"exclusiveMaximum":4})");
+  EXPECT_EQ(lowered(R"({"type": ["null", "boolean"]})"), R"({"anyOf":[{"type":"null"},{"type":"boolean"}]})");
+  EXPECT_EQ(lowered(R"({"definitions": {"a/b": {"type": "null"}}, "$ref": "#/definitions/a~1b"})"),
+            R"({"$ref":"#/$defs/d0","$defs":{"d0":{"type":"null"}}})");
+  EXPECT_EQ(lowered(R"({"oneOf": [{"type": "null"}, {"const": 1}, {"enum": ["x"]}]})"),
+            R"({"anyOf":[{"type":"null"},{"enum":[1]},{"enum":["x"]}]})");
+}
+
+TEST(JsonSchema, NamesThePlaceOfWhatCannotBeKept) {
+  EXPECT_THAT(fault(R"({"properties": {"a": {"items": {"not": {}}}}})"),
+              HasSubstr("#/properties/a/items: the keyword 'not'"));
+  EXPECT_THAT(fault(R"({"type": "object", "anyOf": [true]})"), HasSubstr("'type' beside 'anyOf'"));
+  EXPECT_THAT(fault(R"({"oneOf": [{"type": "integer"}, {"type": "number"}]})"), HasSubstr("use anyOf"));
+  EXPECT_THAT(fault(R"({"allOf": [true, true]})"), HasSubstr("#/allOf"));
+  EXPECT_THAT(fault(R"({"type": "string", "pattern": "^a\"$"})"), HasSubstr("in a class"));
+  EXPECT_THAT(fault(R"({"type": "string", "pattern": "a", "maxLength": 3})"), HasSubstr("only one of"));
+  EXPECT_THAT(fault(R"({"type": "number", "multipleOf": 0.1})"), HasSubstr("multipleOf"));
+  EXPECT_THAT(fault(R"({"$ref": "other.json"})"), HasSubstr("not in this schema"));
+  EXPECT_THAT(fault(R"({"type": "words"})"), HasSubstr("#/type"));
+  EXPECT_THAT(fault("7"), HasSubstr("expected a schema"));
+}
+
+TEST(JsonSchema, RefusesWhatNothingOrNothingFiniteSatisfies) {
+  for (const char* schema :
+       {"false", R"({"type": "null", "const": 1})", R"({"type": "array", "minItems": 3, "maxItems": 1})",
+        R"({"required": ["a"], "additionalProperties": false})", R"({"$ref": "#"})",
+        R"({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]})",
+        R"({"type": "array", "items": {"$ref": "#"}, "minItems": 1})",
+        R"({"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"})"})
+    EXPECT_THAT(fault(schema), HasSubstr("nothing")) << schema;
+  EXPECT_THAT(
+      fault(
+          R"({"anyOf": [{"type": "null"}, {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}]})"),
+      HasSubstr("none: "));
+}
+
+// Whole answers, by the demo model.
+class StructuredAnswers : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!has_structured_outputs()) GTEST_SKIP() << "cajal was built without xgrammar (make setup)";
+    const char* schemas[] = {
+        R"({"type": "object", "properties": {"name": {"type": "string", "maxLength": 8}, "n": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["name", "n"]})",
+        R"({"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 6})",
+        R"({"type": "object", "properties": {"s": {"enum": ["red", "green"]}}, "required": ["s"]})"};
+    for (std::uint32_t i = 0; i < 18; ++i) {
+      EngineRequest r{.id = i, .n = i % 5 == 4 ? 2u : 1u, .deadline = {}, .cache_salt = {}};
+      SequenceRequest& s = r.sequence;
+      s.prompt = tokenizer.encode("<|im_start|>user\nTell me about Paris.<|im_end|>\n<|im_start|>assistant\n");
+      // Nearly two blocks, so that sequences that run side by side soon want another each.
+      s.prompt.insert(s.prompt.begin(), 120 - s.prompt.size(), 100);
+      if (i % 3 == 0) s.prompt.push_back(*tokenizer.id_of("<think>"));
+      s.sampling = sampling_of_kind(i);
+      s.max_new_tokens = 140;
+      s.eos_token_ids = {*tokenizer.id_of("<|im_end|>")};
+      s.num_logprobs = static_cast<std::int64_t>(i % 3) - 1;
+      ConstraintWishes wishes{.structured_outputs = StructuredOutputs{.json = schemas[i % 3]}, .logit_bias = {}};
+      wishes.may_think = i % 4 == 1;
+      if (i % 2 == 0) wishes.thinking_token_budget = 6;
+      if (i % 7 == 3) wishes.structured_outputs.reset(), wishes.min_tokens = 30, wishes.logit_bias = {{100, 3.0f}};
+      s.constraints = constraints.make(wishes);
+      constraints.begin_after(s.constraints, s.prompt);
+      requests.push_back(std::move(r));
+    }
+  }
+
+  Recorder run(const LLMEngineOptions& options) const {
+    Recorder recorder;
+    LLMEngine engine(model, &tokenizer, options, recorder);
+    for (const EngineRequest& r : requests) EXPECT_FALSE(engine.core().add(r)) << r.id;
+    run_to_the_end(engine.core());
+    return recorder;
+  }
+  static LLMEngineOptions options_of(std::int64_t max_num_seqs) {
+    LLMEngineOptions options;
+    options.max_num_seqs = max_num_seqs;
+    options.max_model_len = 256;
+    return options;
+  }
+
+  std::unique_ptr<Backend> backend = make_backend(test_device(), {2});
+  Model model{{.folder = CAJAL_SOURCE_DIR "/share/demo-model"}, *backend};
+  Tokenizer tokenizer = Tokenizer::from_folder(CAJAL_SOURCE_DIR "/share/demo-model");
+  RequestConstraints constraints{&tokenizer, 4096, std::vector{*tokenizer.id_of("<|im_end|>")}};
+  std::vector<EngineRequest> requests;
+};
+
+TEST_F(StructuredAnswers, AreTheSameWhoeverRunsBesideThemAndWhateverIsGuessed) {
+  LLMEngineOptions alone = options_of(1);
+  alone.enable_prefix_caching = false;
+  const Recorder expected = run(alone);
+  const auto expect_as_alone = [&](const LLMEngineOptions& options, const std::string& what) {
+    SCOPED_TRACE(what);
+    Recorder recorder = run(options);
+    EXPECT_EQ(recorder.sequences.size(), expected.sequences.size());
+    for (const auto& [key, heard] : recorder.sequences) expect_same(heard, expected.sequences.at(key), name_of(key));
+    return recorder;
+  };
+  expect_as_alone(options_of(16), "together");
+  LLMEngineOptions options = options_of(16);
+  options.prefill_chunk_size = 5;
+  expect_as_alone(options, "in chunks");
+  options = options_of(16);
+  options.max_num_kv_blocks = 5;
+  EXPECT_GT(expect_as_alone(options, "preempted").preemptions, 0);
+  options = options_of(8);
+  options.prompt_lookup_num_tokens = 4;
+  EXPECT_GT(expect_as_alone(options, "with guesses looked up").num_accepted, 0);
+  options = options_of(8);
+  options.assistant_model = &model;
+  EXPECT_GT(expect_as_alone(options, "with an assistant").num_accepted, 0);
+
+  std::int64_t complete = 0;
+  for (const auto& [key, heard] : expected.sequences) {
+    const SequenceRequest& s = requests[key.first].sequence;
+    if (!s.constraints.grammar || heard.finish_reasons[0] != FinishReason::stop) continue;
+    const std::size_t thought = heard.text.find("</think>");
+    const std::string answer = heard.text.substr(thought == std::string::npos ? 0 : thought + 8);
+    EXPECT_NO_THROW(parse_json(answer, "the answer")) << heard.text;
+    ++complete;
+  }
+  EXPECT_GT(complete, 10);
+}
+
+TEST_F(StructuredAnswers, ThatCannotGoOnEndWithAnErrorAndNothingElseDoes) {
+  requests.resize(2);
+  requests[0].sequence.constraints = {};
+  requests[0].sequence.constraints.grammar = std::make_shared<Repeats>(2, false);
+  const Recorder recorder = run(options_of(4));
+  EXPECT_THAT(recorder.sequences.at({0, 0}).finish_reasons, ElementsAre(FinishReason::error));
+  EXPECT_THAT(recorder.sequences.at({0, 0}).error, HasSubstr("lets no token come"));
+  EXPECT_NE(recorder.sequences.at({1, 0}).finish_reasons, std::vector{FinishReason::error});
+}
+
+TEST_F(StructuredAnswers, OfGrammarsThatTakeTooLongAreRefused) {
+  const std::vector<std::int32_t> eos{*tokenizer.id_of("<|im_end|>")};
+  GrammarCompiler compiler(tokenizer, 4096, eos, {.timeout = std::chrono::milliseconds(0)});
+  try {
+    compiler.compile({.json = R"({"type": "string", "maxLength": 100})"});
+    FAIL() << "it was compiled within no time";
+  } catch (const Error& e) {
+    EXPECT_THAT(e.message(), HasSubstr("could not be compiled within"));
+  }
+}
+
+}  // namespace
+}  // namespace cajal
