@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
-.PHONY: all setup demo test bench engine-bench gpu-compile gpu-test gpu-bench gpu-sanitize simulate asan tsan fuzz lint format install wheel clean help configure
+.PHONY: all setup demo test bench engine-bench gpu-compile gpu-test gpu-bench gpu-sanitize server-test simulate asan tsan fuzz lint format install wheel clean help configure
 
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 30
@@ -90,6 +90,15 @@ asan tsan:
 	@cmake --build --preset $@ -j $(JOBS)
 	@echo "$@: tests/CMakeLists.txt says what is left out here (left_out_*, threaded_layers); make test runs all of it"
 	@$(FIXED_ADDRESSES) ctest --preset $@ -j $(JOBS)
+
+## server-test: cajal serve and the demo model, seen by the official clients of OpenAI and Anthropic, which come from PyPI
+server-test: all build/clients/installed
+	@build/clients/bin/python tests/clients/run_tests.py build/release/cajal
+
+build/clients/installed: tools/client_packages.txt
+	@python3 -m venv --clear build/clients
+	@build/clients/bin/pip install --quiet --disable-pip-version-check -r $< || { echo "cajal: the clients could not be installed — is PyPI within reach?" >&2; exit 1; }
+	@touch $@
 
 ## simulate: play the engine through SEEDS=0..99999 and stop at the first that shows something wrong
 simulate: configure
