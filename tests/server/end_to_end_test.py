@@ -207,6 +207,44 @@ class Serving(unittest.TestCase):
         self.assertEqual("".join(longer["logprobs"]["tokens"]), longer["text"])
         self.assertEqual({len(v) for v in longer["logprobs"].values()}, {len(logprobs["tokens"]) + 3})
 
+    def events(self, path, body):
+        """[(name, data)] of a stream whose events have names, and which ends with the last of them."""
+        connection = self.server.connect()
+        connection.request("POST", path, json.dumps({**body, "stream": True}))
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return [(e.split("\n")[0].removeprefix("event: "), json.loads(e.split("\ndata: ")[1]))
+                for e in text.split("\n\n") if e and not e.startswith(":")]
+
+    def test_answers_responses_in_one_piece_and_in_events_alike(self):
+        body = {"input": "Who are you?", "temperature": 0, "max_output_tokens": 60}
+        whole = self.server.post("/v1/responses", body)[2]
+        events = self.events("/v1/responses", body)
+        self.assertEqual([data["sequence_number"] for _, data in events], list(range(len(events))))
+        self.assertTrue(all(name == data["type"] for name, data in events))
+        last = events[-1][1]["response"]
+        plain = [[{k: v for k, v in item.items() if k != "id"} for item in r["output"]] for r in (whole, last)]
+        self.assertEqual((plain[0], whole["status"]), (plain[1], last["status"]))
+        self.assertEqual(whole["usage"]["output_tokens"], last["usage"]["output_tokens"])
+        self.assert_refused(self.server.post("/v1/responses", {**body, "previous_response_id": "r"}), 400, "previous_response_id")
+
+    def test_answers_messages_in_one_piece_and_in_events_alike(self):
+        body = {"messages": HELLO, "temperature": 0, "max_tokens": 60, "thinking": {"type": "adaptive"}}
+        whole = self.server.post("/v1/messages", body)[2]
+        events = self.events("/v1/messages", body)
+        self.assertTrue(all(name == data["type"] for name, data in events))
+        texts = {}
+        for _, data in events:
+            if data["type"] == "content_block_delta":
+                for name in ("thinking", "text"):
+                    texts[data["index"]] = texts.get(data["index"], "") + data["delta"].get(name, "")
+        self.assertEqual(list(texts.values()), [b.get("thinking") or b["text"] for b in whole["content"]])
+        self.assertEqual(events[-2][1]["delta"]["stop_reason"], whole["stop_reason"])
+        status, headers, error = self.server.post("/v1/messages", {"messages": HELLO}, {"X-Request-Id": "mine-8"})
+        self.assertEqual((status, error), (400, {"type": "error", "request_id": "mine-8", "error": {
+            "type": "invalid_request_error", "message": "max_tokens is missing"}}))
+        self.assertEqual(headers["Request-Id"], "mine-8")
+
     def test_embeds_and_ranks(self):
         answer = self.server.post("/v1/embeddings", {"input": ["a", "b"], "dimensions": 16})[2]
         self.assertEqual([(d["index"], len(d["embedding"])) for d in answer["data"]], [(0, 16), (1, 16)])
