@@ -63,6 +63,14 @@ constexpr auto kCommands = std::to_array<CommandInfo>({
      "with "
      "what the machine can do.",
      run_bench},
+    {"bench serve", kBenchServe, "[--base-url URL] [--model NAME] [--num-prompts N] [--request-rate R] [flags]",
+     "Measure a server.",
+     "Asks a server that speaks OpenAI's API, cajal's or another, many things at once and tells how soon answers came, "
+     "with "
+     "the flags, the table and the file of vLLM's benchmark (docs/serving.md). OPENAI_API_KEY is the key that it "
+     "shows. "
+     "Prompts are made with the tokenizer of --tokenizer, else of --model where that lies here, else the demo model's.",
+     run_bench_serve},
     {"inspect", kInspect, "MODEL [--graph KIND] [--plan] [--json]", "Show what a model is made of.",
      "Prints a model's configuration, size and memory needs, and on request its graphs and plans, without running it.",
      run_inspect},

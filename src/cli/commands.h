@@ -48,6 +48,7 @@ void run_export(CommandContext& context);
 void run_cache(CommandContext& context);
 void run_pull(CommandContext& context);
 void run_bench(CommandContext& context);
+void run_bench_serve(CommandContext& context);
 void run_inspect(CommandContext& context);
 void run_doctor(CommandContext& context);
 

@@ -132,12 +132,13 @@ std::string pattern(Completes kind) {
 std::string bash_completion() {
   std::string words, models;
   for (const CommandInfo* command : present_commands()) {
-    words += detail::join("    ", command->name, ") words='", words_of(*command), "' ;;\n");
-    if (takes_model(*command)) models += (models.empty() ? "" : "|") + std::string(command->name);
+    words += detail::join("    ", quoted(command->name), ") words='", words_of(*command), "' ;;\n");
+    if (takes_model(*command)) models += (models.empty() ? "" : "|") + quoted(command->name);
   }
   return detail::join(R"(# bash completion of cajal.
 _cajal() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} words=
+  if [ "$command" = bench ] && [ "$COMP_CWORD" -gt 2 ] && [ "${COMP_WORDS[2]}" = serve ]; then command='bench serve'; fi
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
     mapfile -t COMPREPLY < <(compgen -W ')",
@@ -195,17 +196,20 @@ std::string zsh_completion() {
   std::string names, cases;
   for (const CommandInfo* command : present_commands()) {
     names += "    " + quoted(detail::join(command->name, ":", command->summary)) + "\n";
-    cases += detail::join("    ", command->name, ") _arguments");
+    cases += detail::join("    ", quoted(command->name), ") _arguments");
     for (const Flag& flag : flags())
       if (is_shown(flag, *command)) cases += " \\\n      " + zsh_argument(flag);
     if (takes_model(*command)) cases += " \\\n      '::MODEL:_files -/'";
     cases += " ;;\n";
   }
-  return detail::join("#compdef cajal\n# zsh completion of cajal.\n_cajal() {\n  local -a commands=(\n", names,
-                      "    'help:Show the flags of a command.'\n  )\n"
-                      "  if (( CURRENT == 2 )); then\n    _describe command commands\n    return\n  fi\n"
-                      "  shift words\n  (( CURRENT-- ))\n  case $words[1] in\n",
-                      cases, "    help) _describe command commands ;;\n  esac\n}\n_cajal \"$@\"\n");
+  return detail::join(
+      "#compdef cajal\n# zsh completion of cajal.\n_cajal() {\n  local -a commands=(\n", names,
+      "    'help:Show the flags of a command.'\n  )\n"
+      "  if (( CURRENT == 2 )); then\n    _describe command commands\n    return\n  fi\n"
+      "  shift words\n  (( CURRENT-- ))\n"
+      "  [[ $words[1] = bench && $words[2] = serve ]] && { shift words; (( CURRENT-- )); words[1]='bench serve' }\n"
+      "  case $words[1] in\n",
+      cases, "    help) _describe command commands ;;\n  esac\n}\n_cajal \"$@\"\n");
 }
 
 std::string fish_text(std::string_view text) {
@@ -220,9 +224,16 @@ std::string fish_text(std::string_view text) {
 std::string fish_completion() {
   std::string text = "# fish completion of cajal.\ncomplete -c cajal -f\n";
   for (const CommandInfo* command : present_commands()) {
-    text += detail::join("complete -c cajal -n __fish_use_subcommand -a ", command->name, " -d ",
-                         fish_text(command->summary), "\n");
-    const std::string in = detail::join("complete -c cajal -n '__fish_seen_subcommand_from ", command->name, "'");
+    const std::string name(command->name);
+    const std::size_t space = name.find(' ');
+    const std::string first = name.substr(0, space);
+    std::string seen = "__fish_seen_subcommand_from " + first;
+    if (space == std::string::npos)
+      text += detail::join("complete -c cajal -n __fish_use_subcommand -a ", name, " -d ", fish_text(command->summary),
+                           "\n");
+    else
+      seen += "; and __fish_seen_subcommand_from " + name.substr(space + 1);
+    const std::string in = detail::join("complete -c cajal -n '", seen, "'");
     if (takes_model(*command)) text += in + " -a '(__fish_complete_directories)'\n";
     for (const Flag& flag : flags()) {
       if (!is_shown(flag, *command)) continue;

@@ -9,6 +9,7 @@ namespace cajal::cli {
 std::span<const Flag> request_flags();
 std::span<const Flag> tool_flags();
 std::span<const Flag> serving_flags();
+std::span<const Flag> load_flags();
 std::span<const Flag> engine_flags();
 
 }  // namespace cajal::cli

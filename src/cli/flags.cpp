@@ -14,7 +14,7 @@ namespace {
 
 std::vector<Flag> joined_tables() {
   std::vector<Flag> all;
-  for (const auto& table : {request_flags(), tool_flags(), serving_flags(), engine_flags()})
+  for (const auto& table : {request_flags(), tool_flags(), serving_flags(), load_flags(), engine_flags()})
     all.insert(all.end(), table.begin(), table.end());
   return all;
 }
@@ -44,6 +44,9 @@ constexpr std::pair<std::string_view, std::string_view> kForeignNames[] = {
     {"repetitions", "repeats"},
     {"stop-strings", "stop"},
     {"verbose", "log-level"},
+    {"input-len", "random-input-len"},
+    {"output-len", "random-output-len"},
+    {"concurrency", "max-concurrency"},
 };
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {

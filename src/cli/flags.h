@@ -27,10 +27,11 @@ enum Subcommand : std::uint32_t {
   kPull = 1u << 12,
   kCache = 1u << 13,
   kRerank = 1u << 14,
+  kBenchServe = 1u << 15,
 };
 inline constexpr std::uint32_t kModelCommands =
     kGenerate | kChat | kScore | kEmbed | kRerank | kExport | kServe | kBench | kInspect;
-inline constexpr std::uint32_t kEveryCommand = (1u << 15) - 1;
+inline constexpr std::uint32_t kEveryCommand = (1u << 16) - 1;
 
 // One value of a flag and where it stood: "--top-p", "CAJAL_TOP_P", "run.yaml: top_p".
 struct Given {
@@ -38,7 +39,7 @@ struct Given {
   std::string label;
 };
 
-enum class Group { prompt, texts, chat, sampling, speculation, output, exports, bench, serving, engine, general };
+enum class Group { prompt, texts, chat, sampling, speculation, load, output, exports, bench, serving, engine, general };
 
 // Of the flags of one set at most one may be given.
 enum class OneOf {
@@ -50,7 +51,8 @@ enum class OneOf {
   prefix_caching,
   output_form,
   on_device_sampling,
-  output_logits
+  output_logits,
+  structure
 };
 
 struct Flag {
@@ -63,6 +65,7 @@ struct Flag {
   void (*set)(Options&, const Given&);  // null: only commands of later versions have it
   OneOf one_of = OneOf::none;
   bool repeatable = false;
+  bool several = false;  // further values may follow the first, as in --goodput ttft:100 tpot:50; repeatable, too
 
   bool is_switch() const { return value.empty(); }
   bool accepted_by(std::uint32_t command) const;

@@ -32,6 +32,7 @@ std::string heading(Group group) {
     case Group::chat: return "Chat";
     case Group::speculation: return "Speculation (changes the time that an answer takes, and nothing else)";
     case Group::sampling: return "Generation (what is not given comes from generation_config.json)";
+    case Group::load: return "What is asked of the server";
     case Group::output: return "Output";
     case Group::exports: return "What it is made for";
     case Group::bench: return "What to measure (lists as in 128,512)";
@@ -101,8 +102,8 @@ std::string help_of(const CommandInfo& command) {
   std::string text =
       head + wrapped(command.usage, kWidth, head.size(), head.size()) + "\n" + paragraph(command.description);
   for (const Group group :
-       {Group::prompt, Group::texts, Group::chat, Group::sampling, Group::speculation, Group::output, Group::exports,
-        Group::bench, Group::serving, Group::engine, Group::general}) {
+       {Group::prompt, Group::texts, Group::chat, Group::sampling, Group::speculation, Group::load, Group::output,
+        Group::exports, Group::bench, Group::serving, Group::engine, Group::general}) {
     std::string section;
     for (const Flag& flag : flags())
       if (flag.group == group && (flag.commands & command.bit)) section += flag_entry(flag);

@@ -81,7 +81,10 @@ std::size_t Reader::read_flag(std::span<const std::string> arguments, std::size_
     misuse(label, ": the flag ", arguments[at + 1], " follows, expected ", flag->value,
            remedy("write ", label, "=", arguments[at + 1], " if it is meant as the value"));
   give(*flag, Source::command_line, {arguments[at + 1], label});
-  return at + 2;
+  at += 2;
+  for (; flag->several && at < arguments.size() && !arguments[at].starts_with('-'); ++at)
+    give(*flag, Source::command_line, {arguments[at], label});
+  return at;
 }
 
 void Reader::read_positional(const std::string& argument) {
@@ -202,6 +205,7 @@ Options Reader::options() {
   keep_one_of(OneOf::output_form);
   keep_one_of(OneOf::on_device_sampling);
   keep_one_of(OneOf::output_logits);
+  keep_one_of(OneOf::structure);
   Options options;
   for (const Flag& flag : flags()) {
     const std::vector<Given>& values = setting(flag).values;

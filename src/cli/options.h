@@ -2,6 +2,7 @@
 // What the user asked for. Every flag is declared once, in flag_tables/; this is what the flags mean once they are read.
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <span>
@@ -11,6 +12,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "engine/structured_output/grammar.h"
 
 namespace cajal::cli {
 
@@ -55,6 +57,9 @@ struct GenerateFlags {
   bool ignore_eos = false;
   std::optional<int> logprobs;
   int num_return_sequences = 1;
+  StructuredOutputs structured_outputs;  // empty: none
+  std::int64_t min_tokens = 0;
+  std::optional<std::int64_t> thinking_token_budget;
 };
 
 // How the engine runs what `generate` asks of it.
@@ -105,6 +110,21 @@ struct ServeFlags {
   bool strict_fields = false, access_log = true, insecure = false, print_config = false;
 };
 
+// Of bench serve: the names and meanings of vLLM's benchmark.
+struct LoadFlags {
+  std::string base_url, endpoint, backend = "openai", tokenizer, dataset_name = "random",
+                                  dataset_path;         // empty: absent
+  std::vector<std::string> headers, metadata, goodput;  // "KEY=VALUE", "KEY=VALUE", "ttft:100"
+  std::int64_t num_prompts = 1000, num_warmups = 0;
+  std::int64_t input_len = 1024, output_len = 128, prefix_len = 0, custom_output_len = 256;
+  double range_ratio = 0, request_rate = std::numeric_limits<double>::infinity(), burstiness = 1;
+  std::optional<std::int64_t> max_concurrency;
+  Json extra_body;  // null: none
+  std::string percentile_metrics = "ttft,tpot,itl", metric_percentiles = "99";
+  bool save_result = false, save_detailed = false;
+  std::string result_dir, result_filename, label;  // empty: absent
+};
+
 struct RenderFlags {
   std::string template_file;  // empty: not given
 };
@@ -132,6 +152,7 @@ struct Options {
   std::string revision;  // of pull; empty: main
   TextFlags texts;
   ServeFlags serve;
+  LoadFlags load;
   std::string input;  // a file: of render one request, of embed and rerank texts, one a line; empty: not given
   bool json = false, jsonl = false, skip_special_tokens = false;
 

@@ -28,23 +28,27 @@ const CommandInfo& command_named(const std::string& name) {
          near.empty() ? remedy("see 'cajal --help'") : remedy("did you mean 'cajal ", near, "'?"));
 }
 
+// How many of the first words name a command: "bench serve" is one by itself.
+std::size_t words_of_command(std::span<const std::string> words) {
+  return words.size() >= 2 && find_command(words[0] + " " + words[1]) ? 2 : 1;
+}
+
 void help(std::span<const std::string> topics, Output& out) {
   if (topics.empty()) return out.write(overview());
   // For packages, and so not in the overview.
   if (topics[0] == "--man" && topics.size() == 1) return out.write(man_page());
   if (topics[0] == "--completion" && topics.size() == 2) return out.write(completion(topics[1]));
-  if (topics.size() > 1) misuse("help takes one command, not ", topics.size(), remedy("see 'cajal --help'"));
-  const CommandInfo& command = command_named(topics[0]);
+  const std::size_t num_words = words_of_command(topics);
+  if (topics.size() > num_words) misuse("help takes one command, not ", topics.size(), remedy("see 'cajal --help'"));
+  const CommandInfo& command = command_named(num_words == 2 ? topics[0] + " " + topics[1] : topics[0]);
   if (!command.run) not_yet(command);
   out.write(help_of(command));
 }
 
-void run_command(const CommandInfo& command, std::span<const std::string> arguments, CommandContext context) {
+void run_command(const CommandInfo& command, CommandContext context) {
   set_log_level(context.options.common.log_level);
   set_log_json(context.options.common.log_json);
   for (const std::string& note : context.options.notes) log_warning(note);
-  if (command.bit == kBench && !arguments.empty() && arguments[0] == "serve")
-    misuse("cajal bench serve is not in this version of cajal yet", remedy("see 'cajal bench --help' for what is"));
   run_on_ranks(command, context);
 }
 
@@ -57,11 +61,13 @@ void dispatch(std::span<const std::string> arguments, const Environment& environ
     return help(first == "help" ? rest : rest.subspan(rest.size()), out);
   if (first.starts_with('-'))
     misuse(first, ": a command goes first, as in 'cajal generate ", first, "'", remedy("see 'cajal --help'"));
-  const CommandInfo& command = command_named(first);
+  const std::size_t num_words = words_of_command(arguments);
+  const CommandInfo& command = command_named(num_words == 2 ? first + " " + arguments[1] : first);
+  const std::span<const std::string> flags = arguments.subspan(num_words);
   if (!command.run) not_yet(command);
-  const Options options = read_options(command.name, rest, environment);
+  const Options options = read_options(command.name, flags, environment);
   if (options.help) return out.write(help_of(command));
-  run_command(command, rest, {options, environment, in, out});
+  run_command(command, {options, environment, in, out});
 }
 
 // What to do, for errors that do not say it themselves.

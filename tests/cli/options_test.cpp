@@ -40,10 +40,13 @@ std::string good_value(const Flag& flag) {
   if (name == "kv-cache-dtype" || name == "load-format") return "auto";
   if (name == "task") return "auto";
   if (name == "reasoning-field") return "both";
+  if (name == "backend") return "openai-chat";
+  if (name == "dataset-name") return "trace";
+  if (name == "header" || name == "metadata") return "a=1";
   if (name == "log-level") return "debug";
   if (name == "log-format") return "text";
   if (name == "encoding-format") return "base64";
-  if (name == "rope-scaling" || name == "hf-overrides") return R"({"a":1})";
+  if (name == "rope-scaling" || name == "hf-overrides" || name == "extra-body") return R"({"a":1})";
   return "1";
 }
 
@@ -159,7 +162,7 @@ TEST(Flags, ThatAreUnknownAreRefusedWithTheNearest) {
 }
 
 TEST(Flags, OfOtherCommandsAreSaidToBeTheirs) {
-  EXPECT_NE(refusal({"--port", "1"}).find("is a flag of cajal serve, not of cajal generate"), std::string::npos);
+  EXPECT_NE(refusal({"--api-key", "1"}).find("is a flag of cajal serve, not of cajal generate"), std::string::npos);
   EXPECT_NE(refusal({"--dump_logits", "x"}).find("is a flag of cajal score"), std::string::npos);
   EXPECT_NE(refusal({"-o", "x"}).find("is a flag of cajal export"), std::string::npos);
 }

@@ -59,7 +59,7 @@ TEST(Program, RefusesMisuse) {
                          {"serve", "--port", "65536"},
                          {"pull"},
                          {"cache"},
-                         {"bench", "serve"},
+                         {"bench", "serve", "--goodput", "ttfx:1"},
                          {"help", "nothing"},
                          {"help", "generate", "score"},
                          {"--top-p", "1"},

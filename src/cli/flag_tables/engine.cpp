@@ -82,7 +82,7 @@ void note_no_effect_of_switch(Options& o, const Given& g) {
 }
 
 constexpr auto kFlags = std::to_array<Flag>({
-    {"model", "", "MODEL", kModelCommands | kText | kRender | kPull, Group::engine,
+    {"model", "", "MODEL", kModelCommands | kText | kRender | kPull | kBenchServe, Group::engine,
      "The same as MODEL without the flag.",
      [](Options& o, const Given& g) {
        if (!o.common.model.empty() && o.common.model != g.text)

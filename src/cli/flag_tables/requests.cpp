@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "cli/usage_error.h"
 #include "cli/values.h"
 
@@ -12,6 +13,7 @@ namespace {
 
 constexpr std::uint32_t kPromptCommands = kGenerate | kScore;
 constexpr std::uint32_t kSampling = kGenerate | kChat;
+constexpr std::uint32_t kSampled = kSampling | kBenchServe;
 constexpr double kLarge = 1e6;  // beyond it no parameter makes a difference
 
 void set_token_ids(Options& o, const Given& g) {
@@ -19,6 +21,22 @@ void set_token_ids(Options& o, const Given& g) {
     o.prompt.token_ids = parse_token_ids(g.text, g.label);
   } catch (const Error& e) {
     misuse(e.message(), remedy(e.remedy()));
+  }
+}
+
+// An answer has one structure; an empty one would be none.
+StructuredOutputs& structure(Options& o, const Given& g) {
+  if (g.text.empty()) misuse(g.label, " is empty");
+  return o.generate.structured_outputs;
+}
+
+// What is given itself where it looks like that, or else the name of a file that has it.
+std::string text_or_file(const Given& g, std::string_view beginning) {
+  if (g.text.starts_with(beginning)) return g.text;
+  try {
+    return read_file(g.text);
+  } catch (const Error& e) {
+    misuse(g.label, ": ", e.message(), remedy(e.remedy()));
   }
 }
 
@@ -70,29 +88,29 @@ constexpr auto kFlags =
             {"max-new-tokens", "", "N", kSampling, Group::sampling,
              "The most tokens to generate. Default: 256; in a chat what there is room for.",
              [](Options& o, const Given& g) { o.generate.max_new_tokens = integer(g, 1); }},
-            {"temperature", "", "T", kSampling, Group::sampling, "Divides the logits; 0 takes the likeliest token.",
+            {"temperature", "", "T", kSampled, Group::sampling, "Divides the logits; 0 takes the likeliest token.",
              [](Options& o, const Given& g) { o.generate.temperature = decimal(g, {.min = 0, .max = kLarge}); }},
-            {"top-k", "", "K", kSampling, Group::sampling, "Draw from the K likeliest tokens; 0 and -1 are all.",
+            {"top-k", "", "K", kSampled, Group::sampling, "Draw from the K likeliest tokens; 0 and -1 are all.",
              [](Options& o, const Given& g) { o.generate.top_k = small_integer(g, -1); }},
-            {"top-p", "", "P", kSampling, Group::sampling, "Draw from the likeliest tokens that make up probability P.",
+            {"top-p", "", "P", kSampled, Group::sampling, "Draw from the likeliest tokens that make up probability P.",
              [](Options& o, const Given& g) {
                o.generate.top_p = decimal(g, {.min = 0, .max = 1, .above_min = true});
              }},
-            {"min-p", "", "P", kSampling, Group::sampling,
+            {"min-p", "", "P", kSampled, Group::sampling,
              "Draw from tokens at least P times as likely as the likeliest.",
              [](Options& o, const Given& g) { o.generate.min_p = decimal(g, {.min = 0, .max = 1}); }},
-            {"repetition-penalty", "", "R", kSampling, Group::sampling,
+            {"repetition-penalty", "", "R", kSampled, Group::sampling,
              "Above 1 makes tokens of the prompt and of the answer less likely.",
              [](Options& o,
                 const Given&
                     g) { o.generate.repetition_penalty = decimal(g, {.min = 0, .max = kLarge, .above_min = true}); }},
-            {"presence-penalty", "", "R", kSampling, Group::sampling,
+            {"presence-penalty", "", "R", kSampled, Group::sampling,
              "Taken from the logit of each token of the answer.",
              [](Options& o, const Given& g) { o.generate.presence_penalty = decimal(g, {.min = -2, .max = 2}); }},
-            {"frequency-penalty", "", "R", kSampling, Group::sampling,
+            {"frequency-penalty", "", "R", kSampled, Group::sampling,
              "The same, times how often the token stands there.",
              [](Options& o, const Given& g) { o.generate.frequency_penalty = decimal(g, {.min = -2, .max = 2}); }},
-            {"seed", "", "S", kSampling, Group::sampling, "Makes drawing repeatable. Default: drawn, and printed.",
+            {"seed", "", "S", kSampled, Group::sampling, "Makes drawing repeatable. Default: drawn, and printed.",
              [](Options& o, const Given& g) { o.generate.seed = static_cast<std::uint64_t>(integer(g, 0)); }},
             {"stop", "", "STR", kSampling, Group::sampling, "End before this text; may be given several times.",
              [](Options& o, const Given& g) {
@@ -100,8 +118,24 @@ constexpr auto kFlags =
                o.generate.stop.push_back(g.text);
              },
              OneOf::none, true},
-            {"ignore-eos", "", "", kGenerate, Group::sampling, "Go on after the tokens that end a text.",
+            {"ignore-eos", "", "", kGenerate | kBenchServe, Group::sampling, "Go on after the tokens that end a text.",
              [](Options& o, const Given& g) { o.generate.ignore_eos = boolean(g); }},
+            {"json-schema", "", "SCHEMA", kGenerate, Group::sampling,
+             "Make the answer JSON that follows this JSON schema: a file, or the schema itself where it begins with {.",
+             [](Options& o, const Given& g) { structure(o, g).json = text_or_file(g, "{"); }, OneOf::structure},
+            {"regex", "", "REGEX", kGenerate, Group::sampling, "Make the answer match, from its first to its last character.",
+             [](Options& o, const Given& g) { structure(o, g).regex = g.text; }, OneOf::structure},
+            {"choice", "", "TEXT", kGenerate, Group::sampling, "Make the answer one of these; given several times.",
+             [](Options& o, const Given& g) { structure(o, g).choice.push_back(g.text); }, OneOf::structure, true},
+            {"grammar", "", "GRAMMAR", kGenerate, Group::sampling,
+             "Make the answer follow this grammar, EBNF as GBNF has it: a file, or the grammar itself where it begins with "
+             "'root ::='.",
+             [](Options& o, const Given& g) { structure(o, g).grammar = text_or_file(g, "root ::="); }, OneOf::structure},
+            {"min-tokens", "", "N", kGenerate, Group::sampling, "No ending token before so many.",
+             [](Options& o, const Given& g) { o.generate.min_tokens = integer(g, 0); }},
+            {"thinking-token-budget", "", "N", kSampling, Group::sampling,
+             "Tokens that a thought may have; then it is made to end.",
+             [](Options& o, const Given& g) { o.generate.thinking_token_budget = integer(g, 0); }},
             {"num-return-sequences", "", "N", kGenerate, Group::sampling, "Answers to generate. Default: 1.",
              [](Options& o, const Given& g) { o.generate.num_return_sequences = small_integer(g, 1); }},
             {"assistant-model", "", "MODEL", kGenerate | kServe, Group::speculation,
@@ -155,7 +189,8 @@ constexpr auto kFlags =
             {"top-n", "", "N", kRerank, Group::output, "Only the N best documents.",
              [](Options& o, const Given& g) { o.texts.top_n = integer(g, 1); }},
             {"json", "", "",
-             kGenerate | kScore | kEmbed | kRerank | kTokenize | kBench | kInspect | kDoctor | kExport | kCache | kPull,
+             kGenerate | kScore | kEmbed | kRerank | kTokenize | kBench | kBenchServe | kInspect | kDoctor | kExport |
+                 kCache | kPull,
              Group::output, "Print one JSON object.", [](Options& o, const Given& g) { o.json = boolean(g); },
              OneOf::output_form},
             {"jsonl", "", "", kTokenize, Group::output, "Read one JSON string a line and answer each with one object.",
