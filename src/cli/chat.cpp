@@ -239,7 +239,9 @@ SequenceRequest Chat::request(const ChatPromptIds& prompt) const {
     fail(ErrorCode::invalid_argument, "the conversation has ", prompt.ids.size(), " tokens, and with the answer ",
          conversation_.max_model_len(), " is the most",
          remedy("begin a new one with /clear, or raise --max-model-len"));
-  SequenceRequest request = make_request(flags_, session_, prompt.ids).sequence;
+  TokenConstraints constraints;
+  if (flags_.thinking_token_budget) constraints = make_constraints(flags_, session_, true);
+  SequenceRequest request = make_request(flags_, session_, prompt.ids, constraints).sequence;
   const GenerationConfig& config = session_.model->generation_config();
   if (!flags_.max_new_tokens && !config.max_new_tokens && !config.max_length) request.max_new_tokens = room;
   return request;

@@ -184,6 +184,21 @@ std::vector<std::int32_t> prompt_of(const PromptLine& line, const SessionBuilder
   return ids;
 }
 
+// Whether answers in the model's chat template begin with a thought unless they are told not to: then the template ends one
+// for them.
+bool may_think(const SessionBuilder& builder) {
+  if (!builder.tokenizer()) return false;
+  try {
+    const Json::Array chat{Json::Object{{"role", "user"}, {"content", "?"}}};
+    const std::string told_not_to = builder.tokenizer()->decode(builder.encode(chat, false));
+    return told_not_to.substr(0, told_not_to.find_last_not_of(" \n") + 1).ends_with("</think>");
+  } catch (const Error&) {  // there is no template
+    return false;
+  }
+}
+
+bool wants_thoughts(const ChatFlags& chat) { return chat.chat && chat.enable_thinking.value_or(true); }
+
 // `text`: of the prompt's file, if it is in one.
 void answer_one(CommandContext& context, const std::optional<std::string>& text) {
   const Options& o = context.options;
@@ -193,9 +208,11 @@ void answer_one(CommandContext& context, const std::optional<std::string>& text)
   std::vector<std::int32_t> prompt =
       text ? with_context(*o.prompt.prompt_file, [&] { return prompt_of(line, builder, o.chat); })
            : builder.prompt(o.prompt, o.chat, context.in);
+  const bool thinks = wants_thoughts(o.chat) && may_think(builder);
   const Session session = std::move(builder).load();
   const bool has_text = session.tokenizer.has_value();
-  const EngineRequest request = make_request(o.generate, session, std::move(prompt));
+  const EngineRequest request =
+      make_request(o.generate, session, std::move(prompt), make_constraints(o.generate, session, thinks));
   const bool streams = !o.json && request.n == 1;
   if (!o.json && !request.sequence.sampling.greedy() && !o.generate.seed)
     log_info("seed ", request.sequence.sampling.seed);
@@ -224,8 +241,10 @@ class LineWriter {
       : context_(context), session_(session), lines_(std::move(lines)) {}
 
   // The requests that make sense. Where a line makes none, its answer is its error.
-  std::vector<EngineRequest> take_requests(std::vector<std::vector<std::int32_t>> prompts) {
+  std::vector<EngineRequest> take_requests(std::vector<std::vector<std::int32_t>> prompts, bool may_think) {
     std::vector<EngineRequest> requests;
+    const Options& o = context_.options;
+    TokenConstraints constraints = make_constraints(o.generate, session_, false);
     for (std::size_t i = 0; i < lines_.size(); ++i) {
       PromptLine& line = lines_[i];
       const std::string& path = *context_.options.prompt.prompt_file;
@@ -233,7 +252,11 @@ class LineWriter {
       if (line.error) continue;
       try {
         with_context(detail::join(path, ", line ", line.number), [&] {
-          EngineRequest request = make_request(line.generate, session_, std::move(prompts[i]));
+          ChatFlags chat = o.chat;
+          chat.chat = chat.chat || !line.messages.empty();
+          if (line.enable_thinking) chat.enable_thinking = line.enable_thinking;
+          constraints.may_think = may_think && wants_thoughts(chat);
+          EngineRequest request = make_request(line.generate, session_, std::move(prompts[i]), constraints);
           check_sampling_params(request.sequence.sampling);
           if (request.n > EngineCore::kMaxSequencesPerRequest)
             fail(ErrorCode::invalid_argument, "n is ", request.n, ", expected at most ",
@@ -317,9 +340,10 @@ void answer_lines(CommandContext& context, std::string_view text) {
       line.error = e;
     }
   }
+  const bool thinks = may_think(builder);
   const Session session = std::move(builder).load();
   LineWriter writer(context, session, std::move(lines));
-  const std::vector<EngineRequest> requests = writer.take_requests(std::move(prompts));
+  const std::vector<EngineRequest> requests = writer.take_requests(std::move(prompts), thinks);
   if (requests.empty()) {
     writer.write_errors();
   } else {

@@ -11,6 +11,7 @@
 #include "engine/export/export_limits.h"
 #include "engine/generation_defaults.h"
 #include "engine/inspect.h"
+#include "engine/structured_output/request_constraints.h"
 
 namespace cajal::cli {
 namespace {
@@ -46,7 +47,20 @@ SamplingParams resolve_sampling(const GenerateFlags& flags, const GenerationConf
   return params;
 }
 
-EngineRequest make_request(const GenerateFlags& flags, const Session& session, std::vector<std::int32_t> prompt) {
+TokenConstraints make_constraints(const GenerateFlags& flags, const Session& session, bool may_think) {
+  ConstraintWishes wishes;
+  if (flags.structured_outputs != StructuredOutputs()) wishes.structured_outputs = flags.structured_outputs;
+  wishes.min_tokens = flags.min_tokens;
+  wishes.thinking_token_budget = flags.thinking_token_budget;
+  wishes.may_think = may_think;
+  wishes.ignore_eos = flags.ignore_eos;
+  const Tokenizer* tokenizer = session.tokenizer ? &*session.tokenizer : nullptr;
+  return RequestConstraints(tokenizer, session.model->config().vocab_size, ending_tokens({}, *session.model))
+      .make(wishes);
+}
+
+EngineRequest make_request(const GenerateFlags& flags, const Session& session, std::vector<std::int32_t> prompt,
+                           const TokenConstraints& constraints) {
   const Model& model = *session.model;
   const auto prompt_tokens = static_cast<std::int64_t>(prompt.size());
   EngineRequest result;
@@ -58,6 +72,9 @@ EngineRequest make_request(const GenerateFlags& flags, const Session& session, s
   request.eos_token_ids = ending_tokens(flags, model);
   request.stop = flags.stop;
   request.num_logprobs = flags.logprobs.value_or(-1);
+  request.constraints = constraints;
+  if (constraints.thinking) request.constraints.in_thought = ends_in_thought(*constraints.thinking, request.prompt);
+  check_constraints(request.constraints, model.config().vocab_size, request.max_new_tokens);
   if (!flags.stop.empty() && !session.tokenizer)
     fail(ErrorCode::not_found, "a stop string needs the text of the answer, and ", session.folder,
          " has no tokenizer.json", remedy("put the tokenizer's files there, or leave it out"));

@@ -13,8 +13,13 @@ namespace cajal::cli {
 // one of --temperature (above 0), --top-k, --top-p and --min-p is given.
 SamplingParams resolve_sampling(const GenerateFlags& flags, const GenerationConfig& config);
 
+// What the flags want answers to be and to have, compiled, for all prompts. `may_think`: an answer may begin with a thought
+// that its prompt has not begun.
+TokenConstraints make_constraints(const GenerateFlags& flags, const Session& session, bool may_think);
+
 // One prompt with the sequences that are wanted of it. A seed that is not given is drawn.
-EngineRequest make_request(const GenerateFlags& flags, const Session& session, std::vector<std::int32_t> prompt);
+EngineRequest make_request(const GenerateFlags& flags, const Session& session, std::vector<std::int32_t> prompt,
+                           const TokenConstraints& constraints = {});
 
 // How long a single sequence may become, of at most `longest` tokens, with the memory that is free; less comes with a
 // warning.
