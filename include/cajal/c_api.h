@@ -91,6 +91,9 @@ typedef struct cajal_engine_config {
   cajal_string quantization_overrides; /* families with kinds of their own, "lm_head=int4,attention=none"; or empty */
   int64_t quantization_group_size;     /* weights of a row that share a scale: 32 or 128 */
   cajal_string kv_cache_dtype;         /* of keys and values: "auto" (the model's), or "int8" on a CPU */
+  int64_t tensor_parallel_size; /* ranks, which are threads, that share every layer; 0: as an export has it, or 1 */
+  int64_t expert_parallel_size; /* groups of them that share the experts; 0: as an export has it, or 1 */
+  double capacity_factor;       /* of experts, above 0; 0: they take every token */
 } cajal_engine_config;
 
 CAJAL_API cajal_code cajal_engine_config_init(cajal_engine_config* config, size_t struct_size, cajal_error** error);

@@ -56,6 +56,12 @@ struct EngineConfig {
   std::string served_model_name = {};         // what metrics call the model; empty: as `model`
   std::string trace_file = {};  // what the engine does when, for ui.perfetto.dev, complete when that is gone; or empty
   std::string kv_cache_dtype = "auto";  // of keys and values: "auto" (the model's), or "int8" on a CPU
+  // Ranks, which are threads: so many share every layer, and so many such groups share the experts, each at most 1024. On
+  // CPUs alone; answers stay what they are. Absent: what an export was made for, else 1.
+  std::optional<int> tensor_parallel_size = {}, expert_parallel_size = {};
+  // Tokens of a prompt that an expert takes in a step, relative to an even share; it drops those that come later. Above 0;
+  // absent: takes all, as Hugging Face computes. With it answers depend on what else runs.
+  std::optional<double> capacity_factor = {};
 };
 
 // What an answer has to be; exactly one of them is given. Names and meanings are vLLM's. A thought that an answer begins with
@@ -355,6 +361,8 @@ class CAJAL_API Engine {
 
  private:
   class Impl;
+  friend struct EngineAccess;  // of the program, whose ranks may be processes
+  explicit Engine(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

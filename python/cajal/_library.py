@@ -75,7 +75,8 @@ class EngineConfig(Structure):
                 ("max_num_waiting", c_int64), ("assistant_model", String), ("num_assistant_tokens", c_int64),
                 ("prompt_lookup_num_tokens", c_int64), ("trace_file", String), ("enable_prefix_caching", c_int64),
                 ("quantization", String), ("quantization_overrides", String), ("quantization_group_size", c_int64),
-                ("kv_cache_dtype", String)]
+                ("kv_cache_dtype", String), ("tensor_parallel_size", c_int64), ("expert_parallel_size", c_int64),
+                ("capacity_factor", c_double)]
 
 
 class ModelInfo(Structure):

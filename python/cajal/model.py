@@ -78,7 +78,9 @@ class Model:
 
     `model` is a folder as Hugging Face has it, or a name such as Qwen/Qwen3-0.6B that is in its cache. Requests of all
     threads run side by side: each joins at the next step, and leaves when it is over. `quantization` "int8" or "int4" rounds
-    weights while they are loaded, `quantization_overrides` says it by family, as in {"lm_head": "int4"}. `enable_prefix_caching` keeps what
+    weights while they are loaded, `quantization_overrides` says it by family, as in {"lm_head": "int4"}. `tensor_parallel_size` and
+    `expert_parallel_size` share the model out over ranks, which are threads: answers stay what they are. `capacity_factor` lets
+    experts drop tokens. `enable_prefix_caching` keeps what
     prompts have in common from being computed again; `assistant_model`, a smaller model with the same vocabulary, or
     `prompt_lookup_num_tokens` guess tokens, which changes no answer; `kv_cache_dtype` "int8" keeps keys and values in half the memory, rounded; `trace_file` tells ui.perfetto.dev what happened when.
     Raises CajalError for whatever is wrong with it.
@@ -88,7 +90,8 @@ class Model:
                  load_format: str = "auto", hf_overrides: Union[Mapping[str, Any], str, None] = None,
                  quantization: Optional[str] = None, quantization_group_size: int = 32,
                  quantization_overrides: Optional[Mapping[str, str]] = None,
-                 threads: int = 0, max_model_len: Optional[int] = None, max_num_seqs: int = 16,
+                 tensor_parallel_size: Optional[int] = None, expert_parallel_size: Optional[int] = None,
+                 capacity_factor: Optional[float] = None, threads: int = 0, max_model_len: Optional[int] = None, max_num_seqs: int = 16,
                  max_num_batched_tokens: int = 512, kv_cache_memory_bytes: int = 0,
                  kv_cache_dtype: str = "auto", enable_prefix_caching: bool = True,
                  assistant_model: Union[str, "os.PathLike[str]", None] = None, num_assistant_tokens: int = 5,
@@ -112,6 +115,8 @@ class Model:
         config.max_num_seqs, config.max_num_batched_tokens = max_num_seqs, max_num_batched_tokens
         config.kv_cache_memory_bytes, config.enable_prefix_caching = kv_cache_memory_bytes, bool(enable_prefix_caching)
         config.quantization_group_size = quantization_group_size
+        config.tensor_parallel_size, config.expert_parallel_size = tensor_parallel_size or 0, expert_parallel_size or 0
+        config.capacity_factor = capacity_factor or 0.0
         config.num_assistant_tokens, config.prompt_lookup_num_tokens = num_assistant_tokens, prompt_lookup_num_tokens
         _library.call("engine_open", config, byref(self._engine))
 

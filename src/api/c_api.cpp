@@ -89,6 +89,12 @@ cajal_sampling_params default_params() {
   return p;
 }
 
+// 0 stands for none.
+std::optional<int> degree(std::int64_t value) {
+  if (value == 0) return std::nullopt;
+  return static_cast<int>(std::clamp<std::int64_t>(value, -1, 1 << 16));
+}
+
 std::optional<double> real(double value) { return std::isnan(value) ? std::nullopt : std::optional(value); }
 
 api::SamplingParams params_of(const cajal_sampling_params* given) {
@@ -203,6 +209,9 @@ cajal_code cajal_engine_open(const cajal_engine_config* config, cajal_engine** e
     settings.quantization_overrides = text_of(c.quantization_overrides, "config->quantization_overrides");
     settings.quantization_group_size =
         static_cast<int>(std::clamp<std::int64_t>(c.quantization_group_size, -1, 1 << 16));
+    settings.tensor_parallel_size = degree(c.tensor_parallel_size);
+    settings.expert_parallel_size = degree(c.expert_parallel_size);
+    if (c.capacity_factor != 0) settings.capacity_factor = c.capacity_factor;
     return std::make_unique<cajal_engine>(settings);
   });
 }

@@ -4,6 +4,7 @@
 #include <ctime>
 #include <utility>
 
+#include "api/engine_access.h"
 #include "api/engine_setup.h"
 #include "api/errors.h"
 #include "api/pooling.h"
@@ -76,19 +77,24 @@ void set_log_level(LogLevel level) {
 
 class CAJAL_LOCAL Engine::Impl {
  public:
-  explicit Impl(const EngineConfig& config)
+  // `launched`: ranks that somebody else has started, or null.
+  Impl(const EngineConfig& config, RankTeam* launched)
       : config_((check(config), config)),
         folder_(model_folder(config.model)),
-        backend_(open_device(config, folder_)),
+        own_ranks_(launched ? nullptr : open_ranks(config, folder_)),
+        ranks_(launched ? launched : own_ranks_.get()),
+        own_backend_(ranks_ ? nullptr : open_device(config, folder_)),
+        bound_(std::in_place, ranks_ ? ranks_->cores() : std::vector<int>()),
         tokenizer_(Tokenizer::is_present(folder_) ? std::optional(Tokenizer::from_folder(folder_)) : std::nullopt),
         chat_template_(ChatTemplate::is_present(folder_) ? std::optional(ChatTemplate::from_folder(folder_))
                                                          : std::nullopt),
-        model_(model_options(config, folder_), *backend_),
+        model_(on_ranks(model_options(config, folder_)), backend()),
         options_(setup()),
         constraints_(tokenizer(), model_.config().vocab_size, ending_tokens(model_)),
         worker_([this](EngineObserver& observer) {
           return model_.has_lm_head() ? std::make_unique<LLMEngine>(model_, tokenizer(), options_, observer) : nullptr;
         }) {
+    bound_.reset();
     fill_info();
   }
 
@@ -121,8 +127,17 @@ class CAJAL_LOCAL Engine::Impl {
   Admission submit(const Prompt& prompt, const SamplingParams& params, OnDelta on_delta);
   void abort(RequestId id) noexcept { worker_.abort(id); }
   std::string metrics_text() const { return worker_.metrics_text(); }
+  std::string failure() const {
+    const std::string lost = ranks_ ? ranks_->failure() : std::string();
+    return lost.empty() ? worker_.failure() : lost;
+  }
 
  private:
+  Backend& backend() const { return ranks_ ? ranks_->backend() : *own_backend_; }
+  ModelOptions on_ranks(ModelOptions options) const {
+    if (ranks_) options.ranks = &ranks_->leader();
+    return options;
+  }
   void load_assistant();
   LLMEngineOptions setup();
   void fill_info();
@@ -143,7 +158,10 @@ class CAJAL_LOCAL Engine::Impl {
 
   EngineConfig config_;
   std::string folder_;  // where the model lies
-  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<RankTeam> own_ranks_;
+  RankTeam* ranks_;  // null: one device
+  std::unique_ptr<Backend> own_backend_;
+  std::optional<BoundToCores> bound_;  // while this is made, so that its threads are
   std::optional<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> chat_template_;
   cajal::Model model_;
@@ -159,7 +177,7 @@ void Engine::Impl::load_assistant() {
   with_context("assistant_model", [&] {
     const std::string folder = model_folder(config_.assistant_model);
     if (tokenizer_ && Tokenizer::is_present(folder)) check_same_tokens(*tokenizer_, Tokenizer::from_folder(folder));
-    assistant_.emplace(assistant_options(config_, folder, model_), *backend_);
+    assistant_.emplace(on_ranks(assistant_options(config_, folder, model_)), backend());
   });
 }
 
@@ -178,7 +196,7 @@ void Engine::Impl::fill_info() {
   i.model = config_.model.empty() ? folder_ : config_.model;
   i.model_type = c.model_type;
   i.dtype = model_.dtype() == DType::f32 ? "float32" : "bfloat16";
-  i.device = backend_->description();
+  i.device = ranks_ ? ranks_->description() : backend().description();
   i.vocab_size = c.vocab_size;
   i.hidden_size = c.hidden_size;
   i.num_hidden_layers = c.num_hidden_layers;
@@ -190,7 +208,9 @@ void Engine::Impl::fill_info() {
   i.max_position_embeddings = c.max_position_embeddings;
   i.max_model_len = options_.max_model_len;
   i.max_num_seqs = options_.max_num_seqs;
-  i.num_parameters = count_parameters(model_.graph(Bucket{})).total;
+  Qwen3GraphOptions whole = model_.recipe().graph;
+  whole.parallel = {};
+  i.num_parameters = count_parameters(build_qwen3(c, whole)).total;
   i.weight_bytes = model_.weight_bytes();
   i.kv_cache_bytes =
       static_cast<std::uint64_t>(kv_bytes_per_token(model_) * kKvBlockSize * (options_.max_num_kv_blocks + 1));
@@ -348,11 +368,17 @@ RerankResult Engine::Impl::rerank(std::string_view query, std::span<const std::s
 
 Engine::Engine(const EngineConfig& config) {
   if (!log_level_is_set) set_log_level(LogLevel::warning);
-  impl_ = guarded([&] { return std::make_unique<Impl>(config); });
+  impl_ = guarded([&] { return std::make_unique<Impl>(config, nullptr); });
 }
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
 Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
+
+std::unique_ptr<Engine> EngineAccess::open(const EngineConfig& config, RankTeam& ranks) {
+  return guarded([&] { return std::unique_ptr<Engine>(new Engine(std::make_unique<Engine::Impl>(config, &ranks))); });
+}
+std::string EngineAccess::failure(const Engine& engine) { return engine.impl_->failure(); }
 
 const ModelInfo& Engine::info() const { return impl_->info(); }
 

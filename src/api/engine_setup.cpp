@@ -58,6 +58,13 @@ void check(const api::EngineConfig& config) {
   check_range<std::int64_t>("max_num_batched_tokens", config.max_num_batched_tokens, 1, 1 << 20);
   check_range<std::int64_t>("max_num_waiting", config.max_num_waiting, 1, kMost);
   check_range<std::int64_t>("num_assistant_tokens", config.num_assistant_tokens, 1, kMostGuesses);
+  constexpr int kMostRanks = 1024;
+  check_range("tensor_parallel_size", config.tensor_parallel_size.value_or(1), 1, kMostRanks);
+  check_range("expert_parallel_size", config.expert_parallel_size.value_or(1), 1, kMostRanks);
+  constexpr double kMostCapacity = 1e6;
+  if (config.capacity_factor && !(*config.capacity_factor > 0 && *config.capacity_factor <= kMostCapacity))
+    fail(ErrorCode::invalid_argument, "capacity_factor is ", *config.capacity_factor,
+         ", expected a number above 0 and at most ", kMostCapacity);
   check_range<std::int64_t>("prompt_lookup_num_tokens", config.prompt_lookup_num_tokens, 0, kMostGuesses);
   if (!config.assistant_model.empty() && config.prompt_lookup_num_tokens > 0)
     fail(ErrorCode::invalid_argument, "assistant_model is '", config.assistant_model,
@@ -83,7 +90,16 @@ std::string model_folder(const std::string& model) {
 }
 
 std::int64_t kv_bytes_per_token(const Model& model) {
-  return kv_bytes_per_token(model.config(), model.dtype(), {}, model.kv_cache_dtype());
+  return kv_bytes_per_token(model.config(), model.dtype(), model.parallel(), model.kv_cache_dtype());
+}
+
+std::unique_ptr<RankTeam> open_ranks(const api::EngineConfig& config, const std::string& folder) {
+  RankTeamOptions options{.degrees = agreed_degrees(folder, config.tensor_parallel_size, config.expert_parallel_size),
+                          .device = config.device,
+                          .backend = {.num_threads = config.threads}};
+  if (options.degrees.world() == 1) return nullptr;
+  if (is_export(folder)) options.backend.target = read_manifest(folder).target;
+  return std::make_unique<RankTeam>(options);
 }
 
 std::unique_ptr<Backend> open_device(const api::EngineConfig& config, const std::string& folder) {
@@ -100,6 +116,7 @@ ModelOptions model_options(const api::EngineConfig& config, const std::string& f
   options.quantization =
       quantization_recipe(config.quantization, config.quantization_group_size, config.quantization_overrides);
   options.kv_cache_dtype = wanted_kv_cache_dtype(config.kv_cache_dtype);
+  options.capacity_factor = config.capacity_factor;
   if (!config.hf_overrides.empty()) options.config_overrides = parse_json(config.hf_overrides, "hf_overrides");
   return options;
 }

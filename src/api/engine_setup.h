@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "engine/llm_engine.h"
 #include "engine/model.h"
+#include "engine/ranks/rank_team.h"
 
 namespace cajal {
 
@@ -22,6 +23,8 @@ void check(const api::EngineConfig& config);
 // Where a model lies: a folder, a name in Hugging Face's cache, or, of an empty name, the demo model.
 std::string model_folder(const std::string& model);
 
+// Its ranks, as threads; null where it is to run on one device. Error where they contradict an export, or cannot be.
+std::unique_ptr<RankTeam> open_ranks(const api::EngineConfig& config, const std::string& folder);
 // The device that the configuration names, as the target that an export in `folder` was made for.
 std::unique_ptr<Backend> open_device(const api::EngineConfig& config, const std::string& folder);
 

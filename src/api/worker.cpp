@@ -105,6 +105,11 @@ std::string Worker::metrics_text() const {
   return engine_ ? engine_->metrics().prometheus_text() : last_metrics_;
 }
 
+std::string Worker::failure() const {
+  const std::lock_guard lock(metrics_mutex_);
+  return failure_;
+}
+
 void Worker::waits_no_longer(Job& job) {
   if (!job.waits) return;
   job.waits = false;
@@ -271,7 +276,11 @@ void Worker::replace_ended_engine() {
   try {
     fresh = make_engine_(*this);
   } catch (const std::exception& e) {
-    log_warning("the engine could not begin anew: ", e.what());
+    const auto* error = dynamic_cast<const Error*>(&e);
+    const std::string why = error ? error->message() : e.what();
+    log_warning("the engine could not begin anew: ", why);
+    const std::lock_guard lock(metrics_mutex_);
+    failure_ = why;
     return;
   }
   const std::lock_guard lock(metrics_mutex_);
@@ -289,8 +298,8 @@ void Worker::refuse_jobs() {
     }
   }
   for (const auto& job : refused) {
-    job->engine_failure = std::make_exception_ptr(
-        Error(ErrorCode::unavailable, "the engine has ended and could not begin anew", "open the model again"));
+    job->engine_failure = std::make_exception_ptr(Error(
+        ErrorCode::unavailable, "the engine has ended and could not begin anew: " + failure(), "open the model again"));
     for (std::size_t i = 0; i < job->completions.size(); ++i)
       if (job->completions[i].finish_reason == api::FinishReason::none) end(*job, i, api::FinishReason::error);
   }

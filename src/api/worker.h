@@ -68,6 +68,7 @@ class Worker final : private EngineObserver {
   bool is_current_thread() const { return std::this_thread::get_id() == thread_.get_id(); }
 
   std::string metrics_text() const;  // any thread, at any time
+  std::string failure() const;       // as metrics_text(): why there is no engine any more, or empty
 
   // For a task that takes long, from time to time: lets everybody else come on by a step.
   void step_others();
@@ -104,6 +105,7 @@ class Worker final : private EngineObserver {
 
   mutable std::mutex metrics_mutex_;  // of engine_ for who asks for metrics, and of …
   std::string last_metrics_;          // those of the engine that has ended, until there is a new one
+  std::string failure_;
 
   std::mutex mutex_;  // of all that follows
   std::condition_variable changed_;

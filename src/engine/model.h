@@ -48,6 +48,7 @@ class Model {
   Model(const ModelOptions& options, Backend& backend);
 
   const Qwen3Config& config() const { return recipe_.config; }
+  const ModelRecipe& recipe() const { return recipe_; }
   const GenerationConfig& generation_config() const { return generation_config_; }
   const std::string& name() const { return folder_; }
   DType dtype() const { return recipe_.graph.dtype; }

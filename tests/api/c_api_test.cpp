@@ -355,6 +355,31 @@ TEST_F(CApi, RoundsWeightsAsItIsTold) {
   EXPECT_THAT(failure([&](auto e) { return cajal_engine_open(&config, &engine, e); }), HasSubstr("'int3'"));
 }
 
+TEST_F(CApi, SharesAModelOutOverRanksAsItIsTold) {
+  cajal_engine_config config;
+  cajal_engine_config_init(&config, sizeof config, nullptr);
+  EXPECT_EQ(config.tensor_parallel_size, 0);
+  EXPECT_EQ(config.expert_parallel_size, 0);
+  EXPECT_EQ(config.capacity_factor, 0);
+  const std::string model = golden_folder();
+  config.model = to_c(model);
+  config.device = to_c("cpu");
+  config.tensor_parallel_size = 2;
+  cajal_engine* engine = nullptr;
+  succeed([&](auto e) { return cajal_engine_open(&config, &engine, e); });
+  cajal_model_info info;
+  info.struct_size = sizeof info;
+  succeed([&](auto e) { return cajal_engine_info(engine, &info, e); });
+  EXPECT_THAT(to_text(info.device), HasSubstr("2 threads as ranks"));
+  cajal_engine_close(engine);
+  config.tensor_parallel_size = std::int64_t{1} << 40;
+  EXPECT_THAT(failure([&](auto e) { return cajal_engine_open(&config, &engine, e); }),
+              HasSubstr("tensor_parallel_size"));
+  config.tensor_parallel_size = 0;
+  config.capacity_factor = 1.5;
+  EXPECT_THAT(failure([&](auto e) { return cajal_engine_open(&config, &engine, e); }), HasSubstr("capacity_factor"));
+}
+
 TEST_F(CApi, SubmitsAndAborts) {
   const cajal_prompt prompt{to_c("x"), nullptr, 0};
   std::uint64_t id = 0;

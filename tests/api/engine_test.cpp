@@ -394,6 +394,66 @@ TEST(LibraryEngineAlone, RunsMoreSequencesThanFitSideBySide) {
   for (const auto& result : results) EXPECT_EQ(result.completions[1].token_ids, results[0].completions[0].token_ids);
 }
 
+EngineConfig on_ranks(const char* model, std::optional<int> tensor, std::optional<int> expert = {}) {
+  EngineConfig config;
+  config.model = std::string(CAJAL_SOURCE_DIR "/share/") + model;
+  config.device = "cpu";
+  config.threads = 2;
+  config.max_model_len = 256;
+  config.max_num_seqs = 4;
+  config.tensor_parallel_size = tensor;
+  config.expert_parallel_size = expert;
+  return config;
+}
+
+TEST(LibraryRanks, SayToTheBitWhatOneRankSays) {
+  const std::vector<Prompt> prompts{"The sky is", "What is 47 + 38?", "Once upon a time"};
+  for (const char* model : {"demo-model", "demo-model-moe"}) {
+    Engine alone(on_ranks(model, {})), ranks(on_ranks(model, 2));
+    EXPECT_EQ(alone.info().device.find("ranks"), std::string::npos);
+    EXPECT_THAT(ranks.info().device, HasSubstr("2 threads as ranks"));
+    EXPECT_LT(ranks.info().weight_bytes, alone.info().weight_bytes * 2 / 3);
+    EXPECT_EQ(ranks.info().kv_cache_bytes * 2, alone.info().kv_cache_bytes);  // a rank has one of two kv heads
+    EXPECT_EQ(ranks.info().num_parameters, alone.info().num_parameters);
+    const SamplingParams params{.n = 2, .max_tokens = 12, .temperature = 0.8, .seed = 7, .logprobs = 2};
+    const auto a = alone.generate(prompts, params), b = ranks.generate(prompts, params);
+    for (std::size_t i = 0; i < prompts.size(); ++i)
+      for (std::size_t k = 0; k < 2; ++k) {
+        EXPECT_EQ(b[i].completions[k].token_ids, a[i].completions[k].token_ids);
+        EXPECT_EQ(b[i].completions[k].logprobs, a[i].completions[k].logprobs);
+      }
+    EXPECT_EQ(ranks.score("The sky is blue.").logprobs, alone.score("The sky is blue.").logprobs);
+    EXPECT_EQ(ranks.embed(prompts)[1].values, alone.embed(prompts)[1].values);
+  }
+  Engine alone(on_ranks("demo-model-moe", {})), groups(on_ranks("demo-model-moe", {}, 2));
+  EXPECT_EQ(groups.generate("The sky is").completions[0].token_ids,
+            alone.generate("The sky is").completions[0].token_ids);
+}
+
+TEST(LibraryRanks, GuessAsOneRankDoes) {
+  EngineConfig config = on_ranks("demo-model", 2);
+  config.assistant_model = config.model;
+  Engine alone(on_ranks("demo-model", {})), ranks(config);
+  EXPECT_EQ(ranks.generate("The sky is", {.max_tokens = 20}).text(),
+            alone.generate("The sky is", {.max_tokens = 20}).text());
+}
+
+TEST(LibraryRanks, AreRefusedByName) {
+  const auto refusal = [](EngineConfig config) { return error_of([&] { Engine engine(config); }); };
+  EXPECT_THAT(refusal(on_ranks("demo-model", 0)).message(), HasSubstr("tensor_parallel_size is 0, expected 1 to 1024"));
+  EXPECT_THAT(refusal(on_ranks("demo-model", {}, 1025)).message(), HasSubstr("expert_parallel_size is 1025"));
+  EXPECT_THAT(refusal(on_ranks("demo-model-moe", {}, 9)).message(),
+              HasSubstr("expert_parallel_size is 9, and the model has 8 experts"));
+  EngineConfig config = on_ranks("demo-model", 2);
+  config.device = "cuda";
+  EXPECT_EQ(refusal(config).code(), ErrorCode::unsupported);
+  config = on_ranks("demo-model", {});
+  config.capacity_factor = 2;
+  EXPECT_THAT(refusal(config).message(), HasSubstr("capacity_factor is 2, and the model has no experts"));
+  config.capacity_factor = -1;
+  EXPECT_THAT(refusal(config).message(), HasSubstr("capacity_factor is -1, expected a number above 0"));
+}
+
 TEST(DemoModel, AnswersWhereNoModelIsNamed) {
   Engine engine({.threads = 1});
   EXPECT_THAT(engine.info().model, HasSubstr("demo-model"));
