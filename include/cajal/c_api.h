@@ -181,6 +181,19 @@ typedef struct cajal_sampling_params {
   int64_t priority;        /* of 32 bits; who waits: the lower, the sooner; among equals who came first */
   int64_t timeout_ms;      /* from the call on; or unset: none. What is not over by then ends as CAJAL_FINISH_TIMEOUT */
   cajal_string cache_salt; /* prompts share computed prefixes only with those of the same salt */
+  int64_t min_tokens;      /* no ending token before so many, unless a structure leaves nothing else */
+  int64_t thinking_token_budget; /* tokens of a thought, then it is made to end; or unset */
+  int32_t may_think;    /* not 0: the answer may begin with a thought where the prompt has not begun one already */
+  int32_t json_object;  /* not 0: the answer is a JSON object. Of this and the next five at most one is given */
+  cajal_string json;    /* a JSON schema that the answer follows; or empty */
+  cajal_string regex;   /* that the whole answer matches; or empty */
+  cajal_string grammar; /* EBNF as GBNF has it, from its rule root on; or empty */
+  cajal_string structural_tag; /* text with structures in it, as XGrammar writes that in JSON; or empty */
+  const cajal_string* choice;  /* texts of which the answer is one */
+  size_t num_choice;
+  const int32_t* logit_bias_token_ids; /* tokens whose logits the biases are added to, each in [-100, 100] */
+  const double* logit_biases;
+  size_t num_logit_biases;
 } cajal_sampling_params;
 
 CAJAL_API cajal_code cajal_sampling_params_init(cajal_sampling_params* params, size_t struct_size, cajal_error** error);

@@ -11,7 +11,7 @@ from .llm import LLM
 from .model import Model
 from .params import (CompletionOutput, Delta, EmbeddingOutput, EmbeddingRequestOutput, Logprob, Message, ModelInfo, Prompt,
                      RankedDocument, RequestMetrics, RequestOutput, SamplingParams, Score, ScoringOutput,
-                     ScoringRequestOutput)
+                     ScoringRequestOutput, StructuredOutputsParams)
 
 __version__: str = _library.get("version")().decode()
 
@@ -24,4 +24,4 @@ def set_log_level(level: str) -> None:
 __all__ = ["CajalError", "Cancelled", "CompletionOutput", "DataLoss", "Delta", "EmbeddingOutput", "EmbeddingRequestOutput",
            "InvalidArgument", "LLM", "Logprob", "Message", "Model", "ModelInfo", "NotFound", "OutOfMemory", "Prompt",
            "RankedDocument", "RequestMetrics", "RequestOutput", "SamplingParams", "Score", "ScoringOutput",
-           "ScoringRequestOutput", "Unavailable", "Unsupported", "set_log_level", "__version__"]
+           "ScoringRequestOutput", "StructuredOutputsParams", "Unavailable", "Unsupported", "set_log_level", "__version__"]

@@ -101,7 +101,11 @@ class SamplingParams(Structure):
                 ("min_p", c_double), ("repetition_penalty", c_double), ("presence_penalty", c_double),
                 ("frequency_penalty", c_double), ("seed", c_uint64), ("has_seed", c_int32), ("stop", POINTER(String)),
                 ("num_stop", c_size_t), ("stop_token_ids", POINTER(c_int32)), ("num_stop_token_ids", c_size_t),
-                ("priority", c_int64), ("timeout_ms", c_int64), ("cache_salt", String)]
+                ("priority", c_int64), ("timeout_ms", c_int64), ("cache_salt", String), ("min_tokens", c_int64),
+                ("thinking_token_budget", c_int64), ("may_think", c_int32), ("json_object", c_int32), ("json", String),
+                ("regex", String), ("grammar", String), ("structural_tag", String), ("choice", POINTER(String)),
+                ("num_choice", c_size_t), ("logit_bias_token_ids", POINTER(c_int32)), ("logit_biases", POINTER(c_double)),
+                ("num_logit_biases", c_size_t)]
 
 
 class TokenLogprob(Structure):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from ctypes import sizeof
-from typing import Any, Dict, List, Optional, Sequence, Union
+from ctypes import c_double, sizeof
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from . import _library
 
@@ -15,6 +16,18 @@ Prompt = Union[str, Sequence[int]]
 
 Message = Dict[str, Any]
 """{"role": "user", "content": "…"}, and what else the template knows of."""
+
+
+@dataclasses.dataclass
+class StructuredOutputsParams:
+    """What an answer has to be: exactly one of these. A thought that an answer begins with is free."""
+
+    json: Union[str, Mapping[str, Any], None] = None  #: a JSON schema
+    regex: Optional[str] = None  #: of the whole answer
+    choice: Optional[Sequence[str]] = None  #: one of these texts
+    grammar: Optional[str] = None  #: EBNF as GBNF has it, from its rule root on
+    json_object: bool = False  #: any JSON object
+    structural_tag: Union[str, Mapping[str, Any], None] = None  #: text with structures in it, as XGrammar writes that
 
 
 @dataclasses.dataclass
@@ -41,12 +54,17 @@ class SamplingParams:
     priority: int = 0  #: who waits: the lower, the sooner; among equals who came first
     timeout_ms: Optional[int] = None  #: from the call on; what is not over by then ends as "timeout" with what it has
     cache_salt: Optional[str] = None  #: prompts share computed prefixes only with those of the same salt
+    min_tokens: int = 0  #: no ending token before so many, unless a structure leaves nothing else
+    logit_bias: Optional[Mapping[int, float]] = None  #: added to the logits of these tokens, -100 to 100
+    structured_outputs: Optional[StructuredOutputsParams] = None  #: what the answer has to be
+    thinking_token_budget: Optional[int] = None  #: tokens of a thought; then it is made to end
+    may_think: bool = False  #: the answer may begin with a thought where the prompt has not begun one already
 
     def _to_c(self) -> Any:
         """The struct, and what it points to as its attribute."""
         c = _library.SamplingParams()
         _library.call("sampling_params_init", c, sizeof(c))
-        for name in ("max_tokens", "top_k", "logprobs", "priority", "timeout_ms"):
+        for name in ("max_tokens", "top_k", "logprobs", "priority", "timeout_ms", "min_tokens", "thinking_token_budget"):
             if (value := getattr(self, name)) is not None:
                 if not -(2**63) < int(value) < 2**63:
                     raise _library.InvalidArgument(f"{name} is {value}, expected a number of 64 bits")
@@ -56,7 +74,7 @@ class SamplingParams:
                 if math.isnan(value):
                     raise _library.InvalidArgument(f"{name} is not a number")
                 setattr(c, name, float(value))
-        c.n, c.ignore_eos = int(self.n), bool(self.ignore_eos)
+        c.n, c.ignore_eos, c.may_think = int(self.n), bool(self.ignore_eos), bool(self.may_think)
         if self.seed is not None:
             if not 0 <= self.seed < 2**64:
                 raise _library.InvalidArgument(f"seed is {self.seed}, expected 0 to 2**64 - 1")
@@ -64,7 +82,20 @@ class SamplingParams:
         c.cache_salt = _library.string(self.cache_salt or "")
         stop = [self.stop] if isinstance(self.stop, str) else list(self.stop or [])
         ids = list(self.stop_token_ids or [])
-        c.kept = ((_library.String * len(stop))(*map(_library.string, stop)), _library.int_array(ids))
+        bias = dict(self.logit_bias or {})
+        structure = self.structured_outputs or StructuredOutputsParams()
+        choice = list(structure.choice or [])
+        c.kept = ((_library.String * len(stop))(*map(_library.string, stop)), _library.int_array(ids),
+                  (_library.String * len(choice))(*map(_library.string, choice)), _library.int_array(list(bias)),
+                  (c_double * len(bias))(*bias.values()))
+        c.choice, c.num_choice = c.kept[2], len(choice)
+        c.logit_bias_token_ids, c.logit_biases, c.num_logit_biases = c.kept[3], c.kept[4], len(bias)
+        c.json_object = bool(structure.json_object)
+        for name in ("json", "structural_tag"):
+            value = getattr(structure, name)
+            setattr(c, name, _library.string(value if isinstance(value, str) else "" if value is None else json.dumps(value)))
+        for name in ("regex", "grammar"):
+            setattr(c, name, _library.string(getattr(structure, name) or ""))
         c.stop, c.num_stop = c.kept[0], len(stop)
         c.stop_token_ids, c.num_stop_token_ids = c.kept[1], len(ids)
         return c

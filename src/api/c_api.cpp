@@ -84,7 +84,7 @@ cajal_sampling_params default_params() {
   cajal_sampling_params p{};
   p.struct_size = sizeof p;
   p.n = 1;
-  p.max_tokens = p.top_k = p.logprobs = p.timeout_ms = CAJAL_UNSET_INTEGER;
+  p.max_tokens = p.top_k = p.logprobs = p.timeout_ms = p.thinking_token_budget = CAJAL_UNSET_INTEGER;
   p.temperature = p.top_p = p.min_p = p.repetition_penalty = kUnset;
   return p;
 }
@@ -96,6 +96,20 @@ std::optional<int> degree(std::int64_t value) {
 }
 
 std::optional<double> real(double value) { return std::isnan(value) ? std::nullopt : std::optional(value); }
+
+std::optional<api::StructuredOutputs> structure_of(const cajal_sampling_params& p) {
+  api::StructuredOutputs s;
+  s.json = text_of(p.json, "params->json");
+  s.regex = text_of(p.regex, "params->regex");
+  s.grammar = text_of(p.grammar, "params->grammar");
+  s.structural_tag = text_of(p.structural_tag, "params->structural_tag");
+  s.json_object = p.json_object != 0;
+  for (const cajal_string& text : list_of(p.choice, p.num_choice, "params->choice"))
+    s.choice.push_back(text_of(text, "params->choice"));
+  const bool any = !s.json.empty() || !s.regex.empty() || !s.grammar.empty() || !s.structural_tag.empty() ||
+                   s.json_object || !s.choice.empty();
+  return any ? std::optional(std::move(s)) : std::nullopt;
+}
 
 api::SamplingParams params_of(const cajal_sampling_params* given) {
   if (!given) return {};
@@ -125,6 +139,13 @@ api::SamplingParams params_of(const cajal_sampling_params* given) {
   params.priority = static_cast<std::int32_t>(p.priority);
   params.timeout_ms = integer_if_set(p.timeout_ms);
   params.cache_salt = text_of(p.cache_salt, "params->cache_salt");
+  params.min_tokens = p.min_tokens;
+  params.thinking_token_budget = integer_if_set(p.thinking_token_budget);
+  params.may_think = p.may_think != 0;
+  params.structured_outputs = structure_of(p);
+  const auto ids = list_of(p.logit_bias_token_ids, p.num_logit_biases, "params->logit_bias_token_ids");
+  const auto biases = list_of(p.logit_biases, p.num_logit_biases, "params->logit_biases");
+  for (std::size_t i = 0; i < ids.size(); ++i) params.logit_bias.push_back({ids[i], biases[i]});
   return params;
 }
 
