@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
-.PHONY: all setup demo test bench engine-bench gpu-compile gpu-test gpu-bench gpu-sanitize server-test simulate asan tsan fuzz lint format install wheel clean help configure
+.PHONY: all setup demo test bench engine-bench gpu-compile gpu-test gpu-bench gpu-sanitize server-test simulate server-load server-routers asan tsan fuzz lint format install wheel clean help configure
 
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 30
@@ -104,6 +104,15 @@ build/clients/installed: tools/client_packages.txt
 simulate: configure
 	@cmake --build --preset release -j $(JOBS) --target simulator
 	@build/release/tests/simulator --seeds $(SEEDS)
+
+## server-load: 256 streams for a minute with cancels, slow clients, 2,000 disconnects, overload and nonsense against the server
+LOAD_FLAGS ?= --seconds 60 --streams 256 --disconnects 2000
+server-load: all
+	@python3 tests/server/load_test.py build/release/cajal $(LOAD_FLAGS)
+
+## server-routers: two servers behind routers from PyPI (vllm-router and smg, in build/routers), one of which is drained and one killed
+server-routers: all
+	@python3 tests/server/router_test.py build/release/cajal --install
 
 ## fuzz: every fuzz program for FUZZ_SECONDS=30 seconds each, from the inputs in fuzz/corpus/
 fuzz:
