@@ -135,7 +135,46 @@ Json tag_of(const Json& tool, ToolCallForm form) {
                       {"end", xml ? "\n</function>\n</tool_call>" : "}\n</tool_call>"}};
 }
 
+// The format of a structural tag that stands for a structure.
+Json format_of(const StructureFields& s) {
+  if (s.json_object) return Json::Object{{"type", "json_schema"}, {"json_schema", Json::Object{{"type", "object"}}}};
+  if (!s.regex.empty()) return Json::Object{{"type", "regex"}, {"pattern", s.regex}};
+  if (!s.grammar.empty()) return Json::Object{{"type", "grammar"}, {"grammar", s.grammar}};
+  if (!s.choice.empty()) {
+    Json::Array texts;
+    for (const std::string& text : s.choice) texts.push_back(Json::Object{{"type", "const_string"}, {"value", text}});
+    return Json::Object{{"type", "or"}, {"elements", std::move(texts)}};
+  }
+  try {
+    if (!s.json.empty())
+      return Json::Object{{"type", "json_schema"}, {"json_schema", parse_json(s.json, "the JSON schema")}};
+    const Json tag = parse_json(s.structural_tag, "the structural tag");
+    if (const Json* format = tag.find("format")) return *format;
+  } catch (const Error& e) {
+    refuse(s.param, ": ", e.message());
+  }
+  refuse(s.param, " has no format");
+}
+
+Json calls_format(Json::Array tags, bool once) {
+  return Json::Object{{"type", "tags_with_separator"},
+                      {"separator", "\n"},
+                      {"tags", std::move(tags)},
+                      {"at_least_one", true},
+                      {"stop_after_first", once}};
+}
+
+Json tag_with(Json format) { return Json::Object{{"type", "structural_tag"}, {"format", std::move(format)}}; }
+
 }  // namespace
+
+Json structure_or_calls_tag(const StructureFields& structure, const Json::Array& tools, bool parallel,
+                            ToolCallForm form) {
+  Json::Array tags;
+  for (const Json& tool : tools) tags.push_back(tag_of(tool, form));
+  return tag_with(Json::Object{
+      {"type", "or"}, {"elements", Json::Array{format_of(structure), calls_format(std::move(tags), !parallel)}}});
+}
 
 void check_tool_choice(const ToolChoice& choice, const Json::Array& tools, const std::string& path) {
   if (choice.kind == ToolChoiceKind::required && tools.empty()) refuse(path, " is required, and there are no tools");
@@ -158,12 +197,12 @@ Json tool_call_tag(const Json::Array& tools, const ToolChoice& choice, bool para
     if (choice.kind != ToolChoiceKind::named || name_of(tool) == choice.name) tags.push_back(tag_of(tool, form));
   // A named tool is called once, as OpenAI's API has it.
   const bool once = !parallel || choice.kind == ToolChoiceKind::named;
-  Json format = forced ? Json(Json::Object{{"type", "tags_with_separator"}, {"separator", "\n"}})
-                       : Json(Json::Object{{"type", "triggered_tags"}, {"triggers", Json::Array{"<tool_call>"}}});
-  format.set("tags", std::move(tags));
-  format.set("at_least_one", forced);
-  format.set("stop_after_first", once);
-  return Json::Object{{"type", "structural_tag"}, {"format", std::move(format)}};
+  if (forced) return tag_with(calls_format(std::move(tags), once));
+  return tag_with(Json::Object{{"type", "triggered_tags"},
+                               {"triggers", Json::Array{"<tool_call>"}},
+                               {"tags", std::move(tags)},
+                               {"at_least_one", false},
+                               {"stop_after_first", once}});
 }
 
 }  // namespace cajal::protocol

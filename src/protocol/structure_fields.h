@@ -39,5 +39,8 @@ ToolCallForm tool_call_form(std::string_view rendered_prompt);
 // The structural tag of an answer that calls tools: of one that has to, or of one whose calls, if it makes any, have the
 // parameters of `tools`. Null where calls are free: tool_choice is auto and no tool is strict.
 Json tool_call_tag(const Json::Array& tools, const ToolChoice& choice, bool parallel, ToolCallForm form);
+// Of an answer that either is what `structure` says or calls tools.
+Json structure_or_calls_tag(const StructureFields& structure, const Json::Array& tools, bool parallel,
+                            ToolCallForm form);
 
 }  // namespace cajal::protocol

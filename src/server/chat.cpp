@@ -33,11 +33,17 @@ std::string set_structure(const protocol::ChatRequest& request, std::string_view
   const protocol::StructureFields& own = request.sampling.structure;
   const bool forced = request.tool_choice.kind == protocol::ToolChoiceKind::required ||
                       request.tool_choice.kind == protocol::ToolChoiceKind::named;
-  const Json calls = protocol::tool_call_tag(request.tools, request.tool_choice, request.parallel_tool_calls,
-                                             protocol::tool_call_form(prompt));
+  const protocol::ToolCallForm form = protocol::tool_call_form(prompt);
   if (forced && !own.param.empty())
     protocol::refuse("tool_choice", " forces a call, and ", own.param, " wants another answer — leave one of them out");
-  if (calls.is_null() || !own.param.empty()) return own.param;
+  if (!own.param.empty()) {
+    if (!request.tools.empty())
+      params.structured_outputs = {.structural_tag = to_json(protocol::structure_or_calls_tag(
+                                       own, request.tools, request.parallel_tool_calls, form))};
+    return own.param;
+  }
+  const Json calls = protocol::tool_call_tag(request.tools, request.tool_choice, request.parallel_tool_calls, form);
+  if (calls.is_null()) return {};
   params.structured_outputs = {.structural_tag = to_json(calls)};
   return forced ? "tool_choice" : "tools";
 }

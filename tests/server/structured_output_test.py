@@ -154,7 +154,8 @@ def check_tools(server, form):
     for i in range(4):
         for thinking in (True, False):
             for choice in ("required", {"type": "function", "function": {"name": "flip"}}):
-                body = chat("Hello!", thinking, seed=i, tools=TOOLS, tool_choice=choice, parallel_tool_calls=i % 2 == 0)
+                body = chat("Hello!", thinking, seed=i, tools=TOOLS, tool_choice=choice, parallel_tool_calls=i % 2 == 0,
+                            max_tokens=300, thinking_token_budget=20)
                 for ask in (whole, streamed):
                     content, _, finish, calls = ask(server, body)
                     where = f"{form} {i} {thinking} {choice}: {content!r} {calls}"
@@ -169,6 +170,21 @@ def check_tools(server, form):
                         if form == "xml":  # lengths of texts that are not JSON are not kept to
                             schema["properties"].get("city", {}).pop("maxLength", None)
                         jsonschema.validate(arguments, schema)
+
+
+def check_tools_beside_a_structure(server):
+    """An answer is what the structure says, or calls."""
+    for i, (question, strict) in enumerate((q, s) for q in ("Hello!", "What is the weather in Paris?") for s in (True, False)):
+        tools = json.loads(json.dumps(TOOLS))
+        tools[0]["function"]["strict"] = strict
+        content, _, finish, calls = whole(server, chat(question, False, seed=i, tools=tools, response_format={
+            "type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "integer", "minimum": 0, "maximum": 99}}}))
+        assert finish == "length" or bool(calls) != bool(content), (content, calls)
+        assert not content or 0 <= json.loads(content) <= 99, content
+        for ask in (whole, streamed):  # strict tools: words are free, calls are not
+            content, _, finish, calls = ask(server, chat(question, False, seed=i, tools=tools, temperature=0))
+            for call in calls if finish == "tool_calls" and strict else []:
+                jsonschema.validate(json.loads(call["arguments"]), SCHEMAS[call["name"]])
 
 
 def check_other_ways(server):
@@ -188,7 +204,8 @@ def check_other_ways(server):
     status, _, answer = server.request("POST", "/v1/completions", {
         "prompt": "Phone:", "max_tokens": 40, "structured_outputs": {"regex": r" \d{4}"}, "logprobs": 2})
     assert status == 200 and re.fullmatch(r" \d{4}", answer["choices"][0]["text"]), answer
-    assert len(answer["choices"][0]["logprobs"]["tokens"]) == answer["usage"]["completion_tokens"] - 0 or True
+    logprobs = answer["choices"][0]["logprobs"]["token_logprobs"]
+    assert len(logprobs) == answer["usage"]["completion_tokens"] and all(l <= 0 for l in logprobs), answer
 
 
 def check_bias_and_lengths(server):
@@ -309,6 +326,7 @@ def main():
         check_other_ways(server)
         check_bias_and_lengths(server)
         check_tools(server, "json")
+        check_tools_beside_a_structure(server)
         check_company(server)
         check_schemas(server, arguments.schemas, arguments.seed)
     finally:

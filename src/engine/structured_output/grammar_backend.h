@@ -9,6 +9,8 @@
 
 namespace cajal {
 
+constexpr int kMostWhitespace = 10;  // between two tokens of JSON, so that a weak model comes to an end
+
 enum class GrammarKind : std::uint8_t { json_schema, regex, ebnf, structural_tag };
 
 class GrammarBackend {

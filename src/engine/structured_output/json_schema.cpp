@@ -72,7 +72,7 @@ std::string unescaped(std::string_view piece) {
 
 class Lowering {
  public:
-  explicit Lowering(const Json& root) : root_(root) {}
+  Lowering(const Json& root, bool keeps_lengths) : root_(root), keeps_lengths_(keeps_lengths) {}
 
   Json run() {
     Json result = lower(root_, "#");
@@ -114,6 +114,7 @@ class Lowering {
   bool can_end(const Json& lowered, const std::set<std::string>& finite) const;
 
   const Json& root_;
+  bool keeps_lengths_;
   int num_nodes_ = 0;
   std::map<std::string, std::string> names_;  // of definitions, by pointer
   std::deque<std::pair<std::string, const Json*>> waiting_;
@@ -372,6 +373,7 @@ Json Lowering::lower_string(const Json& schema, const std::string& at) {
   const std::int64_t from = least ? count_of(*least, at + "/minLength", kMostCharacters + 1) : 0;
   const std::int64_t to = most ? count_of(*most, at + "/maxLength", kMostCharacters) : kMostCharacters;
   if (from > to) refuse(at, "nothing satisfies the schema: minLength is ", from, " and maxLength ", to);
+  if (!keeps_lengths_) return result;
   // As lengths, control characters would be let through that JSON has to escape. U+FFFF, which is no character, keeps the
   // compiler from unrolling the repetition into as many states.
   result.set("pattern", detail::join("^[^\"\\\\\\x00-\\x1f\xEF\xBF\xBF]{", from, ",", to, "}$"));
@@ -503,6 +505,6 @@ std::string find_fault_of_pattern(std::string_view pattern) {
   return {};
 }
 
-Json lower_json_schema(const Json& schema) { return Lowering(schema).run(); }
+Json lower_json_schema(const Json& schema, bool keeps_lengths) { return Lowering(schema, keeps_lengths).run(); }
 
 }  // namespace cajal

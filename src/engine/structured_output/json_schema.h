@@ -15,7 +15,8 @@ constexpr int kMaxSchemaNodes = 4096;  // schemas in a schema, those of definiti
 // has gets no others unless additionalProperties says so. Throws Error(invalid_argument) that names the place as a JSON
 // pointer ("#/properties/a: …") for a keyword that cannot be kept, and for a schema that nothing, or nothing finite,
 // satisfies.
-Json lower_json_schema(const Json& schema);
+// Without `keeps_lengths`, minLength and maxLength are left out: text that is not JSON is not to be kept to what JSON allows.
+Json lower_json_schema(const Json& schema, bool keeps_lengths = true);
 // As the value of a string: what `pattern` must not have, because text in JSON would have to escape it. Empty: nothing.
 std::string find_fault_of_pattern(std::string_view pattern);
 

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "engine/structured_output/grammar_backend.h"
 #include "engine/structured_output/json_schema.h"
 
 namespace cajal {
@@ -89,7 +90,10 @@ Json lower(const Json& format, const std::string& at) {
   if (name == "json_schema" || name == "qwen_xml_parameter") {
     const Json* schema = format.find("json_schema");
     if (!schema) fail(ErrorCode::invalid_argument, at, ": ", name, " has json_schema");
-    result.set("json_schema", with_context(at + "/json_schema", [&] { return lower_json_schema(*schema); }));
+    const Json* style = format.find("style");
+    const bool is_json = name == "json_schema" && (!style || *style == Json("json"));
+    result.set("json_schema", with_context(at + "/json_schema", [&] { return lower_json_schema(*schema, is_json); }));
+    result.set("max_whitespace_cnt", kMostWhitespace);
   } else if (name == "regex") {
     check_text(format, "pattern", check_regex, at);
   } else if (name == "grammar") {

@@ -9,8 +9,6 @@
 namespace cajal {
 namespace {
 
-constexpr int kMostWhitespace = 10;  // between two tokens of JSON, so that a weak model comes to an end
-
 class Matcher final : public GrammarMatcher {
  public:
   explicit Matcher(const xgrammar::CompiledGrammar& grammar)
