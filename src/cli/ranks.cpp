@@ -1,5 +1,7 @@
 #include "cli/ranks.h"
 
+#include <chrono>
+#include <csignal>
 #include <filesystem>
 
 #include "base/checksum.h"
@@ -15,7 +17,7 @@
 namespace cajal::cli {
 namespace {
 
-constexpr std::uint32_t kRunModels = kGenerate | kChat | kScore | kEmbed | kRerank | kBench;
+constexpr std::uint32_t kRunModels = kGenerate | kChat | kScore | kEmbed | kRerank | kBench | kServe;
 
 // Degrees, device and target. An export says them itself; of a model that is not there the command says so.
 RankTeamOptions team_options(const CommonFlags& flags, const std::string& folder) {
@@ -42,14 +44,24 @@ std::optional<Rendezvous> launched_ranks(const Environment& environment, const P
   return found;
 }
 
+// How long rank 0 of a server has to tell its clients that a rank is lost.
+constexpr auto kServersLastWords = std::chrono::seconds(4);
+
 std::unique_ptr<RankProcess> join(const Rendezvous& rendezvous, const CommandContext& context,
-                                  const ParallelDegrees& degrees, const std::string& folder) {
+                                  const ParallelDegrees& degrees, const std::string& folder, bool serves) {
   JoinOptions options = join_options(variables(context.environment));
+  if (serves && rendezvous.rank == 0) options.exit_grace = kServersLastWords;
   options.facts.emplace_back("tensor-parallel-size", std::to_string(degrees.tensor));
   options.facts.emplace_back("expert-parallel-size", std::to_string(degrees.expert));
   options.facts.emplace_back("model", detail::join(std::filesystem::path(folder).filename().string(), " of checksum ",
                                                    checksum_text(model_fingerprint(folder))));
   return RankProcess::join(rendezvous, options);
+}
+
+// A server's ranks hear of its end from rank 0, which drains it first; who launched them signals all of them at once.
+void leave_signals_to_rank_0() {
+  std::signal(SIGTERM, SIG_IGN);
+  std::signal(SIGINT, SIG_IGN);
 }
 
 }  // namespace
@@ -65,7 +77,8 @@ bool is_other_rank(const Environment& environment) {
 
 void run_on_ranks(const CommandInfo& command, CommandContext& context) {
   const CommonFlags& flags = context.options.common;
-  if ((command.bit & kRunModels) == 0) return command.run(context);
+  const bool serves = command.bit == kServe;
+  if ((command.bit & kRunModels) == 0 || (serves && context.options.serve.print_config)) return command.run(context);
   const std::string folder = resolve_model(flags.model, context.environment, flags.download);
   const RankTeamOptions options = team_options(flags, folder);
   const auto rendezvous = launched_ranks(context.environment, options.degrees);
@@ -73,11 +86,15 @@ void run_on_ranks(const CommandInfo& command, CommandContext& context) {
   if (rendezvous && rendezvous->rank > 0) set_log_level(LogLevel::error);
   check_rank_device(options.device, options.backend.target);
   std::unique_ptr<RankProcess> process;
-  if (rendezvous) process = join(*rendezvous, context, options.degrees, folder);
-  if (process && process->rank() > 0) return follow_rank_0(options, std::move(process));
+  if (rendezvous) process = join(*rendezvous, context, options.degrees, folder, serves);
+  if (process && process->rank() > 0) {
+    if (serves) leave_signals_to_rank_0();
+    return follow_rank_0(options, std::move(process));
+  }
   const auto team =
       process ? std::make_unique<RankTeam>(options, std::move(process)) : std::make_unique<RankTeam>(options);
   context.ranks = team.get();
+  const BoundToCores bound(team->cores());
   command.run(context);
 }
 

@@ -1,17 +1,23 @@
 // cajal serve: answers over HTTP as OpenAI's API does.
 #include <cerrno>
+#include <chrono>
+#include <condition_variable>
 #include <csignal>
 #include <exception>
 #include <filesystem>
+#include <memory>
+#include <mutex>
 #include <thread>
 #include <utility>
 
+#include "api/engine_access.h"
 #include "api/public.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/model_path.h"
 #include "cli/usage_error.h"
+#include "engine/ranks/rank_team.h"
 #include "http/server.h"
 #include "http/tls.h"
 #include "server/service.h"
@@ -58,9 +64,6 @@ server::ServiceOptions service_options(const Options& o) {
 
 api::EngineConfig engine_config(const Options& o, const Environment& environment) {
   const CommonFlags& c = o.common;
-  if (c.tensor_parallel_size.value_or(1) > 1 || c.expert_parallel_size.value_or(1) > 1)
-    misuse("cajal serve runs on one device, and --tensor-parallel-size or --expert-parallel-size is more than 1",
-           remedy("leave them out"));
   if (c.export_cache)
     log_warning("--export-cache has no effect in this command: give 'cajal export' a folder and serve that");
   api::EngineConfig config;
@@ -73,6 +76,8 @@ api::EngineConfig engine_config(const Options& o, const Environment& environment
   config.quantization_group_size = c.quantization_group_size;
   config.quantization_overrides = c.quantization_overrides;
   if (!c.hf_overrides.is_null()) config.hf_overrides = to_json(c.hf_overrides);
+  config.tensor_parallel_size = c.tensor_parallel_size;
+  config.expert_parallel_size = c.expert_parallel_size;
   config.threads = c.threads.value_or(0);
   config.max_model_len = c.max_model_len.value_or(0);
   config.max_num_seqs = o.engine.max_num_seqs.value_or(kDefaultMaxNumSeqs);
@@ -164,6 +169,8 @@ void print_config(const Options& o, const api::EngineConfig& config, Output& out
   line("quantization", config.quantization);
   line("kv-cache-dtype", config.kv_cache_dtype);
   line("load-format", config.load_format);
+  line("tensor-parallel-size", config.tensor_parallel_size.value_or(1));
+  line("expert-parallel-size", config.expert_parallel_size.value_or(1));
   line("threads", config.threads);
   line("max-model-len", config.max_model_len);
   line("max-num-seqs", config.max_num_seqs);
@@ -177,6 +184,59 @@ void print_config(const Options& o, const api::EngineConfig& config, Output& out
   line("reasoning-field", s.reasoning_field);
   line("strict-fields", s.strict_fields ? "true" : "false");
   out.write(text);
+}
+
+// Ends a server whose ranks are lost: nothing can be asked of it any more. Requests under way are told so first.
+class LossWatch {
+ public:
+  LossWatch(const RankTeam* ranks, http::Server& server) {
+    if (ranks) thread_ = std::thread([this, ranks, &server] { run(*ranks, server); });
+  }
+  ~LossWatch() {
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+    }
+    changed_.notify_one();
+    if (thread_.joinable()) thread_.join();
+  }
+  LossWatch(const LossWatch&) = delete;
+  LossWatch& operator=(const LossWatch&) = delete;
+
+ private:
+  void run(const RankTeam& ranks, http::Server& server) {
+    std::unique_lock lock(mutex_);
+    while (!changed_.wait_for(lock, kTick, [&] { return over_; })) {
+      if (ranks.failure().empty()) continue;
+      log_warning("closing, for a rank is lost: ", ranks.failure());
+      return server.drain(kLastWords);
+    }
+  }
+
+  static constexpr auto kTick = std::chrono::milliseconds(50);
+  static constexpr auto kLastWords = std::chrono::seconds(2);
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool over_ = false;
+  std::thread thread_;
+};
+
+std::unique_ptr<api::Engine> open_engine(const api::EngineConfig& config, RankTeam* ranks) {
+  return ranks ? api::EngineAccess::open(config, *ranks) : std::make_unique<api::Engine>(config);
+}
+
+[[noreturn]] void throw_own(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const api::Error& e) {
+    const ErrorCode code = e.code() == api::ErrorCode::not_found       ? ErrorCode::not_found
+                           : e.code() == api::ErrorCode::unsupported   ? ErrorCode::unsupported
+                           : e.code() == api::ErrorCode::data_loss     ? ErrorCode::data_loss
+                           : e.code() == api::ErrorCode::out_of_memory ? ErrorCode::out_of_memory
+                           : e.code() == api::ErrorCode::unavailable   ? ErrorCode::unavailable
+                                                                       : ErrorCode::invalid_argument;
+    throw Error(code, e.message(), e.remedy());
+  }
 }
 
 }  // namespace
@@ -206,7 +266,7 @@ void run_serve(CommandContext& context) {
   std::exception_ptr failure;
   std::thread loading([&] {
     try {
-      auto engine = std::make_unique<api::Engine>(config);
+      auto engine = open_engine(config, context.ranks);
       tell_summary(service, engine->info(), server.url());
       service.set_engine(std::move(engine));
     } catch (...) {
@@ -214,20 +274,15 @@ void run_serve(CommandContext& context) {
       server.stop();
     }
   });
-  server.run();
+  {
+    const LossWatch watch(context.ranks, server);
+    server.run();
+  }
   loading.join();
   service.close();
-  if (!failure) return;
-  try {
-    std::rethrow_exception(failure);
-  } catch (const api::Error& e) {
-    const ErrorCode code = e.code() == api::ErrorCode::not_found       ? ErrorCode::not_found
-                           : e.code() == api::ErrorCode::unsupported   ? ErrorCode::unsupported
-                           : e.code() == api::ErrorCode::data_loss     ? ErrorCode::data_loss
-                           : e.code() == api::ErrorCode::out_of_memory ? ErrorCode::out_of_memory
-                                                                       : ErrorCode::invalid_argument;
-    throw Error(code, e.message(), e.remedy());
-  }
+  if (failure) throw_own(failure);
+  if (const std::string lost = context.ranks ? context.ranks->failure() : ""; !lost.empty())
+    fail(ErrorCode::unavailable, lost, remedy("start all ranks again"));
 }
 
 }  // namespace cajal::cli

@@ -32,6 +32,15 @@ std::optional<protocol::ErrorBody> error_of(api::FinishReason reason) {
                              .message = "the model has failed at this request"};
 }
 
+// An engine that has ended, because a rank is lost, say, is why, whatever else it seemed to be.
+protocol::ErrorBody with_failure(protocol::ErrorBody error, const std::string& failure) {
+  if (failure.empty()) return error;
+  return {.status = 503,
+          .type = "service_unavailable_error",
+          .code = "engine_failed",
+          .message = "the engine has ended: " + failure};
+}
+
 // What the engine finds wrong is named as it knows it.
 protocol::ErrorBody with_param(protocol::ErrorBody error, const std::string& structure_param) {
   constexpr std::string_view kStructure = "structured_outputs: ";
@@ -108,7 +117,7 @@ void Generation::on_delta(std::size_t prompt, const api::Delta& delta) {
 
 void Generation::process(std::size_t prompt, const api::Delta& delta) {
   count(delta);
-  if (const auto error = error_of(delta.finish_reason)) return give_up(*error);
+  if (auto error = error_of(delta.finish_reason)) return give_up(with_failure(*std::move(error), service_.failure()));
   take(prompt * per_prompt_ + delta.sequence, delta);
   if (delta.finish_reason == api::FinishReason::none || --unfinished_ > 0) return;
   over_ = true;

@@ -5,6 +5,7 @@
 #include <ctime>
 #include <utility>
 
+#include "api/engine_access.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "server/routes.h"
@@ -201,7 +202,16 @@ void Service::check_key(const CallPtr& call) const {
                                                          : "the API key is not one of this server"});
 }
 
+std::string Service::failure() const {
+  return loaded_ && !closing_ ? api::EngineAccess::failure(*engine_) : std::string();
+}
+
 void Service::check_ready() const {
+  if (const std::string why = failure(); !why.empty())
+    throw protocol::RequestError({.status = 503,
+                                  .type = "service_unavailable_error",
+                                  .code = "engine_failed",
+                                  .message = "the engine has ended: " + why});
   if (loaded_ && !draining_) return;
   throw protocol::RequestError(
       {.status = 503,
@@ -212,6 +222,7 @@ void Service::check_ready() const {
 
 // Asked often enough, this sees that steps no longer end although there is work.
 std::string Service::why_not_ready() {
+  if (!failure().empty()) return "failed";
   if (draining_) return "draining";
   if (!loaded_) return "loading";
   const std::string text = engine_->metrics_text();

@@ -51,6 +51,8 @@ class Service {
   api::Engine& engine() { return *engine_; }  // of handlers of routes that need it
   bool loaded() const { return loaded_; }
   bool closing() const { return closing_; }  // the engine cancels everything by itself, and is not to be called
+  // Why the engine can take no more requests at all, or "".
+  std::string failure() const;
   // Why the service cannot take requests now, or "".
   std::string why_not_ready();
   // The name that the request means; RequestError(404) if it is another model's.
