@@ -108,7 +108,7 @@ float quant_dot_ref(const std::byte* rounded, const QuantProduct& product, const
 
 void round_row_ref(const RoundedRow& layout, DType dtype, int bits, const std::byte* row, std::byte* out) {
   constexpr QuantBlockTable kOnlyRounding{
-      .best_rows = 1, .block = {}, .add = nullptr, .finish = nullptr, .round_group = round_group_ref};
+      .best_rows = 1, .block = {}, .finish = nullptr, .round_group = round_group_ref};
   round_row(kOnlyRounding, layout, dtype, bits, row, out);
 }
 

@@ -33,17 +33,17 @@ struct Multiplier {
   const std::int64_t groups = p.layout.groups(), x_bytes = p.x_layout().bytes(), x_group = p.x_layout().group_bytes();
   const std::int64_t ahead = std::min(ceil_div(kBytesAhead, group_bytes), groups);
   // A tree of sums in the making: level i holds a sum that waits for its sibling.
-  alignas(64) float sums[kMaxLevels][kMaxQuantRows * kQuantSumsStride];
+  alignas(64) float sums[kMaxLevels][kQuantLevelStride];
 
   void run(const Place& at) {
-    int level = 0;
+    const std::byte* x[kMaxQuantRows];
+    for (int r = 0; r < at.rows; ++r) x[r] = p.x + (p.x_row ? p.x_row[at.row + r] / p.x_share : at.row + r) * x_bytes;
+    const auto block = table.block[bits_index][group_index][at.rows - 1][at.tiles - 1];
     for (std::int32_t part = 0; part < p.sum_parts; ++part) {
-      sum_part(at, part, sums[level]);
-      for (auto done = static_cast<unsigned>(part); done & 1; done >>= 1) {
-        --level;
-        table.add(sums[level], sums[level + 1], at.rows, at.tiles);
-      }
-      ++level;
+      // The part is the last of as many sums as its number ends in ones.
+      const int siblings = std::countr_one(static_cast<unsigned>(part));
+      const int level = std::popcount(static_cast<unsigned>(part)) - siblings;
+      block(block_of(at, part, x, sums[level], siblings));
     }
     const auto element = static_cast<std::int64_t>(size_of(p.dtype));
     const std::int64_t first_output = at.tile * kQuantTileOutputs;
@@ -64,7 +64,8 @@ struct Multiplier {
                   sums[0] + r * kQuantSumsStride, static_cast<std::size_t>(outputs) * sizeof(float));
   }
 
-  void sum_part(const Place& at, std::int32_t part, float* into) {
+  QuantBlock block_of(const Place& at, std::int32_t part, const std::byte* const (&x)[kMaxQuantRows], float* into,
+                      int siblings) const {
     const std::int64_t first = p.first_group(part), count = p.first_group(part + 1) - first;
     const std::byte* weight = p.weight + at.tile * tile_stride + first * group_bytes;
     QuantBlock b{.x = {},
@@ -72,6 +73,7 @@ struct Multiplier {
                  .tile_stride = tile_stride,
                  .groups = count,
                  .sums = into,
+                 .siblings = siblings,
                  .cold = at.cold,
                  .turn = std::clamp<std::int64_t>(groups - ahead - first, 0, count),
                  .fetch_step = group_bytes / at.shares + 1,
@@ -79,11 +81,8 @@ struct Multiplier {
                  .fetch_after_turn = nullptr};
     b.fetch_after_turn = at.next + (first + b.turn + ahead - groups) * group_bytes;
     if (!at.cold) b.fetch = at.next + at.share * tile_stride / at.shares + first * b.fetch_step;
-    for (int r = 0; r < at.rows; ++r) {
-      const std::int64_t row = p.x_row ? p.x_row[at.row + r] / p.x_share : at.row + r;
-      b.x[r] = p.x + row * x_bytes + first * x_group;
-    }
-    table.block[bits_index][group_index][at.rows - 1][at.tiles - 1](b);
+    for (int r = 0; r < at.rows; ++r) b.x[r] = x[r] + first * x_group;
+    return b;
   }
 };
 

@@ -15,6 +15,7 @@ namespace cajal::cpu {
 constexpr int kQuantTileOutputs = 32;
 constexpr int kMaxQuantRows = 6, kMaxQuantTiles = 2;
 constexpr int kQuantSumsStride = kMaxQuantTiles * kQuantTileOutputs;  // floats from a row of sums to the next
+constexpr int kQuantLevelStride = kMaxQuantRows * kQuantSumsStride;
 constexpr int kMaxQuantSumParts = 64;
 // Largest magnitudes below this round to a group of zeros: 127 / it still is a number.
 constexpr float kSmallestActivation = 0x1p-100f;
@@ -34,7 +35,10 @@ struct QuantBlock {
   const std::byte* weight;            // of the first tile, at the first group
   std::int64_t tile_stride;           // bytes from a tile to the next
   std::int64_t groups;
-  float* sums;  // [rows, kQuantSumsStride], overwritten
+  // [levels, kMaxQuantRows, kQuantSumsStride]: what the first `siblings` levels hold is added, the last one's first, and the
+  // first one gets the sum.
+  float* sums;
+  int siblings;
   // What is fetched from memory meanwhile, of every tile at once (addresses are those of the first). Cold: with each group
   // a whole one, from `fetch` on, and behind group `turn` from `fetch_after_turn` on. Else a line a group, in steps.
   bool cold;
@@ -56,7 +60,6 @@ struct QuantBlockTable {
   int best_rows;  // of a block, when there are many rows
   // [4 bits, 8 bits][groups of 32, 128][rows - 1][tiles - 1]; null where the registers do not suffice.
   void (*block[2][2][kMaxQuantRows][kMaxQuantTiles])(const QuantBlock&);
-  void (*add)(float* into, const float* other, int rows, int tiles);
   void (*finish)(const QuantFinish&);
   // One whole group of a row to RoundedRow's form.
   void (*round_group)(const std::byte* numbers, DType dtype, std::int64_t size, int offset, std::byte* out);

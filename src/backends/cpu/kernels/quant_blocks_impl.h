@@ -86,16 +86,17 @@ void multiply_quant_block(const QuantBlock& b) {
   } else {
     multiply_groups<Isa, kBits, kGroup, kRows, kTiles, false>(sums, x, b, 0, b.groups, b.fetch);
   }
+  for (int level = b.siblings - 1; level >= 0; --level) {
+    const float* other = b.sums + level * kQuantLevelStride;
+    CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
+      CAJAL_UNROLL for (int v = 0; v < 2 * kTiles; ++v) {
+        sums[r][v] = Isa::add(Isa::load(other + r * kQuantSumsStride + v * 16), sums[r][v]);
+      }
+    }
+  }
   CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
     CAJAL_UNROLL for (int v = 0; v < 2 * kTiles; ++v) Isa::store(b.sums + r * kQuantSumsStride + v * 16, sums[r][v]);
   }
-}
-
-template <class Isa>
-void add_quant_sums(float* into, const float* other, int rows, int tiles) {
-  for (int r = 0; r < rows; ++r)
-    for (int i = r * kQuantSumsStride; i < r * kQuantSumsStride + tiles * kQuantTileOutputs; i += 16)
-      Isa::store(into + i, Isa::add(Isa::load(into + i), Isa::load(other + i)));
 }
 
 template <class Isa>
@@ -131,7 +132,6 @@ constexpr QuantBlockTable make_quant_table() {
   };
   fill.template operator()<1>(), fill.template operator()<2>(), fill.template operator()<3>();
   fill.template operator()<4>(), fill.template operator()<5>(), fill.template operator()<6>();
-  table.add = add_quant_sums<Isa>;
   table.finish = finish_quant_sums<Isa>;
   table.round_group = Isa::round_group;
   return table;
