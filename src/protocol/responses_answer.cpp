@@ -6,7 +6,6 @@
 
 #include "base/error.h"
 #include "protocol/messages_answer.h"
-#include "protocol/responses_request.h"
 
 namespace cajal::protocol {
 namespace {
@@ -57,6 +56,7 @@ Json ResponsesAnswer::item_json(const Item& item) const {
       json.set("type", "function_call");
       json.set("call_id", item.call_id);
       json.set("name", item.name);
+      if (!item.name_space.empty()) json.set("namespace", item.name_space);
       json.set("arguments", item.text);
   }
   json.set("status", item.status);
@@ -158,21 +158,25 @@ void ResponsesAnswer::add_text(Kind kind, std::string_view text, std::string& ev
   if (text.empty()) return;
   if (!open_ || items_.back().kind != kind) {
     const char* prefix = kind == Kind::message ? "msg_" : "rs_";
-    open({.kind = kind, .id = make_id_(prefix), .text = {}, .call_id = {}, .name = {}}, events);
+    open({.kind = kind, .id = make_id_(prefix), .text = {}, .call_id = {}, .name_space = {}, .name = {}}, events);
   }
   items_.back().text += text;
   delta(text, events);
 }
 
 void ResponsesAnswer::add_call(const ToolCallDelta& call, std::string& events) {
-  if (call.name)
-    open({.kind = Kind::function_call,
-          .id = make_id_("fc_"),
-          .text = {},
-          .call_id = make_id_("call_"),
-          .name = *call.name,
-          .call = call.index},
-         events);
+  if (call.name) {
+    Item item{.kind = Kind::function_call,
+              .id = make_id_("fc_"),
+              .text = {},
+              .call_id = make_id_("call_"),
+              .name_space = {},
+              .name = *call.name,
+              .call = call.index};
+    for (const NamespacedTool& tool : head_.namespaced)
+      if (tool.chat_name == *call.name) item.name_space = tool.name_space, item.name = tool.name;
+    open(std::move(item), events);
+  }
   if (!open_ || items_.back().kind != Kind::function_call || items_.back().call != call.index)
     throw std::logic_error("a call goes on after its end");
   if (call.arguments.empty()) return;

@@ -10,6 +10,7 @@
 #include "protocol/answers.h"
 #include "protocol/chat_parts.h"
 #include "protocol/request_error.h"
+#include "protocol/responses_request.h"
 
 namespace cajal::protocol {
 
@@ -18,6 +19,7 @@ struct ResponsesHead {
   std::string model;
   Json echo;                       // of the request
   bool encrypted_content = false;  // thoughts have it
+  std::vector<NamespacedTool> namespaced = {};
 };
 
 // One answer while it comes. Every call returns the events that it brings; the whole can be had at the end.
@@ -36,9 +38,9 @@ class ResponsesAnswer {
   enum class Kind : std::uint8_t { reasoning, message, function_call };
   struct Item {
     Kind kind;
-    std::string id, text;       // or the arguments of a call
-    std::string call_id, name;  // of a call
-    std::size_t call = 0;       // its index among the calls
+    std::string id, text;                   // or the arguments of a call
+    std::string call_id, name_space, name;  // of a call
+    std::size_t call = 0;                   // its index among the calls
     const char* status = "in_progress";
   };
   void open(Item item, std::string& events);

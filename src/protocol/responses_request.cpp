@@ -68,8 +68,14 @@ void read_reasoning(Fields& item, Json::Array& messages) {
   append_text(messages.back(), "reasoning_content", thought);
 }
 
+std::string chat_name(const std::string& name_space, const std::string& name) {
+  return name_space + (name_space.empty() || name_space.ends_with("__") ? "" : "__") + name;
+}
+
 void read_function_call(Fields& item, Json::Array& messages) {
-  Json call = tool_call_json(required(item, "call_id"), required(item, "name"), item.text("arguments").value_or("{}"));
+  Json call =
+      tool_call_json(required(item, "call_id"), chat_name(item.text("namespace").value_or(""), required(item, "name")),
+                     item.text("arguments").value_or("{}"));
   Json& turn = assistant_turn(messages);
   const Json* before = turn.find("tool_calls");
   Json::Array calls = before ? before->as_array() : Json::Array();
@@ -115,21 +121,40 @@ Json::Array read_input(Fields& f) {
   return messages;
 }
 
-Json::Array read_tools(Fields& f) {
-  Json::Array result;
-  const Json::Array* tools = f.array("tools");
-  for (std::size_t i = 0; tools && i < tools->size(); ++i) {
-    const std::string path = detail::join("tools[", i, "]");
-    Fields tool((*tools)[i], path + ".");
-    if (const std::string type = required(tool, "type"); type != "function")
-      unsupported(path, detail::join("is of type '", type,
-                                     "', and the server has no tools of its own, only function: switch it off in the "
-                                     "client"));
-    const std::string name = required(tool, "name");
-    tool.object("parameters");
-    tool.text("description");
-    result.push_back(tool_json(name, tool.find("description"), tool.find("parameters"), tool.find("strict")));
+struct Tools {
+  Json::Array tools;  // of the chat
+  std::vector<NamespacedTool> namespaced;
+  std::vector<std::string> ignored;
+
+  void read(const Json& json, const std::string& path, const std::string& name_space);
+};
+
+void Tools::read(const Json& json, const std::string& path, const std::string& name_space) {
+  Fields tool(json, path + ".");
+  const std::string type = required(tool, "type");
+  if (type == "namespace" && name_space.empty()) {
+    const std::string inner = required(tool, "name");
+    const Json::Array* list = tool.array("tools");
+    for (std::size_t i = 0; list && i < list->size(); ++i)
+      read((*list)[i], detail::join(path, ".tools[", i, "]"), inner);
+    return;
   }
+  if (type == "custom" || type == "namespace")
+    unsupported(path, detail::join("is of type '", type, "': a model calls functions — switch it off in the client"));
+  // A tool that the server itself would run. The model hears nothing of it, and so never calls it.
+  if (type != "function") return ignored.push_back(path);
+  const std::string name = required(tool, "name");
+  tool.object("parameters");
+  tool.text("description");
+  if (!name_space.empty()) namespaced.push_back({chat_name(name_space, name), name_space, name});
+  tools.push_back(
+      tool_json(chat_name(name_space, name), tool.find("description"), tool.find("parameters"), tool.find("strict")));
+}
+
+Tools read_tools(Fields& f) {
+  Tools result;
+  const Json::Array* tools = f.array("tools");
+  for (std::size_t i = 0; tools && i < tools->size(); ++i) result.read((*tools)[i], detail::join("tools[", i, "]"), "");
   return result;
 }
 
@@ -246,9 +271,10 @@ ResponsesRequest read_responses_request(const Json& body) {
   ResponsesRequest request;
   Json chat = Json::Object{{"messages", read_input(f)}};
   if (const auto model = f.text("model")) chat.set("model", *model);
-  Json::Array tools = read_tools(f);
-  read_tool_choice(f, tools, chat);
-  if (!tools.empty()) chat.set("tools", std::move(tools));
+  Tools tools = read_tools(f);
+  read_tool_choice(f, tools.tools, chat);
+  if (!tools.tools.empty()) chat.set("tools", std::move(tools.tools));
+  request.namespaced = std::move(tools.namespaced);
   if (const auto parallel = f.boolean("parallel_tool_calls")) chat.set("parallel_tool_calls", *parallel);
   if (const auto most = f.integer("max_output_tokens", {1, std::int64_t{1} << 40})) chat.set("max_tokens", *most);
   if (const Json* value = f.find("reasoning")) {
@@ -261,6 +287,7 @@ ResponsesRequest read_responses_request(const Json& body) {
   refuse_what_is_not_there(f);
   request.chat = read_translated(chat, kRenames);
   request.chat.ignored = f.unknown();
+  request.chat.ignored.insert(request.chat.ignored.end(), tools.ignored.begin(), tools.ignored.end());
   request.echo = echo_of(body);
   return request;
 }

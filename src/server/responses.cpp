@@ -18,7 +18,8 @@ class ResponsesGeneration final : public Generation {
         answer_({.created = static_cast<std::int64_t>(std::time(nullptr)),
                  .model = model,
                  .echo = std::move(request.echo),
-                 .encrypted_content = request.encrypted_content},
+                 .encrypted_content = request.encrypted_content,
+                 .namespaced = std::move(request.namespaced)},
                 random_id) {}
 
   void start_with(const protocol::ThinkingStart& start) { parts_.emplace(request_, start); }

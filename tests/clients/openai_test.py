@@ -211,7 +211,7 @@ class Errors(unittest.TestCase):
     def test_name_the_field(self):
         for call, param in ((lambda: respond(previous_response_id="resp_1"), "previous_response_id"),
                             (lambda: respond(background=True), "background"),
-                            (lambda: respond(tools=[{"type": "web_search"}]), "tools[0]"),
+                            (lambda: respond(tools=[{"type": "custom", "name": "x"}]), "tools[0]"),
                             (lambda: respond(input=[{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]), "input[0].content[0]"),
                             (lambda: respond(input="word " * 5000), "input"),
                             (lambda: chat(messages=[{"role": "user", "content": "word " * 5000}]), "messages"),

@@ -81,6 +81,22 @@ TEST(ResponsesRequest, TranslatesToolsAndTheirChoice) {
   EXPECT_FALSE(read(R"("input": "x", "parallel_tool_calls": false)").chat.parallel_tool_calls);
 }
 
+const std::string kNamespace = R"("tools": [{"type": "web_search"}, {"type": "namespace", "name": "agents", "tools": [
+    {"type": "function", "name": "start", "parameters": {}}]}, {"type": "namespace", "name": "mcp__x__", "tools": [
+    {"type": "function", "name": "start", "parameters": {}}]}])";
+
+TEST(ResponsesRequest, GivesFunctionsOfNamespacesNamesOfTheirOwn) {
+  const auto request = read(
+      "\"input\": [{\"type\": \"function_call\", \"call_id\": \"c\", \"namespace\": \"agents\", "
+      "\"name\": \"start\"}], " +
+      kNamespace);
+  std::string names;
+  for (const Json& tool : request.chat.tools) names += tool.find("function")->find("name")->as_string() + " ";
+  EXPECT_EQ(names, "agents__start mcp__x__start ");
+  EXPECT_NE(to_json(*request.chat.variables.find("messages")).find("agents__start"), std::string::npos);
+  EXPECT_EQ(request.chat.ignored, std::vector<std::string>{"tools[0]"}) << "what the server would have to run is named";
+}
+
 TEST(ResponsesRequest, TakesWhatSaysHowTokensAreDrawn) {
   const ResponsesRequest request =
       read(R"("input": "x", "model": "m", "max_output_tokens": 7, "temperature": 0.5, "top_p": 0.9,
@@ -121,7 +137,11 @@ TEST(ResponsesRequest, NamesTheFieldThatIsWrong) {
            {R"("temperature": -1)", "temperature"},
            {R"("top_logprobs": 2)", "top_logprobs"},
            {R"("include": ["message.output_text.logprobs"])", "include[0]"},
-           {R"("tools": [{"type": "web_search"}])", "tools[0]"},
+           {R"("tools": [{"type": "custom", "name": "x"}])", "tools[0]"},
+           {R"("tools": [{"type": "namespace", "name": "n", "tools": [{"type": "function"}]}])",
+            "tools[0].tools[0].name"},
+           {R"("tools": [{"type": "namespace", "name": "n", "tools": [{"type": "namespace", "name": "m"}]}])",
+            "tools[0].tools[0]"},
            {R"("tools": [{"type": "function"}])", "tools[0].name"},
            {R"("tools": [{"type": "function", "name": "f", "parameters": 1}])", "tools[0].parameters"},
            {R"("tool_choice": {"type": "mcp"})", "tool_choice"},
@@ -185,6 +205,19 @@ TEST(ResponsesAnswer, TellsEveryItemFromItsBeginningToItsEnd) {
             R"({"input_tokens":10,"input_tokens_details":{"cached_tokens":4,"cache_write_tokens":0},"output_tokens":5,)"
             R"("output_tokens_details":{"reasoning_tokens":2},"total_tokens":15})");
   EXPECT_EQ(*a.whole().find("output"), *response.find("output"));
+}
+
+TEST(ResponsesAnswer, CallsFunctionsOfNamespacesByBothNames) {
+  ResponsesAnswer a({.created = 7,
+                     .model = "m",
+                     .echo = json("{}"),
+                     .namespaced = read("\"input\": \"x\", " + kNamespace).namespaced},
+                    [](std::string_view prefix) { return std::string(prefix); });
+  a.add({.reasoning = {}, .content = {}, .calls = {{0, "mcp__x__start", "{}"}}});
+  a.end(true, {});
+  const Json whole = a.whole();
+  const Json& call = whole.find("output")->as_array()[0];
+  EXPECT_EQ(call.find("name")->as_string() + " of " + call.find("namespace")->as_string(), "start of mcp__x__");
 }
 
 TEST(ResponsesAnswer, IsIncompleteWhenItWasTooLong) {
