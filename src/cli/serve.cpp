@@ -17,6 +17,7 @@
 #include "cli/commands.h"
 #include "cli/model_path.h"
 #include "cli/usage_error.h"
+#include "engine/export/export_folder.h"
 #include "engine/ranks/rank_team.h"
 #include "http/server.h"
 #include "http/tls.h"
@@ -80,7 +81,9 @@ api::EngineConfig engine_config(const Options& o, const Environment& environment
   config.expert_parallel_size = c.expert_parallel_size;
   config.threads = c.threads.value_or(0);
   config.max_model_len = c.max_model_len.value_or(0);
-  config.max_num_seqs = o.engine.max_num_seqs.value_or(kDefaultMaxNumSeqs);
+  // What is not said is an export's own.
+  config.max_num_seqs =
+      o.engine.max_num_seqs.value_or(is_export(config.model) ? config.max_num_seqs : kDefaultMaxNumSeqs);
   config.max_num_batched_tokens = o.engine.max_num_batched_tokens.value_or(config.max_num_batched_tokens);
   config.kv_cache_memory_bytes = o.engine.kv_cache_memory_bytes.value_or(0);
   config.max_num_waiting = o.serve.max_num_waiting.value_or(config.max_num_waiting);

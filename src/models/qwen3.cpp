@@ -83,7 +83,8 @@ void check_heads_keep_groups(const Qwen3Config& c, int tp, std::int64_t group) {
   fail(ErrorCode::unsupported, "tensor_parallel_size ", tp, " with quantisation by groups of ", group, ": of ",
        c.num_attention_heads, " heads of ", c.head_dim,
        " a rank would have parts of groups, and answers would not be those of one rank",
-       remedy("up to 16 the degrees ", degrees, " fit; or choose another group size, or keep attention as it is"));
+       remedy("choose a degree that fits, up to 16 these: ", degrees,
+              "; or another group size, or keep attention as it is"));
 }
 
 bool tied(const Qwen3GraphOptions& options) { return options.lm_head_tensor == options.embedding_tensor; }

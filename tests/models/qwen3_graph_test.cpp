@@ -284,7 +284,7 @@ TEST(Sharding, RefusesHeadsThatCutGroupsAndSaysWhatFits) {
   EXPECT_THAT(
       why(8, {.attention = 32}),
       testing::AllOf(testing::HasSubstr("tensor_parallel_size 8 with quantisation by groups of 32: of 8 heads of 16"),
-                     testing::HasSubstr("degrees 1, 2, 4 fit")));
+                     testing::HasSubstr("up to 16 these: 1, 2, 4;")));
 }
 
 TEST(Qwen3Graph, SharesOneParameterWhenTied) {

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -20,6 +21,7 @@ from serving import DEMO, Server
 
 PROGRAM = "cajal"
 LIMITS = ["--device", "cpu", "--max-model-len", "512", "--max-num-seqs", "64"]
+MODEL = pathlib.Path(__file__).resolve().parent.parent.parent / "share" / "demo-model"
 LIMIT = 60  # seconds; whatever takes longer hangs
 
 
@@ -103,6 +105,16 @@ class RankThreads(unittest.TestCase):
         body = {"model": DEMO, "input": ["The sky is blue.", "A boat."]}
         vectors = [s.request("POST", "/v1/embeddings", body)[2]["data"] for s in (self.alone, self.ranks)]
         self.assertEqual(vectors[0], vectors[1])
+
+    def test_an_export_is_served_on_the_ranks_that_it_was_made_for(self):
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run([PROGRAM, "export", MODEL, "-o", folder + "/out", "--target", "cpu", "-tp", "2",
+                            "--sequence-length", "256"], check=True, capture_output=True, timeout=LIMIT)
+            server = Server(PROGRAM, folder + "/out", "--served-model-name", DEMO)
+            self.addCleanup(server.stop)
+            self.assertIn("2 threads as ranks", "".join(server.log))
+            body = chat("What is 47 + 38?")
+            self.assertEqual(answer(server, body), answer(self.alone, body))
 
     def test_64_requests_at_once_are_answered_as_each_alone(self):
         bodies = [chat(f"What is {i} + {2 * i}?", max_tokens=12) for i in range(64)]
