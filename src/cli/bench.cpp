@@ -8,6 +8,7 @@
 #include "cli/session.h"
 #include "cli/tables.h"
 #include "cli/usage_error.h"
+#include "engine/ranks/rank_team.h"
 
 namespace cajal::cli {
 namespace {
@@ -156,7 +157,8 @@ void run_bench(CommandContext& context) {
   options.profile = o.bench.profile;
   if (session.backend->name() == "cuda") options.chunk_size = 8192;  // a GPU wants more rows than fit a CPU's caches
   options.on_progress = show_progress;
-  const BenchReport report = cajal::run_bench(*session.model, cases, options);
+  BenchReport report = cajal::run_bench(*session.model, cases, options);
+  if (context.ranks) report.device = context.ranks->description();
   if (isatty(STDERR_FILENO)) std::cerr << "\033[K" << std::flush;
   context.out.write(o.json ? to_json(report_json(report, session, o.bench.profile)) + "\n"
                            : report_text(report, session, o.bench.profile));

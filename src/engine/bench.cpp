@@ -193,9 +193,9 @@ void check_case(const Model& model, const BenchCase& c, const BenchOptions& opti
     fail(ErrorCode::invalid_argument, "a benchmark of sequences of ", length, " tokens, and the model takes at most ",
          longest, remedy("lower -p, -n or -d"));
   const RunnerLimits limits = CaseRunner::limits(length, c, options);
-  const auto bytes =
-      static_cast<std::uint64_t>(limits.num_kv_blocks * kKvBlockSize *
-                                 kv_bytes_per_token(model.config(), model.dtype(), {}, model.kv_cache_dtype()));
+  const auto bytes = static_cast<std::uint64_t>(
+      limits.num_kv_blocks * kKvBlockSize *
+      kv_bytes_per_token(model.config(), model.dtype(), model.parallel(), model.kv_cache_dtype()));
   if (const std::uint64_t free = model.backend().free_bytes(); bytes > free)
     fail(ErrorCode::out_of_memory, "the cache of ", c.n_batch, " sequences of ", length, " tokens takes ", bytes,
          " bytes, and ", free, " are free", remedy("lower the batch (-b) or the length (-p, -n, -d)"));
