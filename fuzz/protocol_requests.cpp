@@ -31,6 +31,7 @@ void check(const ChatRequest& request) {
 }
 void check(const CompletionRequest& request) { check(request.sampling); }
 void check(const ResponsesRequest& request) { check(request.chat); }
+void check(const MessagesRequest& request) { check(request.chat); }
 
 template <class Read>
 void read(Read&& read_request, const cajal::Json& body) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "protocol/translation.h"
 
 namespace cajal::protocol {
 namespace {
@@ -60,8 +61,12 @@ std::string event_of(std::string_view type, std::string_view data) {
   return detail::join("event: ", type, "\ndata: ", data, "\n\n");
 }
 
-MessagesAnswer::MessagesAnswer(std::string model, MakeId make_id)
-    : id_(make_id("msg_")), model_(std::move(model)), make_id_(std::move(make_id)) {}
+MessagesAnswer::MessagesAnswer(std::string model, MakeId make_id, bool omits_thinking)
+    : id_(make_id("msg_")), model_(std::move(model)), make_id_(std::move(make_id)), omits_thinking_(omits_thinking) {}
+
+std::string MessagesAnswer::signature_of(const Block& block) const {
+  return omits_thinking_ ? std::string(kThoughtPrefix) + block.text : std::string(kSignature);
+}
 
 Json MessagesAnswer::message_json(Json::Array content, const UsageCount& usage) const {
   return Json::Object{{"id", id_},
@@ -98,7 +103,8 @@ void MessagesAnswer::open(Block block, std::string& events) {
 
 void MessagesAnswer::close(std::string& events) {
   if (!std::exchange(open_, false)) return;
-  if (blocks_.back().kind == Kind::thinking) delta("signature_delta", "signature", kSignature, events);
+  if (blocks_.back().kind == Kind::thinking)
+    delta("signature_delta", "signature", signature_of(blocks_.back()), events);
   events +=
       event_of("content_block_stop", detail::join(R"({"type":"content_block_stop","index":)", blocks_.size() - 1, "}"));
 }
@@ -116,10 +122,10 @@ void MessagesAnswer::add_text(Kind kind, std::string_view text, std::string& eve
   if (text.empty()) return;
   if (!open_ || blocks_.back().kind != kind) open({.kind = kind, .text = {}, .id = {}, .name = {}}, events);
   blocks_.back().text += text;
-  if (kind == Kind::thinking)
-    delta("thinking_delta", "thinking", text, events);
-  else
+  if (kind == Kind::text)
     delta("text_delta", "text", text, events);
+  else if (!omits_thinking_)
+    delta("thinking_delta", "thinking", text, events);
 }
 
 void MessagesAnswer::add_call(const ToolCallDelta& call, std::string& events) {
@@ -161,7 +167,8 @@ Json MessagesAnswer::whole() const {
   Json::Array content;
   for (const Block& block : blocks_) switch (block.kind) {
       case Kind::thinking:
-        content.emplace_back(Json::Object{{"type", "thinking"}, {"thinking", block.text}, {"signature", kSignature}});
+        content.emplace_back(Json::Object{
+            {"type", "thinking"}, {"thinking", omits_thinking_ ? "" : block.text}, {"signature", signature_of(block)}});
         break;
       case Kind::text: content.emplace_back(Json::Object{{"type", "text"}, {"text", block.text}}); break;
       case Kind::tool_use:

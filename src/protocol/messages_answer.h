@@ -23,7 +23,8 @@ using MakeId = std::function<std::string(std::string_view prefix)>;
 // One answer while it comes. Every call returns the events that it brings; the whole can be had at the end.
 class MessagesAnswer {
  public:
-  MessagesAnswer(std::string model, MakeId make_id);
+  // `omits_thinking`: thoughts have no text, and hand it on in their signature.
+  MessagesAnswer(std::string model, MakeId make_id, bool omits_thinking = false);
 
   std::string begin(const UsageCount& usage);
   std::string add(const ChatPiece& piece);
@@ -45,10 +46,12 @@ class MessagesAnswer {
   void add_text(Kind kind, std::string_view text, std::string& events);
   void add_call(const ToolCallDelta& call, std::string& events);
   void delta(std::string_view type, std::string_view member, std::string_view text, std::string& events);
+  std::string signature_of(const Block& block) const;
   Json message_json(Json::Array content, const UsageCount& usage) const;
 
   const std::string id_, model_;
   const MakeId make_id_;
+  const bool omits_thinking_;
   std::vector<Block> blocks_;
   bool open_ = false;  // the last block
   std::string reason_, stop_sequence_;

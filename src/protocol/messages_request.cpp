@@ -87,8 +87,10 @@ void read_assistant(const Json* content, const std::string& path, Json::Array& m
     if (type == "text") return append_text(message, "content", text_of_block(block, at));
     Fields f(block, at + ".");
     if (type == "thinking") {
-      f.text("signature");  // nobody checks it
-      return append_text(message, "reasoning_content", f.text("thinking").value_or(""));
+      // Nobody checks a signature, but it may have the thought itself.
+      const std::string thought = f.text("thinking").value_or(""), signature = f.text("signature").value_or("");
+      const bool hidden = thought.empty() && signature.starts_with(kThoughtPrefix);
+      return append_text(message, "reasoning_content", hidden ? signature.substr(kThoughtPrefix.size()) : thought);
     }
     if (type != "tool_use") refuse_type(at, type, "the model has written text, thoughts and calls of tools only");
     const std::string id = required(f, "id"), name = required(f, "name");
@@ -157,9 +159,9 @@ void read_tool_choice(Fields& f, Json& chat) {
   if (choice.boolean("disable_parallel_tool_use").value_or(false)) chat.set("parallel_tool_calls", false);
 }
 
-// Without a word about it, an answer has no thoughts.
-void read_thinking(Fields& f, Json& chat) {
-  bool thinks = false;
+// Without a word about it, an answer has no thoughts. Gives whether their text is left out.
+bool read_thinking(Fields& f, Json& chat) {
+  bool thinks = false, omits = false;
   if (const Json* value = f.find("thinking")) {
     Fields thinking(*value, "thinking.");
     const std::string type = required(thinking, "type");
@@ -168,12 +170,13 @@ void read_thinking(Fields& f, Json& chat) {
     thinks = type != "disabled";
     const auto budget = thinking.integer("budget_tokens", {1, std::int64_t{1} << 40});
     if (budget && type == "enabled") chat.set("thinking_token_budget", *budget);
-    if (thinking.text("display").value_or("") == "omitted") chat.set("include_reasoning", false);
+    omits = thinking.text("display") == "omitted";
   }
   Json kwargs = Json::Object{{"enable_thinking", thinks}};
   if (const Json* given = chat.find("chat_template_kwargs"); given && given->is_object())
     for (const auto& [name, v] : given->as_object()) kwargs.set(name, v);
   chat.set("chat_template_kwargs", std::move(kwargs));
+  return omits;
 }
 
 void read_output_config(Fields& f, Json& chat) {
@@ -219,8 +222,9 @@ void refuse_what_is_not_there(Fields& f) {
 
 std::string messages_field(std::string chat_field) { return renamed_field(std::move(chat_field), kRenames); }
 
-ChatRequest read_messages_request(const Json& body, MessagesUse use) {
+MessagesRequest read_messages_request(const Json& body, MessagesUse use) {
   Fields f(body);
+  MessagesRequest request;
   Json chat = Json::Object{};
   if (const auto model = f.text("model")) chat.set("model", *model);
   Json::Array messages = read_turns(f);
@@ -239,12 +243,12 @@ ChatRequest read_messages_request(const Json& body, MessagesUse use) {
   if (max_tokens) chat.set("max_tokens", *max_tokens);
   if (const Json* stop = f.find("stop_sequences")) chat.set("stop", *stop);
   copy_common_fields(f, chat);
-  read_thinking(f, chat);
+  request.omits_thinking = read_thinking(f, chat);
   read_output_config(f, chat);
   read_context_management(f);
   refuse_what_is_not_there(f);
-  ChatRequest request = read_translated(chat, kRenames);
-  request.ignored = f.unknown();
+  request.chat = read_translated(chat, kRenames);
+  request.chat.ignored = f.unknown();
   return request;
 }
 

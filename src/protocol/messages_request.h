@@ -10,7 +10,12 @@ namespace cajal::protocol {
 
 enum class MessagesUse : std::uint8_t { answer, count_tokens };
 
-ChatRequest read_messages_request(const Json& body, MessagesUse use = MessagesUse::answer);
+struct MessagesRequest {
+  ChatRequest chat;
+  bool omits_thinking = false;  // thoughts are to come back in a form that clients hand on unread
+};
+
+MessagesRequest read_messages_request(const Json& body, MessagesUse use = MessagesUse::answer);
 // What such a request calls a field of the chat that it means.
 std::string messages_field(std::string chat_field);
 

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "protocol/messages_answer.h"
+#include "protocol/translation.h"
 
 namespace cajal::protocol {
 namespace {

@@ -25,7 +25,4 @@ ResponsesRequest read_responses_request(const Json& body);
 // What such a request calls a field of the chat that it means.
 std::string responses_field(std::string chat_field);
 
-// In front of a thought in `encrypted_content`; what others have written there is refused.
-inline constexpr std::string_view kThoughtPrefix = "cajal:";
-
 }  // namespace cajal::protocol

@@ -16,6 +16,9 @@ struct Rename {
   std::string_view chat, other;
 };
 
+// In front of a thought that clients hand on without reading it: in `encrypted_content`, or in a signature.
+inline constexpr std::string_view kThoughtPrefix = "cajal:";
+
 std::string renamed_field(std::string chat_field, std::span<const Rename> renames);
 
 // Reads `chat`, a body of /v1/chat/completions. Errors name the fields of the other request.

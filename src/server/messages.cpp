@@ -10,8 +10,10 @@ namespace {
 
 class MessagesGeneration final : public Generation {
  public:
-  MessagesGeneration(Service& service, const CallPtr& call, protocol::ChatRequest request, const std::string& model)
-      : Generation(service, call), request_(std::move(request)), answer_(model, random_id) {}
+  MessagesGeneration(Service& service, const CallPtr& call, protocol::MessagesRequest request, const std::string& model)
+      : Generation(service, call),
+        request_(std::move(request.chat)),
+        answer_(model, random_id, request.omits_thinking) {}
 
   void start_with(const protocol::ThinkingStart& start) { parts_.emplace(request_, start); }
 
@@ -62,27 +64,27 @@ void MessagesGeneration::fail(const protocol::ErrorBody& error) {
   call().exchange().finish();
 }
 
-protocol::ChatRequest read(Service& service, const CallPtr& call, protocol::MessagesUse use) {
-  protocol::ChatRequest request = protocol::read_messages_request(protocol::parse_body(call->request().body), use);
-  call->note_ignored(request.ignored, service.options().strict_fields);
+protocol::MessagesRequest read(Service& service, const CallPtr& call, protocol::MessagesUse use) {
+  protocol::MessagesRequest request = protocol::read_messages_request(protocol::parse_body(call->request().body), use);
+  call->note_ignored(request.chat.ignored, service.options().strict_fields);
   return request;
 }
 
 }  // namespace
 
 void messages(Service& service, const CallPtr& call) {
-  protocol::ChatRequest request = read(service, call, protocol::MessagesUse::answer);
-  const std::string& model = service.model_name(request.model);
-  PreparedChat chat = prepare_chat(service, request);
+  protocol::MessagesRequest request = read(service, call, protocol::MessagesUse::answer);
+  const std::string& model = service.model_name(request.chat.model);
+  PreparedChat chat = prepare_chat(service, request.chat);
   const auto generation = std::make_shared<MessagesGeneration>(service, call, std::move(request), model);
   generation->start_with(chat.start);
   generation->run({std::move(chat.prompt)}, chat.params, protocol::messages_field(std::move(chat.structure_param)));
 }
 
 void count_message_tokens(Service& service, const CallPtr& call) {
-  const protocol::ChatRequest request = read(service, call, protocol::MessagesUse::count_tokens);
-  service.model_name(request.model);
-  call->respond(200, Json::Object{{"input_tokens", count_prompt_tokens(service, request)}});
+  const protocol::MessagesRequest request = read(service, call, protocol::MessagesUse::count_tokens);
+  service.model_name(request.chat.model);
+  call->respond(200, Json::Object{{"input_tokens", count_prompt_tokens(service, request.chat)}});
 }
 
 }  // namespace cajal::server

@@ -15,11 +15,12 @@ Json json(const std::string& text) { return parse_json(text, "a test"); }
 ChatRequest read(const std::string& members, MessagesUse use = MessagesUse::answer) {
   return read_messages_request(json(R"({"max_tokens": 9, "messages": [{"role": "user", "content": "hi"}])" +
                                     (members.empty() ? "" : ", " + members) + "}"),
-                               use);
+                               use)
+      .chat;
 }
 
 ChatRequest read_turns(const std::string& messages) {
-  return read_messages_request(json(R"({"max_tokens": 9, "messages": )" + messages + "}"));
+  return read_messages_request(json(R"({"max_tokens": 9, "messages": )" + messages + "}")).chat;
 }
 
 // The field that a request is refused for, and "" if it is taken.
@@ -82,7 +83,6 @@ TEST(MessagesRequest, ThinksOnlyIfItIsAskedTo) {
   EXPECT_EQ(variable(read(""), "enable_thinking"), "false");
   EXPECT_EQ(variable(read(R"("thinking": {"type": "disabled"})"), "enable_thinking"), "false");
   EXPECT_EQ(variable(read(R"("thinking": {"type": "adaptive"})"), "enable_thinking"), "true");
-  EXPECT_FALSE(read(R"("thinking": {"type": "adaptive", "display": "omitted"})").include_reasoning);
   EXPECT_EQ(variable(read(R"("chat_template_kwargs": {"enable_thinking": true})"), "enable_thinking"), "true")
       << "what the template is told by name counts";
 }
@@ -157,7 +157,7 @@ TEST(MessagesRequest, NamesTheBlockThatIsWrong) {
 
 TEST(MessagesRequest, CountsWithoutSayingHowLongAnAnswerMayBe) {
   const Json body = json(R"({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]})");
-  EXPECT_EQ(variable(read_messages_request(body, MessagesUse::count_tokens), "messages"),
+  EXPECT_EQ(variable(read_messages_request(body, MessagesUse::count_tokens).chat, "messages"),
             R"([{"role":"user","content":"x"},{"role":"assistant","content":"y"}])");
 }
 
@@ -234,6 +234,26 @@ TEST(MessagesAnswer, PutsTextThatFollowsACallAfterIt) {
   const Json whole = a.whole();
   for (const Json& block : whole.find("content")->as_array()) types += block.find("type")->as_string() + " ";
   EXPECT_EQ(types, "tool_use text tool_use ");
+}
+
+TEST(MessagesAnswer, HandsThoughtsOnInAFormThatARequestReads) {
+  EXPECT_TRUE(read_messages_request(json(R"({"max_tokens": 9, "messages": [{"role": "user", "content": "hi"}],
+                                             "thinking": {"type": "adaptive", "display": "omitted"}})"))
+                  .omits_thinking);
+  MessagesAnswer a(
+      "m", [](std::string_view prefix) { return std::string(prefix); }, true);
+  std::string events = a.add({.reasoning = "H", .content = {}, .calls = {}});
+  events += a.add({.reasoning = "m", .content = {}, .calls = {}});
+  events += a.end("end_turn", "", {});
+  EXPECT_EQ(events.find("thinking_delta"), std::string::npos);
+  EXPECT_NE(events.find(R"({"type":"signature_delta","signature":"cajal:Hm"})"), std::string::npos);
+  const Json whole = a.whole();
+  const std::string block = to_json(whole.find("content")->as_array()[0]);
+  EXPECT_EQ(block, R"({"type":"thinking","thinking":"","signature":"cajal:Hm"})");
+  EXPECT_EQ(variable(read_turns(R"([{"role": "assistant", "content": [)" + block +
+                                R"(]}, {"role": "user", "content": "x"}])"),
+                     "messages"),
+            R"([{"role":"assistant","content":"","reasoning_content":"Hm"},{"role":"user","content":"x"}])");
 }
 
 TEST(MessagesAnswer, SaysWhyItEnded) {
