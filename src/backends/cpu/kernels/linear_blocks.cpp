@@ -37,18 +37,10 @@ struct Multiplier {
   std::int64_t groups = ceil_div(p.in_features, group_size);
   std::int64_t tile_stride = p.tile_bytes(table);
   // A tree of sums in the making: level i holds a sum that waits for its sibling.
-  alignas(64) float sums[kMaxLevels][kMaxBlockRows * kSumsStride];
+  alignas(64) float sums[kMaxLevels][kLevelStride];
 
   void run(const Place& at) {
-    int level = 0;
-    for (std::int32_t part = 0; part < p.sum_parts; ++part) {
-      sum_part(at, part, sums[level]);
-      for (auto done = static_cast<unsigned>(part); done & 1; done >>= 1) {
-        --level;
-        table.add(sums[level], sums[level + 1], at.rows);
-      }
-      ++level;
-    }
+    for (std::int32_t part = 0; part < p.sum_parts; ++part) sum_part(at, part);
     const std::int64_t first_output = at.tile * kTileOutputs;
     if (p.partial) return store_sums(at, first_output);
     table.finish({.sums = sums[0],
@@ -66,7 +58,10 @@ struct Multiplier {
                   sums[0] + r * kSumsStride, static_cast<std::size_t>(outputs) * sizeof(float));
   }
 
-  void sum_part(const Place& at, std::int32_t part, float* into) {
+  void sum_part(const Place& at, std::int32_t part) {
+    // A part completes as many sums of two as its number ends in ones.
+    const int siblings = std::countr_one(static_cast<unsigned>(part));
+    const int level = std::popcount(static_cast<unsigned>(part)) - siblings;
     const std::int64_t part_groups = groups / p.sum_parts;
     const std::int64_t first = part * part_groups;
     const std::byte* weight = p.weight + at.tile * tile_stride;
@@ -78,7 +73,8 @@ struct Multiplier {
             .weight = weight + first * kGroupBytes,
             .tile_stride = tile_stride,
             .groups = part_groups - ragged,
-            .sums = into,
+            .sums = sums[level],
+            .siblings = siblings,
             .from_zero = true,
             .fetch_step = kGroupBytes,
             .turn = 0,

@@ -18,6 +18,7 @@ constexpr int kTileOutputs = 16;
 constexpr std::int64_t kGroupBytes = 64, kXGroupBytes = 4;
 constexpr int kMaxBlockRows = 12, kMaxBlockTiles = 4;
 constexpr int kSumsStride = kMaxBlockTiles * kTileOutputs;  // floats from a row of sums to the next
+constexpr int kLevelStride = kMaxBlockRows * kSumsStride;
 constexpr int kMaxSumParts = 64;
 
 struct Block {
@@ -26,8 +27,11 @@ struct Block {
   const std::byte* weight;   // of the first tile
   std::int64_t tile_stride;  // bytes from a tile to the next
   std::int64_t groups;
-  float* sums;     // [rows, kSumsStride]
-  bool from_zero;  // else sums are continued
+  // [levels, kMaxBlockRows, kSumsStride]: what the first `siblings` levels hold is added, the last one's first, and the first
+  // one gets the sum.
+  float* sums;
+  int siblings;
+  bool from_zero;  // else the sum of the first level is continued
   // What is fetched from memory meanwhile, of every tile at once (addresses are those of the first): `fetch_step` bytes
   // with each group, from `fetch` on, and behind group `turn` from `fetch_after_turn` on.
   std::int64_t fetch_step, turn;
@@ -50,7 +54,6 @@ struct BlockTable {
   int max_rows;   // of any block: up to here the weights are read once
   // [rows - 1][tiles - 1]; null where the registers do not suffice. Every number of rows up to max_rows has one tile.
   void (*block[kMaxBlockRows][kMaxBlockTiles])(const Block&);
-  void (*add)(float* into, const float* other, int rows);  // whole rows of sums
   void (*finish)(const Finish&);
 };
 

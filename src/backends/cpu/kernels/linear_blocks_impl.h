@@ -43,17 +43,19 @@ void multiply_block(const Block& b) {
   }
   multiply_stretch<Isa>(sums, x, weight, b, 0, b.turn, b.fetch);
   multiply_stretch<Isa>(sums, x, weight, b, b.turn, b.groups, b.fetch_after_turn);
+  for (int level = b.siblings - 1; level >= 0; --level) {
+    const float* other = b.sums + level * kLevelStride;
+    CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
+      CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) {
+        sums[r][t] = Isa::add(Isa::load(other + r * kSumsStride + t * kTileOutputs), sums[r][t]);
+      }
+    }
+  }
   CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
     CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) {
       Isa::store(b.sums + r * kSumsStride + t * kTileOutputs, sums[r][t]);
     }
   }
-}
-
-template <class Isa>
-void add_sums(float* into, const float* other, int rows) {
-  for (int i = 0; i < rows * kSumsStride; i += kTileOutputs)
-    Isa::store(into + i, Isa::add(Isa::load(into + i), Isa::load(other + i)));
 }
 
 template <class Isa>
@@ -94,7 +96,6 @@ constexpr BlockTable make_table(int best_rows) {
   fill.template operator()<4>(), fill.template operator()<5>(), fill.template operator()<6>();
   fill.template operator()<7>(), fill.template operator()<8>(), fill.template operator()<9>();
   fill.template operator()<10>(), fill.template operator()<11>(), fill.template operator()<12>();
-  table.add = add_sums<Isa>;
   table.finish = finish_sums<Isa>;
   return table;
 }

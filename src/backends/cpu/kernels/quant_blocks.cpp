@@ -40,7 +40,7 @@ struct Multiplier {
     for (int r = 0; r < at.rows; ++r) x[r] = p.x + (p.x_row ? p.x_row[at.row + r] / p.x_share : at.row + r) * x_bytes;
     const auto block = table.block[bits_index][group_index][at.rows - 1][at.tiles - 1];
     for (std::int32_t part = 0; part < p.sum_parts; ++part) {
-      // The part is the last of as many sums as its number ends in ones.
+      // A part completes as many sums of two as its number ends in ones.
       const int siblings = std::countr_one(static_cast<unsigned>(part));
       const int level = std::popcount(static_cast<unsigned>(part)) - siblings;
       block(block_of(at, part, x, sums[level], siblings));
