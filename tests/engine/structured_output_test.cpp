@@ -8,6 +8,7 @@
 #include "engine/scheduling/requests.h"
 #include "engine/structured_output/json_schema.h"
 #include "engine/structured_output/request_constraints.h"
+#include "engine/structured_output/structural_tag.h"
 #include "engine/test_device.h"
 
 namespace cajal {
@@ -207,6 +208,18 @@ TEST(JsonSchema, RefusesWhatNothingOrNothingFiniteSatisfies) {
       fault(
           R"({"anyOf": [{"type": "null"}, {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}]})"),
       HasSubstr("none: "));
+}
+
+TEST(JsonSchema, CountsWhatRepetitionsWriteOut) {
+  EXPECT_EQ(count_states("abc"), 3);
+  EXPECT_EQ(count_states("[a-z{9}]{5}x*"), 6);
+  EXPECT_EQ(count_states("((a{10}){2,10}b){10}"), 1010);
+  EXPECT_EQ(count_states(R"(\d{3}\{9)"), 5);
+  EXPECT_GE(count_states("((a{999999}){999999}){999999999999999999999}"), std::int64_t{1} << 30);
+  std::string many = R"({"properties": {"p0": {"type": "string", "maxLength": 90})";
+  for (int i = 1; i < 60; ++i)
+    many += detail::join(", \"p", i, "\": {\"type\": \"string\", \"maxLength\": ", i % 2 ? 90 : 95, "}");
+  EXPECT_THAT(fault((many + "}}").c_str()), HasSubstr("none: ")) << "equal lengths count once";
 }
 
 // Whole answers, by the demo model.

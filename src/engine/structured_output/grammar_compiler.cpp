@@ -105,6 +105,21 @@ void check_begins(const CompiledGrammar& grammar, std::size_t vocab_size) {
     fail(ErrorCode::invalid_argument, "nothing satisfies the grammar");
 }
 
+std::shared_ptr<const CompiledGrammar> compiled(GrammarBackend& backend, const GrammarText& grammar,
+                                                std::size_t vocab_size) {
+  try {
+    auto result = backend.compile(grammar.kind, grammar.text);
+    check_begins(*result, vocab_size);
+    return result;
+  } catch (const Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& e) {
+    fail(ErrorCode::invalid_argument, "the grammar cannot be compiled: ", reason_of(e.what()));
+  }
+}
+
 }  // namespace
 
 struct GrammarCompiler::State {
@@ -118,20 +133,6 @@ struct GrammarCompiler::State {
   std::deque<std::packaged_task<Result()>> tasks;
   bool closing = false;
   std::vector<std::thread> threads;
-
-  Result run(const GrammarText& grammar) const {
-    try {
-      Result result = backend->compile(grammar.kind, grammar.text);
-      check_begins(*result, vocab_size);
-      return result;
-    } catch (const Error&) {
-      throw;
-    } catch (const std::bad_alloc&) {
-      throw;
-    } catch (const std::exception& e) {
-      fail(ErrorCode::invalid_argument, "the grammar cannot be compiled: ", reason_of(e.what()));
-    }
-  }
 
   void loop() {
     while (true) {
@@ -180,7 +181,8 @@ std::shared_ptr<const CompiledGrammar> GrammarCompiler::compile(const Structured
   if (!state_->backend)
     fail(ErrorCode::unsupported, "structured outputs are not in this build of cajal: it was built without xgrammar",
          remedy("run make setup, which builds xgrammar, and build again"));
-  std::packaged_task<State::Result()> task([state = state_.get(), text = std::move(text)] { return state->run(text); });
+  std::packaged_task<State::Result()> task(
+      [state = state_.get(), text = std::move(text)] { return compiled(*state->backend, text, state->vocab_size); });
   std::future<State::Result> result = task.get_future();
   {
     const std::lock_guard lock(state_->mutex);
@@ -195,6 +197,9 @@ std::shared_ptr<const CompiledGrammar> GrammarCompiler::compile(const Structured
   return result.get();
 }
 
-void check_structured_outputs(const StructuredOutputs& what) { text_of(what); }
+std::shared_ptr<const CompiledGrammar> compile_grammar(GrammarBackend& backend, const StructuredOutputs& what,
+                                                       std::size_t vocab_size) {
+  return compiled(backend, text_of(what), vocab_size);
+}
 
 }  // namespace cajal

@@ -39,7 +39,9 @@ class GrammarCompiler {
   std::unique_ptr<State> state_;
 };
 
-// Checks and limits without compiling, as compile() begins. Throws Error(invalid_argument).
-void check_structured_outputs(const StructuredOutputs& what);
+class GrammarBackend;
+// What compile() does when it is its turn: checks, limits and the compilation, for as long as that takes. Throws Error.
+std::shared_ptr<const CompiledGrammar> compile_grammar(GrammarBackend& backend, const StructuredOutputs& what,
+                                                       std::size_t vocab_size);
 
 }  // namespace cajal

@@ -19,6 +19,7 @@ namespace {
 
 using Words = std::span<const std::string_view>;
 
+constexpr std::int64_t kMostUnrolled = 100;
 constexpr std::int64_t kMostCharacters = 1'000'000, kMostItems = 100'000, kMostMultiple = 1024;
 constexpr std::string_view kAnnotations[] = {"title",     "description", "default", "examples",   "example",
                                              "$comment",  "$schema",     "$id",     "deprecated", "readOnly",
@@ -104,6 +105,7 @@ class Lowering {
   Json lower_object(const Json& schema, const std::string& at);
   void lower_other_properties(const Json& schema, const std::string& at, Json& result);
 
+  void add_states(const std::string& text, std::int64_t count, const std::string& at);
   void check_keywords(const Json& schema, const std::string& at) const;
   void check_alone(const Json& schema, const std::string& at, const char* keyword) const;
   std::vector<std::string_view> types_of(const Json& schema, const std::string& at) const;
@@ -115,6 +117,8 @@ class Lowering {
 
   const Json& root_;
   bool keeps_lengths_;
+  std::int64_t num_states_ = 0;
+  std::set<std::string> texts_;  // that are counted: equal ones are compiled once
   int num_nodes_ = 0;
   std::map<std::string, std::string> names_;  // of definitions, by pointer
   std::deque<std::pair<std::string, const Json*>> waiting_;
@@ -311,6 +315,15 @@ void Lowering::check_disjoint(const Json& branches, const std::string& at) const
         refuse(at, "values may satisfy schemas ", k, " and ", i, ", and exactly one is not supported then — use anyOf");
 }
 
+// Of what the compiler writes out, so that a short schema cannot keep it busy for long.
+void Lowering::add_states(const std::string& text, std::int64_t count, const std::string& at) {
+  if (!texts_.insert(text).second) return;
+  num_states_ += count;
+  if (num_states_ > kMostStates)
+    refuse(at, "the patterns, lengths and multiples of the schema up to here have more than ", kMostStates,
+           " characters with their repetitions written out");
+}
+
 Json Lowering::lower_type(const Json& schema, const std::string& at, std::string_view type) {
   if (type == "integer" || type == "number") return lower_number(schema, at, type == "integer");
   if (type == "string") return lower_string(schema, at);
@@ -336,6 +349,7 @@ Json Lowering::lower_number(const Json& schema, const std::string& at, bool inte
       if (!whole || bounds > 0)
         refuse(path, "supported are integers of 1..", kMostMultiple, " for type integer, without bounds");
       result.set(key, static_cast<std::int64_t>(bound));
+      add_states(detail::join(bound), static_cast<std::int64_t>(bound), at);
       continue;
     }
     ++bounds;
@@ -367,6 +381,7 @@ Json Lowering::lower_string(const Json& schema, const std::string& at) {
     if (!pattern->is_string()) refuse(at + "/pattern", "expected a string");
     with_context(at, [&] { check_regex(pattern->as_string()); });
     if (const auto fault = find_fault_of_pattern(pattern->as_string()); !fault.empty()) refuse(at + "/pattern", fault);
+    add_states(pattern->as_string(), count_states(pattern->as_string()), at);
     return result.set("pattern", *pattern), result;
   }
   if (!least && !most) return result;
@@ -375,8 +390,12 @@ Json Lowering::lower_string(const Json& schema, const std::string& at) {
   if (from > to) refuse(at, "nothing satisfies the schema: minLength is ", from, " and maxLength ", to);
   if (!keeps_lengths_) return result;
   // As lengths, control characters would be let through that JSON has to escape. U+FFFF, which is no character, keeps the
-  // compiler from unrolling the repetition into as many states.
-  result.set("pattern", detail::join("^[^\"\\\\\\x00-\\x1f\xEF\xBF\xBF]{", from, ",", to, "}$"));
+  // compiler from unrolling a long repetition into as many states.
+  const bool unrolls = to <= kMostUnrolled;
+  const std::string lengths =
+      detail::join("^[^\"\\\\\\x00-\\x1f", unrolls ? "" : "\xEF\xBF\xBF", "]{", from, ",", to, "}$");
+  add_states(lengths, unrolls ? to : 2 * kMostUnrolled, at);
+  result.set("pattern", lengths);
   return result;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "engine/structured_output/grammar_backend.h"
@@ -12,7 +13,7 @@ namespace {
 
 constexpr std::size_t kMaxPatternBytes = 4096, kMaxGrammarBytes = 64 << 10;
 constexpr int kMaxDepth = 64;
-constexpr std::int64_t kMaxRepeats = 10'000;
+constexpr std::int64_t kManyStates = std::int64_t{1} << 30;  // no more is told apart
 
 // Brackets that are open at a time; what is quoted or escaped is not looked at closely, which makes it more, never less.
 void check_nesting(const char* name, std::string_view text) {
@@ -25,18 +26,9 @@ void check_nesting(const char* name, std::string_view text) {
   }
 }
 
-// Of {n}, {n,} and {n,m}.
-void check_repeats(const char* name, std::string_view text) {
-  std::int64_t number = 0;
-  bool in_braces = false;
-  for (const char c : text) {
-    if (c == '{') in_braces = true;
-    if (c == '}') in_braces = false;
-    const bool digit = c >= '0' && c <= '9';
-    number = digit && in_braces ? std::min<std::int64_t>(number * 10 + (c - '0'), kMaxRepeats + 1) : 0;
-    if (number > kMaxRepeats)
-      fail(ErrorCode::invalid_argument, name, " repeats something more than ", kMaxRepeats, " times");
-  }
+void check_states(const char* name, std::string_view text, std::int64_t most) {
+  if (count_states(text) > most)
+    fail(ErrorCode::invalid_argument, name, " has more than ", most, " characters with its repetitions written out");
 }
 
 // What the compiler passes over, with a line on standard error or without.
@@ -110,7 +102,50 @@ Json lower(const Json& format, const std::string& at) {
   return result;
 }
 
+// The larger number of {n}, {n,} and {n,m}, and where they end.
+std::int64_t repeats_at(std::string_view text, std::size_t& at) {
+  std::int64_t number = 0, most = 1;
+  for (; at < text.size() && text[at] != '}'; ++at) {
+    const bool digit = text[at] >= '0' && text[at] <= '9';
+    number = digit ? std::min(number * 10 + (text[at] - '0'), kManyStates) : 0;
+    most = std::max(most, number);
+  }
+  return most;
+}
+
 }  // namespace
+
+std::int64_t count_states(std::string_view text) {
+  std::vector<std::int64_t> sums{0};  // of groups that are open
+  std::int64_t last = 0;              // of what a repetition would repeat; it is in the sum already
+  bool in_class = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '\\') ++i;
+    if (in_class && c != ']') continue;
+    in_class = c == '[';
+    if (c == '(') {
+      sums.push_back(0);
+      last = 0;
+    } else if (c == '{') {
+      const std::int64_t times = repeats_at(text, i);
+      const std::int64_t repeated = times > kManyStates / std::max<std::int64_t>(last, 1) ? kManyStates : last * times;
+      sums.back() += repeated - last;
+      last = repeated;
+    } else if (c == ')' && sums.size() > 1) {
+      last = sums.back();
+      sums.pop_back();
+      sums.back() += last;
+    } else if (c != '*' && c != '+' && c != '?' && c != '[') {
+      last = 1;
+      ++sums.back();
+    }
+    sums.back() = std::min(sums.back(), kManyStates);
+  }
+  std::int64_t sum = 0;
+  for (const std::int64_t s : sums) sum += s;
+  return sum;
+}
 
 Json lower_structural_tag(const Json& tag) {
   const Json* format = tag.find("format");
@@ -122,7 +157,7 @@ void check_regex(std::string_view regex) {
   if (regex.size() > kMaxPatternBytes)
     fail(ErrorCode::invalid_argument, "regex has ", regex.size(), " bytes, expected at most ", kMaxPatternBytes);
   check_nesting("regex", regex);
-  check_repeats("regex", regex);
+  check_states("regex", regex, kMostStates);
   check_groups_and_anchors(regex);
 }
 
@@ -130,7 +165,7 @@ void check_ebnf(std::string_view grammar) {
   if (grammar.size() > kMaxGrammarBytes)
     fail(ErrorCode::invalid_argument, "grammar has ", grammar.size(), " bytes, expected at most ", kMaxGrammarBytes);
   check_nesting("grammar", grammar);
-  check_repeats("grammar", grammar);
+  check_states("grammar", grammar, kMaxGrammarBytes);
 }
 
 }  // namespace cajal

@@ -1,5 +1,6 @@
 #pragma once
 // Text with structures in it, and the limits of what grammars are written in.
+#include <cstdint>
 #include <string_view>
 
 #include "base/json.h"
@@ -10,7 +11,12 @@ namespace cajal {
 // everything else checked. Throws Error(invalid_argument) that names the place.
 Json lower_structural_tag(const Json& tag);
 
-// What is too large or too deep for a regular expression or a grammar. Throws Error(invalid_argument).
+// How many characters, classes and literals a regular expression or a grammar has once its repetitions are written out: about
+// as many states does its compilation look at, each with the whole vocabulary.
+constexpr std::int64_t kMostStates = 4096;
+std::int64_t count_states(std::string_view text);
+
+// Refuses what is too large or too deep, or what the compiler would pass over. Throws Error(invalid_argument).
 void check_regex(std::string_view regex);
 void check_ebnf(std::string_view grammar);
 

@@ -5,6 +5,7 @@
 #include <xgrammar/xgrammar.h>
 
 #include <algorithm>
+#include <thread>
 
 namespace cajal {
 namespace {
@@ -57,13 +58,16 @@ class Grammar final : public CompiledGrammar {
   xgrammar::CompiledGrammar grammar_;
 };
 
+// Of one compilation: some of a large machine, the caller's own of a small one.
+int num_threads() { return static_cast<int>(std::clamp(std::thread::hardware_concurrency() / 4, 1u, 4u)); }
+
 class Backend final : public GrammarBackend {
  public:
   Backend(const std::vector<std::string>& vocabulary, const std::vector<std::int32_t>& eos,
           std::int64_t max_cache_bytes)
       : compiler_(
             xgrammar::TokenizerInfo(vocabulary, xgrammar::VocabType::RAW, static_cast<int>(vocabulary.size()), eos),
-            /*max_threads=*/1, /*cache_enabled=*/true, max_cache_bytes) {}
+            num_threads(), /*cache_enabled=*/true, max_cache_bytes) {}
 
   std::shared_ptr<const CompiledGrammar> compile(GrammarKind kind, const std::string& text) override {
     return std::make_shared<Grammar>(run(kind, text));
