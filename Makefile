@@ -33,7 +33,7 @@ all: configure
 configure:
 	@cmake --preset release $(CUDA_FLAGS) --log-level=WARNING || { echo "cajal: configuring failed — 'make setup' installs what is missing" >&2; exit 1; }
 
-## setup: install the Debian packages that are missing (tools/packages.txt)
+## setup: install the Debian packages that are missing (tools/packages.txt), and build xgrammar into .deps/
 setup:
 	@tools/setup.sh
 
