@@ -61,50 +61,41 @@ std::string text_of_block(const Json& block, const std::string& path) {
 }
 
 // Results of tools become messages of their own, in the order that they stand in.
-void read_user(const Json* content, const std::string& path, Json::Array& messages) {
+void read_user(const Json* content, const std::string& path, MessageList& messages) {
   if (content && content->is_array() && content->as_array().empty()) refuse(path, " is empty");
-  bool in_text = false;
+  messages.end_message();
   for_each_block(content, path, [&](const Json& block, const std::string& at, const std::string& type) {
-    if (type == "text") {
-      if (!std::exchange(in_text, true)) messages.emplace_back(Json::Object{{"role", "user"}, {"content", ""}});
-      return append_text(messages.back(), "content", text_of_block(block, at));
-    }
+    if (type == "text") return messages.add_user_text(text_of_block(block, at));
     if (type != "tool_result") refuse_type(at, type, "the model reads text and results of tools only");
-    in_text = false;
     Fields f(block, at + ".");
     const std::string id = required(f, "tool_use_id");
     f.boolean("is_error");  // its text says what went wrong
-    messages.emplace_back(
-        Json::Object{{"role", "tool"}, {"tool_call_id", id}, {"content", text_of(f.find("content"), at + ".content")}});
+    messages.add_tool_result(id, text_of(f.find("content"), at + ".content"));
   });
 }
 
-void read_assistant(const Json* content, const std::string& path, Json::Array& messages) {
-  messages.emplace_back(Json::Object{{"role", "assistant"}, {"content", ""}});
-  Json& message = messages.back();
-  Json::Array calls;
+void read_assistant(const Json* content, const std::string& path, MessageList& messages) {
+  messages.begin_turn();
   for_each_block(content, path, [&](const Json& block, const std::string& at, const std::string& type) {
-    if (type == "text") return append_text(message, "content", text_of_block(block, at));
+    if (type == "text") return messages.say(text_of_block(block, at));
     Fields f(block, at + ".");
     if (type == "thinking") {
       // Nobody checks a signature, but it may have the thought itself.
       const std::string thought = f.text("thinking").value_or(""), signature = f.text("signature").value_or("");
       const bool hidden = thought.empty() && signature.starts_with(kThoughtPrefix);
-      return append_text(message, "reasoning_content", hidden ? signature.substr(kThoughtPrefix.size()) : thought);
+      return messages.think(hidden ? std::string_view(signature).substr(kThoughtPrefix.size()) : thought);
     }
     if (type != "tool_use") refuse_type(at, type, "the model has written text, thoughts and calls of tools only");
     const std::string id = required(f, "id"), name = required(f, "name");
     const Json::Object* input = f.object("input");
     if (!input) refuse(at + ".input", " is missing");
-    calls.push_back(tool_call_json(id, name, *input));
+    messages.call(id, name, *input);
   });
-  if (!calls.empty()) message.set("tool_calls", std::move(calls));
 }
 
-Json::Array read_turns(Fields& f) {
-  Json::Array result;
-  if (const std::string system = text_of(f.find("system"), "system"); !system.empty())
-    result.emplace_back(Json::Object{{"role", "system"}, {"content", system}});
+MessageList read_turns(Fields& f) {
+  MessageList result;
+  if (const std::string system = text_of(f.find("system"), "system"); !system.empty()) result.add("system", system);
   const Json::Array* messages = f.array("messages");
   if (!messages) refuse("messages", " is missing");
   if (messages->empty()) refuse("messages", " is empty");
@@ -118,7 +109,7 @@ Json::Array read_turns(Fields& f) {
     else if (role == "assistant")
       read_assistant(content, path + ".content", result);
     else if (role == "system" && content)
-      result.emplace_back(Json::Object{{"role", "system"}, {"content", text_of(content, path + ".content")}});
+      result.add("system", text_of(content, path + ".content"));
     else
       refuse(path + ".role", " is '", role, "', expected user or assistant");
   }
@@ -227,15 +218,15 @@ MessagesRequest read_messages_request(const Json& body, MessagesUse use) {
   MessagesRequest request;
   Json chat = Json::Object{};
   if (const auto model = f.text("model")) chat.set("model", *model);
-  Json::Array messages = read_turns(f);
+  MessageList messages = read_turns(f);
   const bool answers = use == MessagesUse::answer;
-  if (answers && messages.back().find("role")->as_string() == "assistant")
+  if (answers && messages.ends_with_assistant())
     throw RequestError({.code = "unsupported_content",
                         .param = "messages",
                         .message =
                             "messages end with the assistant's: an answer begins a message of its own — end with "
                             "the user's"});
-  chat.set("messages", std::move(messages));
+  chat.set("messages", messages.take());
   if (Json::Array tools = read_tools(f); !tools.empty()) chat.set("tools", std::move(tools));
   read_tool_choice(f, chat);
   const auto max_tokens = f.integer("max_tokens", {1, std::int64_t{1} << 40});

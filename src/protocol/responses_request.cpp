@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
+#include <iterator>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -35,13 +38,13 @@ std::string text_of(const Json* content, const std::string& path) {
   return text.as_string();
 }
 
-void read_message(Fields& item, const std::string& path, Json::Array& messages) {
-  std::string role = required(item, "role");
+void read_message(Fields& item, const std::string& path, MessageList& messages) {
+  const std::string role = required(item, "role");
   if (role != "user" && role != "assistant" && role != "system" && role != "developer")
     refuse(path + ".role", " is '", role, "', expected user, assistant, system or developer");
   const std::string text = text_of(item.find("content"), path + ".content");
-  if (role == "assistant") return append_text(assistant_turn(messages), "content", text);
-  messages.emplace_back(Json::Object{{"role", std::move(role)}, {"content", text}});
+  if (role == "assistant") return messages.say(text);
+  messages.add(role, text);
 }
 
 std::string texts_of(Fields& item, std::string_view name) {
@@ -55,35 +58,26 @@ std::string texts_of(Fields& item, std::string_view name) {
 }
 
 // A thought begins a turn: what is said and called after it belongs to it.
-void read_reasoning(Fields& item, Json::Array& messages) {
+void read_reasoning(Fields& item, MessageList& messages) {
   std::string thought = texts_of(item, "content");
   const auto hidden = item.text("encrypted_content");
   if (hidden && !hidden->starts_with(kThoughtPrefix))
     refuse(item.path("encrypted_content"), " was written by another server — leave the item out");
   if (thought.empty() && hidden) thought = hidden->substr(kThoughtPrefix.size());
   if (thought.empty()) thought = texts_of(item, "summary");
-  Json& turn = assistant_turn(messages);
-  const bool begun = turn.find("tool_calls") || !turn.find("content")->as_string().empty();
-  if (begun) messages.emplace_back(Json::Object{{"role", "assistant"}, {"content", ""}});
-  append_text(messages.back(), "reasoning_content", thought);
+  messages.think(thought);
 }
 
 std::string chat_name(const std::string& name_space, const std::string& name) {
   return name_space + (name_space.empty() || name_space.ends_with("__") ? "" : "__") + name;
 }
 
-void read_function_call(Fields& item, Json::Array& messages) {
-  Json call =
-      tool_call_json(required(item, "call_id"), chat_name(item.text("namespace").value_or(""), required(item, "name")),
-                     item.text("arguments").value_or("{}"));
-  Json& turn = assistant_turn(messages);
-  const Json* before = turn.find("tool_calls");
-  Json::Array calls = before ? before->as_array() : Json::Array();
-  calls.push_back(std::move(call));
-  turn.set("tool_calls", std::move(calls));
+void read_function_call(Fields& item, MessageList& messages) {
+  const std::string id = required(item, "call_id"), name = required(item, "name");
+  messages.call(id, chat_name(item.text("namespace").value_or(""), name), item.text("arguments").value_or("{}"));
 }
 
-void read_item(const Json& json, const std::string& path, Json::Array& messages) {
+void read_item(const Json& json, const std::string& path, MessageList& messages) {
   Fields item(json, path + ".");
   const std::string type = item.text("type").value_or("message");
   if (type == "message") return read_message(item, path, messages);
@@ -91,8 +85,7 @@ void read_item(const Json& json, const std::string& path, Json::Array& messages)
   if (type == "function_call") return read_function_call(item, messages);
   if (type == "function_call_output") {
     const std::string id = required(item, "call_id");
-    messages.emplace_back(Json::Object{
-        {"role", "tool"}, {"tool_call_id", id}, {"content", text_of(item.find("output"), path + ".output")}});
+    messages.add_tool_result(id, text_of(item.find("output"), path + ".output"));
     return;
   }
   const bool reference = type == "item_reference";
@@ -105,20 +98,20 @@ void read_item(const Json& json, const std::string& path, Json::Array& messages)
 }
 
 Json::Array read_input(Fields& f) {
-  Json::Array messages;
+  MessageList messages;
   if (const auto instructions = f.text("instructions"); instructions && !instructions->empty())
-    messages.emplace_back(Json::Object{{"role", "system"}, {"content", *instructions}});
+    messages.add("system", *instructions);
   const Json* input = f.find("input");
   if (!input) refuse("input", " is missing");
   if (input->is_string()) {
-    messages.emplace_back(Json::Object{{"role", "user"}, {"content", *input}});
-    return messages;
+    messages.add("user", input->as_string());
+    return messages.take();
   }
   if (!input->is_array()) refuse("input", " is ", input->type_name(), ", expected a string or an array of items");
   if (input->as_array().empty()) refuse("input", " is empty");
   for (std::size_t i = 0; i < input->as_array().size(); ++i)
     read_item(input->as_array()[i], detail::join("input[", i, "]"), messages);
-  return messages;
+  return messages.take();
 }
 
 struct Tools {
@@ -164,14 +157,14 @@ const std::string& name_of(const Json& tool) { return tool.find("function")->fin
 Json::Array allowed_tools(Fields& choice, const Json::Array& tools) {
   const Json::Array* allowed = choice.array("tools");
   if (!allowed) refuse("tool_choice.tools", " is missing");
-  std::vector<std::string> names;
+  std::set<std::string, std::less<>> names;
   for (std::size_t i = 0; i < allowed->size(); ++i) {
     Fields tool((*allowed)[i], detail::join("tool_choice.tools[", i, "]."));
-    names.push_back(required(tool, "name"));
+    names.insert(required(tool, "name"));
   }
   Json::Array result;
   std::copy_if(tools.begin(), tools.end(), std::back_inserter(result),
-               [&](const Json& tool) { return std::find(names.begin(), names.end(), name_of(tool)) != names.end(); });
+               [&](const Json& tool) { return names.contains(name_of(tool)); });
   return result;
 }
 
@@ -244,6 +237,9 @@ void refuse_what_is_not_there(Fields& f) {
     f.accept(name);
 }
 
+// Every response has it, and a stream three of them: what is too large comes back empty.
+constexpr std::size_t kMostEchoBytes = 128 << 10;
+
 Json echo_of(const Json& body) {
   Json echo = Json::Object{};
   const auto add = [&](const char* name, const Json& otherwise) {
@@ -259,7 +255,7 @@ Json echo_of(const Json& body) {
   add("text", Json::Object{{"format", Json::Object{{"type", "text"}}}});
   add("tool_choice", "auto");
   add("tools", Json::Array{});
-  return echo;
+  return to_json(echo).size() > kMostEchoBytes ? echo_of(Json::Object{}) : echo;
 }
 
 }  // namespace

@@ -80,22 +80,62 @@ void copy_common_fields(Fields& from, Json& chat) {
     if (const Json* value = from.find(name)) chat.set(name, *value);
 }
 
-Json& assistant_turn(Json::Array& messages) {
-  const Json* role = messages.empty() ? nullptr : messages.back().find("role");
-  if (!role || role->as_string() != "assistant")
-    messages.emplace_back(Json::Object{{"role", "assistant"}, {"content", ""}});
-  return messages.back();
+void MessageList::end_message() {
+  if (open_.empty()) return;
+  Json message = Json::Object{{"role", std::exchange(open_, {})}, {"content", std::exchange(content_, {})}};
+  if (!calls_.empty()) message.set("tool_calls", std::exchange(calls_, {}));
+  if (std::exchange(thinks_, false)) message.set("reasoning_content", std::exchange(reasoning_, {}));
+  messages_.push_back(std::move(message));
 }
 
-void append_text(Json& message, std::string_view name, std::string_view text) {
-  const Json* before = message.find(name);
-  message.set(name, (before ? before->as_string() : std::string()) + std::string(text));
+void MessageList::open(std::string_view role) {
+  if (open_ == role) return;
+  end_message();
+  open_ = role;
 }
 
-Json tool_call_json(const std::string& id, const std::string& name, Json arguments) {
-  return Json::Object{{"id", id},
-                      {"type", "function"},
-                      {"function", Json::Object{{"name", name}, {"arguments", std::move(arguments)}}}};
+void MessageList::add(const std::string& role, std::string content) {
+  end_message();
+  messages_.emplace_back(Json::Object{{"role", role}, {"content", std::move(content)}});
+}
+
+void MessageList::add_tool_result(const std::string& call_id, std::string content) {
+  end_message();
+  messages_.emplace_back(Json::Object{{"role", "tool"}, {"tool_call_id", call_id}, {"content", std::move(content)}});
+}
+
+void MessageList::add_user_text(std::string_view text) {
+  open("user");
+  content_ += text;
+}
+
+void MessageList::begin_turn() {
+  end_message();
+  open("assistant");
+}
+
+void MessageList::say(std::string_view text) {
+  open("assistant");
+  content_ += text;
+}
+
+void MessageList::think(std::string_view text) {
+  if (!content_.empty() || !calls_.empty()) end_message();
+  open("assistant");
+  thinks_ = true;
+  reasoning_ += text;
+}
+
+void MessageList::call(const std::string& id, const std::string& name, Json arguments) {
+  open("assistant");
+  calls_.emplace_back(Json::Object{{"id", id},
+                                   {"type", "function"},
+                                   {"function", Json::Object{{"name", name}, {"arguments", std::move(arguments)}}}});
+}
+
+Json::Array MessageList::take() {
+  end_message();
+  return std::move(messages_);
 }
 
 Json tool_json(const std::string& name, const Json* description, const Json* parameters, const Json* strict) {

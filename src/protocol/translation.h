@@ -28,11 +28,31 @@ ChatRequest read_translated(const Json& chat, std::span<const Rename> renames);
 // know, such as top_k, cache_salt and timeout_ms.
 void copy_common_fields(Fields& from, Json& chat);
 
-// The one message that an assistant's texts, thoughts and calls are part of: the last of `messages`, or a new one after it.
-Json& assistant_turn(Json::Array& messages);
-// Adds to a text of a message, after what it has.
-void append_text(Json& message, std::string_view name, std::string_view text);
-Json tool_call_json(const std::string& id, const std::string& name, Json arguments);
+// Messages of a chat, put together from what other APIs have: what a role says piece by piece is one message, and so is all
+// that an assistant thinks, says and calls in a turn.
+class MessageList {
+ public:
+  void add(const std::string& role, std::string content);  // a message of its own
+  void add_tool_result(const std::string& call_id, std::string content);
+  void add_user_text(std::string_view text);
+  void say(std::string_view text);
+  void think(std::string_view text);  // begins a turn if the assistant has said or called something before
+  void call(const std::string& id, const std::string& name, Json arguments);
+  void begin_turn();  // of the assistant, even if it stays empty
+  void end_message();
+
+  bool ends_with_assistant() const { return open_ == "assistant"; }
+  Json::Array take();
+
+ private:
+  void open(std::string_view role);
+
+  Json::Array messages_;
+  std::string open_, content_, reasoning_;  // the role of the message that goes on, or "", and what it has
+  bool thinks_ = false;
+  Json::Array calls_;
+};
+
 Json tool_json(const std::string& name, const Json* description, const Json* parameters, const Json* strict);
 
 }  // namespace cajal::protocol

@@ -116,6 +116,26 @@ TEST(ResponsesRequest, TakesWhatSaysHowTokensAreDrawn) {
   EXPECT_EQ(to_json(*request.echo.find("metadata")), R"({"a":"b"})");
 }
 
+TEST(ResponsesRequest, RepeatsNoMoreThanAStreamCanCarry) {
+  const auto echo = [](std::size_t size) {
+    return read("\"input\": \"x\", \"user\": \"u\", \"instructions\": \"" + std::string(size, 'x') + '"').echo;
+  };
+  EXPECT_EQ(echo(1000).find("instructions")->as_string().size(), 1000u);
+  EXPECT_EQ(to_json(echo(1000000)), to_json(read("\"input\": \"x\"").echo));
+}
+
+TEST(ResponsesRequest, ReadsManyPiecesInTimeThatGrowsWithThem) {
+  std::string items, calls;
+  for (int i = 0; i < 50000; ++i) {
+    items += std::string(i ? "," : "") + R"({"role":"assistant","content":"some words"})";
+    calls += std::string(i ? "," : "") + R"({"type":"function_call","call_id":"c","name":"f","arguments":"{}"})";
+  }
+  const ResponsesRequest words = read("\"input\": [" + items + "]"), called = read("\"input\": [" + calls + "]");
+  const Json::Array& turns = words.chat.variables.find("messages")->as_array();
+  EXPECT_EQ(turns[0].find("content")->as_string().size(), 500000u) << "one turn of many pieces";
+  EXPECT_EQ(turns.size() + called.chat.variables.find("messages")->as_array().size(), 2u);
+}
+
 TEST(ResponsesRequest, NamesTheFieldThatIsWrong) {
   for (const auto& [members, field] : std::vector<std::pair<std::string, std::string>>{
            {R"("input": null)", "input"},
