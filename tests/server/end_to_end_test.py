@@ -168,6 +168,14 @@ class Serving(unittest.TestCase):
         self.assertEqual(cut["choices"][0]["text"], plain[:plain.index(stop)])
         self.assertEqual(cut["choices"][0]["finish_reason"], "stop")
 
+    def test_leaves_control_tokens_out_of_text_unless_told(self):
+        body = {"messages": HELLO, "max_tokens": 60, "temperature": 0, "ignore_eos": True, "reasoning_effort": "none"}
+        texts = [self.server.post(CHAT, {**body, **more})[2]["choices"][0]["message"]["content"]
+                 for more in ({}, {"skip_special_tokens": True}, {"skip_special_tokens": False})]
+        self.assertEqual(texts[0], texts[1])
+        self.assertEqual(texts[2].replace("<|im_end|>", ""), texts[0])
+        self.assertIn("<|im_end|>", texts[2])
+
     def test_reports_logprobs_and_token_ids(self):
         body = {"messages": HELLO, "max_tokens": 4, "temperature": 0, "logprobs": True, "top_logprobs": 2,
                 "return_token_ids": True}
