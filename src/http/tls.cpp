@@ -113,7 +113,10 @@ class TlsStream final : public Stream {
     // Shared by what waits, and by nothing of this stream: it keeps who owns the stream.
     auto shared = std::make_shared<GreetingDone>(std::move(done));
     if (host_.empty()) return look(shared);
-    ::SSL_set_tlsext_host_name(stream_.native_handle(), host_.c_str());
+    // Addresses are no names that a server could have several of.
+    const bool is_address =
+        host_.find_first_not_of("0123456789.") == std::string::npos || host_.find(':') != std::string::npos;
+    if (!is_address) ::SSL_set_tlsext_host_name(stream_.native_handle(), host_.c_str());
     if (verify_) stream_.set_verify_callback(ssl::host_name_verification(host_));
     shake_hands(ssl::stream_base::client, shared);
   }
