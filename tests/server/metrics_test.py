@@ -13,7 +13,8 @@ from serving import Server
 
 PROGRAM = "cajal"
 COMPLETIONS = "/v1/completions"
-GAUGES = "num_requests_running num_requests_waiting kv_cache_usage_perc gpu_cache_usage_perc cache_config_info"
+GAUGES = ("num_requests_running num_requests_waiting num_requests_waiting_by_reason kv_cache_usage_perc gpu_cache_usage_perc "
+          "cache_config_info")
 COUNTERS = ("prompt_tokens_total generation_tokens_total request_success_total num_preemptions_total prefix_cache_queries_total "
             "prefix_cache_hits_total gpu_prefix_cache_queries_total gpu_prefix_cache_hits_total")
 HISTOGRAMS = ("time_to_first_token_seconds inter_token_latency_seconds time_per_output_token_seconds e2e_request_latency_seconds "

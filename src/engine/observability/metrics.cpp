@@ -94,6 +94,7 @@ struct EngineMetrics::Series {
   std::array<Counter, std::size(kEngineFailures)> failures;
 
   void write_load(TextWriter& out) const;
+  void write_waiting_by_reason(TextWriter& out) const;
   void write_tokens(TextWriter& out) const;
   void write_latencies(TextWriter& out) const;
   void write_requests(TextWriter& out) const;
@@ -192,6 +193,7 @@ void write_labelled(TextWriter& out, const Counter& counter, std::string_view la
 void EngineMetrics::Series::write_load(TextWriter& out) const {
   write(out, "vllm:num_requests_running", "Sequences that run.", running);
   write(out, "vllm:num_requests_waiting", "Sequences that wait to run.", waiting);
+  write_waiting_by_reason(out);
   write(out, "vllm:kv_cache_usage_perc", "KV cache blocks in use, 1 is all of them.", kv_cache_usage);
   write(out, "vllm:gpu_cache_usage_perc", "The older name of vllm:kv_cache_usage_perc.", kv_cache_usage);
   write(out, "vllm:prefix_cache_queries", "Prompt tokens that were looked up in the prefix cache.",
@@ -209,6 +211,15 @@ void EngineMetrics::Series::write_load(TextWriter& out) const {
                           {"num_gpu_blocks", blocks},
                           {"enable_prefix_caching", options.enable_prefix_caching ? "True" : "False"}};
   out.sample(one, labels);
+}
+
+// All that wait here wait for room; vLLM has others that wait for something else, such as blocks from another machine.
+void EngineMetrics::Series::write_waiting_by_reason(TextWriter& out) const {
+  const Gauge none;
+  out.begin("vllm:num_requests_waiting_by_reason", "gauge", "Likewise, by what they wait for.");
+  const Label capacity[] = {{"reason", "capacity"}}, deferred[] = {{"reason", "deferred"}};
+  out.sample(waiting, capacity);
+  out.sample(none, deferred);
 }
 
 void EngineMetrics::Series::write_tokens(TextWriter& out) const {
