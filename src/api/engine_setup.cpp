@@ -141,8 +141,7 @@ void set_pool(LLMEngineOptions& options, const api::EngineConfig& config, const 
   // An assistant's pool has as many blocks.
   const std::int64_t token_bytes = kv_bytes_per_token(model) + (assistant ? kv_bytes_per_token(*assistant) : 0);
   const auto block_bytes = static_cast<std::uint64_t>(token_bytes * kKvBlockSize);
-  const std::uint64_t allowed =
-      config.kv_cache_memory_bytes ? config.kv_cache_memory_bytes : model.backend().free_bytes() / 2;
+  const std::uint64_t allowed = config.kv_cache_memory_bytes ? config.kv_cache_memory_bytes : model.free_bytes() / 2;
   const auto fitting = static_cast<std::int64_t>(std::min<std::uint64_t>(allowed / block_bytes, 1u << 30)) - 1;
   if (config.kv_cache_memory_bytes && fitting < one)
     fail(ErrorCode::invalid_argument, "kv_cache_memory_bytes is ", allowed, ", and one sequence of ",
@@ -171,7 +170,7 @@ void limit_to_export(LLMEngineOptions& options, const api::EngineConfig& config,
 LLMEngineOptions engine_options(const api::EngineConfig& config, const Model& model, const Model* assistant) {
   LLMEngineOptions options;
   if (model.exported())
-    limit_to_export(options, config, *model.exported(), model.backend().free_bytes());
+    limit_to_export(options, config, *model.exported(), model.free_bytes());
   else
     set_pool(options, config, model, assistant);
   options.max_num_waiting = std::numeric_limits<std::int64_t>::max();  // counted in front of it

@@ -85,7 +85,7 @@ EngineRequest make_request(const GenerateFlags& flags, const Session& session, s
 std::int64_t plan_max_model_len(const Session& session, std::int64_t longest) {
   MemoryNeed need;
   need.kv_bytes_per_token = kv_bytes_per_token(*session.model);
-  need.free_bytes = session.backend->free_bytes();
+  need.free_bytes = session.model->free_bytes();
   const std::int64_t fits = fit_max_model_len(longest, need);
   if (fits < longest) log_warning("memory holds ", fits, " tokens of prompt and answer, not ", longest);
   return std::min(fits, longest);
@@ -103,7 +103,7 @@ LLMEngineOptions plan_exported(const Session& session, const EngineFlags& flags,
   if (!flags.assistant_model.empty()) wanted.num_guesses = flags.num_assistant_tokens.value_or(kDefaultGuesses);
   LLMEngineOptions options;
   limit_to_export(options, *session.limits, wanted);
-  check_memory(*session.model->exported(), session.backend->free_bytes());
+  check_memory(*session.model->exported(), session.model->free_bytes());
   options.max_num_waiting = sequences + 1;
   options.enable_prefix_caching = flags.enable_prefix_caching;
   return options;
@@ -140,7 +140,7 @@ LLMEngineOptions plan_engine(const Session& session, const EngineFlags& flags,
   const std::int64_t wanted = std::accumulate(blocks.begin(), blocks.begin() + options.max_num_seqs, std::int64_t{0});
   const auto block_bytes = static_cast<std::uint64_t>(kv_bytes_per_token(*session.model) * kKvBlockSize);
   const std::uint64_t allowed =
-      flags.kv_cache_memory_bytes ? *flags.kv_cache_memory_bytes : session.backend->free_bytes() / 2;
+      flags.kv_cache_memory_bytes ? *flags.kv_cache_memory_bytes : session.model->free_bytes() / 2;
   const auto holds = static_cast<std::int64_t>(std::min<std::uint64_t>(allowed / block_bytes, 1u << 30));
   options.max_num_kv_blocks = std::max(blocks.front(), std::min(wanted, holds - 1));
   if (flags.kv_cache_memory_bytes && holds - 1 < blocks.front())

@@ -196,7 +196,7 @@ void check_case(const Model& model, const BenchCase& c, const BenchOptions& opti
   const auto bytes = static_cast<std::uint64_t>(
       limits.num_kv_blocks * kKvBlockSize *
       kv_bytes_per_token(model.config(), model.dtype(), model.parallel(), model.kv_cache_dtype()));
-  if (const std::uint64_t free = model.backend().free_bytes(); bytes > free)
+  if (const std::uint64_t free = model.free_bytes(); bytes > free)
     fail(ErrorCode::out_of_memory, "the cache of ", c.n_batch, " sequences of ", length, " tokens takes ", bytes,
          " bytes, and ", free, " are free", remedy("lower the batch (-b) or the length (-p, -n, -d)"));
 }

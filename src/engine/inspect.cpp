@@ -296,7 +296,7 @@ std::int64_t fit_max_model_len(const Model& model, std::int64_t max_num_seqs, st
                        std::min(max_num_seqs, max_num_batched_tokens)};
   const Graph graph = model.graph(largest);
   const MemoryNeed need{0, kv_bytes_per_token(graph), model.backend().compile(graph)->plan().arena_bytes, max_num_seqs,
-                        model.backend().free_bytes()};
+                        model.free_bytes()};
   const std::int64_t length = fit_max_model_len(wanted, need);
   if (length < wanted)
     log_warning("max-model-len is lowered from ", wanted, " to ", length, ": the cache takes ", need.kv_bytes_per_token,

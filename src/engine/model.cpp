@@ -1,5 +1,7 @@
 #include "engine/model.h"
 
+#include <algorithm>
+
 #include "backends/target.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -203,6 +205,11 @@ void Model::load_export(const std::string& folder, const ModelOptions& options) 
   }
   if (!reads_pages) mapped_.reset();
   if (folder != folder_) exported_.reset();  // it says nothing of what this model may do
+}
+
+std::uint64_t Model::free_bytes() const {
+  const RankLeader* const leader = on_all_ranks_.leader();
+  return std::min<std::uint64_t>(backend_.free_bytes(), leader ? leader->least_free_bytes() : UINT64_MAX);
 }
 
 Buffer& Model::parameter(const std::string& name) const {

@@ -72,6 +72,7 @@ class Model {
   const RankObject& on_all_ranks() const { return on_all_ranks_; }
 
   std::uint64_t weight_bytes() const { return weight_bytes_; }  // as stored on the device
+  std::uint64_t free_bytes() const;                             // left there, for the rank that has least
   std::chrono::nanoseconds load_time() const { return load_time_; }
 
  private:

@@ -109,6 +109,11 @@ RankPlacement place_rank(int r, int num_ranks, int num_threads, const std::vecto
   return placement;
 }
 
+bool bound_by_launcher(std::span<const RankHome> all, const RankHome& own) {
+  return std::any_of(all.begin(), all.end(),
+                     [&](const RankHome& other) { return other.host == own.host && other.cores != own.cores; });
+}
+
 std::string to_cpu_list(const std::vector<int>& cores) {
   std::string text;
   for (std::size_t i = 0; i < cores.size();) {

@@ -3,6 +3,8 @@
 // half of the speed.
 #include <sched.h>
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -35,6 +37,14 @@ struct RankPlacement {
 // as many as can be, because all wait for the slowest; else each has a run of nodes. A rank has no more threads than cores
 // there. Within a node nobody is bound, since the system knows who is waiting, and where there is one node nobody is at all.
 RankPlacement place_rank(int r, int num_ranks, int num_threads, const std::vector<NumaNode>& nodes);
+
+// Checksums of a machine's name and of the cores that a process on it may use.
+struct RankHome {
+  std::uint64_t host = 0, cores = 0;
+};
+// Whether whoever launched the processes gave each of this machine cores of its own, or left the same to all: a container
+// that has some of a machine's cores does that, too.
+bool bound_by_launcher(std::span<const RankHome> all, const RankHome& own);
 
 // "0-3,8"
 std::string to_cpu_list(const std::vector<int>& cores);

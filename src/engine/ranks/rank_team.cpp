@@ -1,12 +1,13 @@
 #include "engine/ranks/rank_team.h"
 
-#include <unistd.h>
-
-#include <algorithm>
+#include <span>
 
 #include "backends/target.h"
+#include "base/checksum.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/thread_pool.h"
+#include "distributed/join.h"
 #include "engine/export/export_folder.h"
 #include "engine/ranks/rank_follower.h"
 
@@ -30,12 +31,17 @@ void follow(const RankTeamOptions& options, const RankPlacement& placement, Rank
 }
 
 // Launchers bind ranks to cores or leave all of them to each. In the second case the machine's cores are shared out here.
-RankPlacement placement_of(const RankTeamOptions& options, const RankProcess& process) {
-  const int mine = available_cores();
-  const bool bound = mine < ::sysconf(_SC_NPROCESSORS_ONLN);
-  if (bound && options.backend.num_threads == 0) return {.num_threads = mine, .ranks_here = process.local_size()};
-  const int threads = options.backend.num_threads > 0 ? options.backend.num_threads : mine;
-  return place_rank(process.local_rank(), process.local_size(), threads, usable_nodes());
+RankPlacement placement_of(const RankTeamOptions& options, const RankProcess& process, Communicator& world) {
+  const std::vector<int> allowed = allowed_cores();
+  const RankHome own{checksum(host_identity()), checksum(to_cpu_list(allowed))};
+  std::vector<RankHome> homes(static_cast<std::size_t>(world.size()));
+  world.all_gather(std::as_bytes(std::span(&own, 1)), std::as_writable_bytes(std::span(homes)));
+  const bool bound = bound_by_launcher(homes, own);
+  if (bound && options.backend.num_threads == 0)
+    return {.num_threads = available_cores(), .ranks_here = process.local_size()};
+  const int threads = options.backend.num_threads > 0 ? options.backend.num_threads : available_cores();
+  return place_rank(process.local_rank(), process.local_size(), threads,
+                    bound ? usable_nodes({}, allowed) : usable_nodes());
 }
 
 }  // namespace
@@ -93,7 +99,7 @@ RankTeam::RankTeam(const RankTeamOptions& options, std::unique_ptr<RankProcess> 
     : degrees_(options.degrees), process_(std::move(process)) {
   check_rank_device(options.device, options.backend.target);
   groups_.push_back(make_rank_groups(process_->take_world(), degrees_));
-  lead(options, placement_of(options, *process_));
+  lead(options, placement_of(options, *process_, *groups_[0].world));
 }
 
 void RankTeam::lead(const RankTeamOptions& options, const RankPlacement& placement) {
@@ -102,7 +108,7 @@ void RankTeam::lead(const RankTeamOptions& options, const RankPlacement& placeme
   backend_ = rank_backend(options, placement, groups_[0]);
   leader_ = std::make_unique<RankLeader>(*groups_[0].world);
   const std::string where = to_string(placement);
-  log_debug(description(), where.empty() ? ", bound to no cores" : ", rank 0 on " + where);
+  log_debug(description(), where.empty() ? "" : ", rank 0 on " + where);
 }
 
 std::string RankTeam::description() const {
@@ -120,7 +126,7 @@ void RankTeam::stop() noexcept {
 void follow_rank_0(const RankTeamOptions& options, std::unique_ptr<RankProcess> process) {
   RankGroups groups = make_rank_groups(process->take_world(), options.degrees);
   try {
-    follow(options, placement_of(options, *process), groups);
+    follow(options, placement_of(options, *process, *groups.world), groups);
   } catch (const std::exception& e) {
     groups.world->abandon(detail::join("failed: ", e.what()));
     throw;

@@ -101,6 +101,13 @@ TEST(RankPlacement, ARankNeverHasMoreThreadsThanItsPartOfItsCores) {
     }
 }
 
+TEST(RankPlacement, IsTheLaunchersWhereItGaveProcessesCoresOfTheirOwn) {
+  const RankHome a0{1, 10}, a1{1, 11}, b0{2, 12};
+  EXPECT_TRUE(bound_by_launcher(std::vector{a0, a1, b0}, a0));
+  EXPECT_FALSE(bound_by_launcher(std::vector{a0, a0, b0, b0}, b0));  // each machine's are shared by its ranks
+  EXPECT_FALSE(bound_by_launcher(std::vector{a0, b0}, a0));
+}
+
 TEST(UsableNodes, AreThoseOfWhichThisProcessMayUseCores) {
   const auto nodes = machine(4, 4);
   EXPECT_EQ(usable_nodes(nodes, {1, 2, 9}), (std::vector<NumaNode>{{0, {1, 2}}, {2, {9}}}));
