@@ -141,15 +141,16 @@ def test_weights_are_rounded_as_asked(golden_folder):
 
 def test_ranks_say_what_one_says():
     prompts = ["The sky is", "What is 47 + 38?"]
-    with LLM(device="cpu", max_model_len=128) as alone, LLM(device="cpu", max_model_len=128, tensor_parallel_size=2) as two:
+    settings = {"device": "cpu", "max_model_len": 128}
+    with Model(**settings) as alone, Model(**settings, tensor_parallel_size=2) as two:
         assert "2 threads as ranks" in two.info.device
         assert two.info.weight_bytes < alone.info.weight_bytes
-        one, both = (m.generate(prompts, SamplingParams(max_tokens=8)) for m in (alone, two))
+        one, both = (m.generate(prompts, max_tokens=8) for m in (alone, two))
         assert [o.outputs for o in both] == [o.outputs for o in one]
     with pytest.raises(cajal.InvalidArgument, match="no experts"):
-        LLM(device="cpu", capacity_factor=1.5)
+        Model(**settings, capacity_factor=1.5)
     with pytest.raises(cajal.InvalidArgument, match="tensor_parallel_size is -1"):
-        LLM(device="cpu", tensor_parallel_size=-1)
+        Model(**settings, tensor_parallel_size=-1)
 
 
 def test_caches_are_rounded_as_asked(golden_folder):
