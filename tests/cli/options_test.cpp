@@ -46,7 +46,9 @@ std::string good_value(const Flag& flag) {
   if (name == "log-level") return "debug";
   if (name == "log-format") return "text";
   if (name == "encoding-format") return "base64";
-  if (name == "rope-scaling" || name == "hf-overrides" || name == "extra-body") return R"({"a":1})";
+  if (name == "rope-scaling" || name == "hf-overrides" || name == "extra-body" || name == "json-schema")
+    return R"({"a":1})";
+  if (name == "grammar") return R"(root ::= "a")";
   return "1";
 }
 
