@@ -1,7 +1,8 @@
 #include "http/response_reader.h"
 
+#include <boost/asio/buffer.hpp>
 #include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
+#include <boost/optional.hpp>
 #include <limits>
 
 namespace cajal::http {
@@ -11,10 +12,36 @@ namespace beast = boost::beast::http;
 
 constexpr std::uint32_t kMostHeadBytes = 64 << 10;
 
+// Beast's string_body makes room for as much as Content-Length promises, which may be anything.
+struct PassingBody {
+  using value_type = std::string;
+  class reader {
+   public:
+    template <bool kIsRequest, class Fields>
+    reader(beast::header<kIsRequest, Fields>&, value_type& body) : body_(body) {}
+    void init(const boost::optional<std::uint64_t>&, boost::system::error_code& error) { error = {}; }
+    template <class Buffers>
+    std::size_t put(const Buffers& buffers, boost::system::error_code& error) {
+      error = {};
+      const std::size_t before = body_.size();
+      for (auto at = boost::asio::buffer_sequence_begin(buffers); at != boost::asio::buffer_sequence_end(buffers);
+           ++at) {
+        const boost::asio::const_buffer piece(*at);
+        body_.append(static_cast<const char*>(piece.data()), piece.size());
+      }
+      return body_.size() - before;
+    }
+    void finish(boost::system::error_code& error) { error = {}; }
+
+   private:
+    value_type& body_;
+  };
+};
+
 }  // namespace
 
 struct ResponseReader::Impl {
-  beast::response_parser<beast::string_body> parser;
+  beast::response_parser<PassingBody> parser;
 };
 
 ResponseReader::ResponseReader() : impl_(std::make_unique<Impl>()) {
