@@ -126,13 +126,13 @@ TEST(ResponsesRequest, RepeatsNoMoreThanAStreamCanCarry) {
 
 TEST(ResponsesRequest, ReadsManyPiecesInTimeThatGrowsWithThem) {
   std::string items, calls;
-  for (int i = 0; i < 50000; ++i) {
+  for (int i = 0; i < 10000; ++i) {
     items += std::string(i ? "," : "") + R"({"role":"assistant","content":"some words"})";
     calls += std::string(i ? "," : "") + R"({"type":"function_call","call_id":"c","name":"f","arguments":"{}"})";
   }
   const ResponsesRequest words = read("\"input\": [" + items + "]"), called = read("\"input\": [" + calls + "]");
   const Json::Array& turns = words.chat.variables.find("messages")->as_array();
-  EXPECT_EQ(turns[0].find("content")->as_string().size(), 500000u) << "one turn of many pieces";
+  EXPECT_EQ(turns[0].find("content")->as_string().size(), 100000u) << "one turn of many pieces";
   EXPECT_EQ(turns.size() + called.chat.variables.find("messages")->as_array().size(), 2u);
 }
 
