@@ -15,7 +15,7 @@ constexpr std::uint32_t kMostHeadBytes = 64 << 10;
 // Beast's string_body makes room for as much as Content-Length promises, which may be anything.
 struct PassingBody {
   using value_type = std::string;
-  class reader {
+  class reader {  // NOLINT(readability-identifier-naming): Beast looks for that name
    public:
     template <bool kIsRequest, class Fields>
     reader(beast::header<kIsRequest, Fields>&, value_type& body) : body_(body) {}
