@@ -3,10 +3,15 @@ import json
 import unittest
 
 import anthropic
+import pydantic
 import shared
 from shared import ASK_CAPITAL, ASK_WEATHER, CAPITAL, DEMO, PERSON, WEATHER_MESSAGES, anthropic_client
 
 FIELDS = {"model": DEMO, "messages": [{"role": "user", "content": ASK_CAPITAL}], "max_tokens": 200, "temperature": 0}
+
+
+class Brief(pydantic.BaseModel):
+    true: bool
 
 
 # `temperature` and `top_k` by their names, whatever the client says of newer models.
@@ -80,6 +85,8 @@ class Messages(unittest.TestCase):
             self.assertEqual((message.stop_reason, message.content[-1].name), ("tool_use", "get_weather"))
         message = ask(output_config={"format": {"type": "json_schema", "schema": PERSON}})
         self.assertEqual(set(json.loads(message.content[-1].text)), {"name", "age"})
+        parsed = anthropic_client().messages.parse(model=DEMO, max_tokens=50, messages=user("Is it?"), output_format=Brief)
+        self.assertIsInstance(parsed.parsed_output, Brief)
         with self.assertRaisesRegex(anthropic.BadRequestError, "output_config.format.schema"):
             ask(output_config={"format": {"type": "json_schema", "schema": {"type": "nothing"}}})
 

@@ -13,6 +13,10 @@ class Person(pydantic.BaseModel):
     age: int
 
 
+class Brief(pydantic.BaseModel):
+    true: bool
+
+
 def chat(**fields):
     return openai_client().chat.completions.create(**{
         "model": DEMO, "messages": [{"role": "user", "content": ASK_CAPITAL}], "temperature": 0, "max_tokens": 60, **fields})
@@ -177,6 +181,8 @@ class Responses(unittest.TestCase):
             self.skipTest("the program was built without grammars")
         response = respond(text={"format": {"type": "json_schema", "name": "person", "schema": PERSON, "strict": True}}, max_output_tokens=300)
         Person(**json.loads(response.output_text))
+        parsed = openai_client().responses.parse(model=DEMO, input="Who?", text_format=Brief, temperature=0, reasoning={"effort": "none"})
+        self.assertIsInstance(parsed.output_parsed, Brief)
         forced = respond(input="Hello!", tools=WEATHER_RESPONSES, tool_choice="required", max_output_tokens=300)
         self.assertIn("function_call", [item.type for item in forced.output])
         with self.assertRaises(openai.BadRequestError) as caught:
