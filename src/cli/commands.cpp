@@ -53,7 +53,7 @@ constexpr auto kCommands = std::to_array<CommandInfo>({
      "made for. Limits and defaults are those of Optimum Neuron, in whose neuron_config.json they are written.",
      run_export},
     {"serve", kServe, "[MODEL] [--host HOST] [--port PORT] [--api-key KEY] [flags]",
-     "Answer over HTTP as OpenAI's API does.",
+     "Answer over HTTP as OpenAI's and Anthropic's APIs do.",
      "Serves a model on http://127.0.0.1:8000/v1: chats, completions, embeddings and more, to many at once "
      "(docs/serving.md). "
      "SIGTERM and Ctrl-C let requests under way end first; a second one does not wait.",
