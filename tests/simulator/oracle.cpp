@@ -1,6 +1,9 @@
 #include "simulator/oracle.h"
 
 #include <algorithm>
+#include <limits>
+
+#include "simulator/every_other_token.h"
 
 namespace cajal::simulator {
 
@@ -22,8 +25,22 @@ Oracle::Oracle(const FakeModel& model, const SequenceRequest& request, std::uint
   }
 }
 
+// As the request's constraints say it, by the place of the token alone.
+void Oracle::constrain() {
+  const TokenConstraints& c = request_.constraints;
+  for (const auto& [token, bias] : c.logit_bias) processed_[static_cast<std::size_t>(token)] += bias;
+  const auto forbid = [&](std::int32_t token) {
+    processed_[static_cast<std::size_t>(token)] = -std::numeric_limits<float>::infinity();
+  };
+  for (std::int32_t token = 0; token < model_.behaviour().vocab_size; ++token)
+    if (c.grammar && !EveryOtherToken::allows(num_generated_, token)) forbid(token);
+  if (num_generated_ < c.min_tokens)
+    for (const std::int32_t token : request_.eos_token_ids) forbid(token);
+}
+
 GeneratedToken Oracle::choose() {
   processed_ = logits_;
+  constrain();
   processor_.apply(processed_);
   const SamplingParams& sampling = request_.sampling;
   const std::int32_t id = sampling.greedy() ? argmax(processed_)

@@ -25,6 +25,7 @@ class Oracle {
 
  private:
   GeneratedToken choose();
+  void constrain();
 
   const FakeModel& model_;
   const SequenceRequest& request_;

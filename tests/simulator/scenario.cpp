@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/checked.h"
+#include "simulator/every_other_token.h"
 #include "simulator/random.h"
 
 namespace cajal::simulator {
@@ -63,6 +64,7 @@ class Maker {
   void add_clock_jump(std::int64_t step);
   std::vector<std::int32_t> make_prompt(std::int64_t length);
   SamplingParams make_sampling();
+  void constrain(SequenceRequest& request);
   EngineRequest make_request();
   Event make_add(std::int64_t step);
   void spoil(Event& add);
@@ -152,6 +154,15 @@ SamplingParams Maker::make_sampling() {
   return s;
 }
 
+void Maker::constrain(SequenceRequest& r) {
+  TokenConstraints& c = r.constraints;
+  if (random_.chance(40)) c.grammar = std::make_shared<EveryOtherToken>();
+  if (random_.chance(20))
+    c.min_tokens = std::min<std::int64_t>(random_.below(12), std::max<std::int64_t>(0, r.max_new_tokens));
+  if (random_.chance(20))
+    c.logit_bias = {{static_cast<std::int32_t>(random_.below(8)), random_.pick({-100.0f, 2.0f, 100.0f})}};
+}
+
 EngineRequest Maker::make_request() {
   const EngineCoreOptions& o = scenario_.options;
   EngineRequest r;
@@ -176,6 +187,8 @@ EngineRequest Maker::make_request() {
   if (random_.chance(80)) r.sequence.eos_token_ids = {FakeModel::kEos};
   if (random_.chance(10)) r.sequence.eos_token_ids.push_back(static_cast<std::int32_t>(random_.below(16)));
   r.sequence.num_logprobs = random_.pick({-1, -1, -1, -1, 0, 2, scenario_.model.vocab_size});
+  // Who guesses knows nothing of constraints, and could not always be right.
+  if (has(Feature::odd_sampling) && scenario_.draft.right_percent < 100) constrain(r.sequence);
   if (has(Feature::siblings)) r.n = static_cast<std::uint32_t>(random_.between(1, 4));
   if (has(Feature::priorities))
     r.priority =

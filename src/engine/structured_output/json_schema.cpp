@@ -33,7 +33,7 @@ constexpr std::string_view kOfObjects[] = {"properties",        "required",     
 constexpr std::string_view kCombining[] = {"$ref", "const", "enum", "anyOf", "oneOf", "allOf"};
 constexpr std::string_view kTypes[] = {"null", "boolean", "object", "array", "number", "integer", "string"};
 constexpr std::string_view kFormats[] = {"email", "date", "time",     "date-time", "duration",
-                                         "ipv4",  "ipv6", "hostname", "uuid"};
+                                         "ipv4",  "ipv6", "hostname", "uuid",      "uri"};
 
 bool is_one_of(std::string_view word, Words words) {
   return std::find(words.begin(), words.end(), word) != words.end();
@@ -374,7 +374,7 @@ Json Lowering::lower_string(const Json& schema, const std::string& at) {
     refuse(at, "only one of pattern, format and minLength with maxLength is supported for a string");
   if (format) {
     if (!format->is_string() || !is_one_of(format->as_string(), kFormats))
-      refuse(at + "/format", "supported are email, date, time, date-time, duration, ipv4, ipv6, hostname and uuid");
+      refuse(at + "/format", "supported are email, date, time, date-time, duration, ipv4, ipv6, hostname, uuid and uri");
     return result.set("format", *format), result;
   }
   if (pattern) {
