@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <map>
 
-#include "base/checked.h"
-
 namespace cajal {
 
 const char* op_name(const Op& op) {
@@ -117,8 +115,9 @@ bool can_share(const Sharding& s, const Shape& shape) {
   if (s.dim >= shape.rank() || s.parts < 1) return false;
   if (s.unit == 0 || s.units.empty()) return s.unit == 0 && s.units.empty();
   const std::int64_t whole = shape[s.dim];
-  if (s.unit < 0) return false;
-  const std::int64_t units = ceil_div(whole, s.unit);
+  constexpr std::int64_t kLongestGroup = 1024;  // a unit may be more than there is, but not anything
+  if (whole < 1 || s.unit < 0 || s.unit > std::max(whole, kLongestGroup)) return false;
+  const std::int64_t units = (whole - 1) / s.unit + 1;
   return s.units.size() % static_cast<std::size_t>(s.parts) == 0 &&
          std::all_of(s.units.begin(), s.units.end(), [units](int u) { return u >= -1 && u < units; });
 }

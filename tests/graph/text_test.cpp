@@ -147,6 +147,8 @@ TEST(GraphText, SaysWhatIsWrongWhere) {
            {"%0 = parameter() {pieces=[\"w\"[4]/1:2]} : f32[4]  # w\n", "a sharding that 'w' cannot have"},
            {"%0 = parameter() {pieces=[\"w\"[6]/0:2:3[0 2]]} : f32[3]  # w\n", "a sharding that 'w' cannot have"},
            {"%0 = parameter() {pieces=[\"w\"[6]/0:2:4[0 2]]} : f32[4]  # w\n", "a sharding that 'w' cannot have"},
+           {"%0 = parameter() {pieces=[\"w\"[6]/0:2:9223372036854775807[0 -1]]} : f32[6]  # w\n",
+            "a sharding that 'w' cannot have"},
            {"%0 = parameter() {pieces=[\"w\"[6]/0:2:3[0 1 -1]]} : f32[3]  # w\n", "a sharding that 'w' cannot have"},
            {"%0 = parameter() {pieces=[\"w\"[4]\"v\"[4]]} : f32[8]  # w\n", "expected ' ' before"},
            {"return %0\n", "%0 is not made yet"},
