@@ -1,4 +1,6 @@
 // cajal serve: answers over HTTP as OpenAI's API does.
+#include <sys/resource.h>
+
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
@@ -113,11 +115,25 @@ std::shared_ptr<http::TlsContext> tls_of(const ServeFlags& flags) {
                                .cert_reqs = flags.ssl_cert_reqs});
 }
 
+// As many connections as there may be descriptors, less those that everything else needs.
+std::size_t most_connections(std::size_t wanted) {
+  constexpr rlim_t kOthers = 64;
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return wanted;
+  limit.rlim_cur = limit.rlim_max;  // shells give less than they may
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  const rlim_t left = limit.rlim_cur > 2 * kOthers ? limit.rlim_cur - kOthers : kOthers;
+  if (left < wanted) log_warning("at most ", left, " connections at a time: ulimit -n is ", limit.rlim_cur);
+  return std::min<rlim_t>(left, wanted);
+}
+
 http::ServerOptions server_options(const ServeFlags& flags) {
   http::ServerOptions options;
   options.host = flags.host;
   options.port = flags.port;
   options.tls = tls_of(flags);
+  options.max_connections = most_connections(options.max_connections);
   options.limits.body_bytes = flags.max_request_bytes;
   return options;
 }

@@ -18,6 +18,13 @@ bool ConnectionPool::has_exchange() const {
   return std::any_of(connections.begin(), connections.end(), [](const auto& c) { return c->has_exchange(); });
 }
 
+void ConnectionPool::close_longest_idle() {
+  std::shared_ptr<Connection> longest;
+  for (const auto& connection : connections)
+    if (connection->is_idle() && (!longest || connection->idle_since() < longest->idle_since())) longest = connection;
+  if (longest) longest->close();
+}
+
 Connection::Connection(ConnectionPool& pool, std::unique_ptr<Stream> stream)
     : pool_(pool), stream_(std::move(stream)), timer_(pool.io), write_timer_(pool.io), parser_(pool.options.limits) {}
 
@@ -56,9 +63,8 @@ void Connection::close() {
   if (pool_.on_idle) pool_.on_idle();
 }
 
-void Connection::close_if_idle() {
-  if (phase_ == Phase::greeting || (phase_ == Phase::reading && parser_.state() == RequestParser::State::nothing))
-    close();
+bool Connection::is_idle() const {
+  return phase_ == Phase::greeting || (phase_ == Phase::reading && parser_.state() == RequestParser::State::nothing);
 }
 
 // There is always a read under way, so that a client that leaves is seen at once, unless it sends too much ahead.
@@ -170,6 +176,7 @@ void Connection::end_exchange() {
 
 void Connection::next_request() {
   phase_ = Phase::reading;
+  idle_since_ = std::chrono::steady_clock::now();
   consume(std::exchange(early_, {}));
   read();
 }

@@ -3,6 +3,7 @@
 #include <array>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -28,6 +29,7 @@ struct ConnectionPool {
   std::function<void()> on_idle;  // a connection has ended, or its exchange has
 
   bool has_exchange() const;
+  void close_longest_idle();  // if there is one
 };
 
 class Connection final : public ExchangeCarrier, public std::enable_shared_from_this<Connection> {
@@ -36,7 +38,8 @@ class Connection final : public ExchangeCarrier, public std::enable_shared_from_
 
   void start();
   void close();          // at once; who waits for the client hears that it is gone
-  void close_if_idle();  // between requests
+  bool is_idle() const;  // between requests, or before the first
+  std::chrono::steady_clock::time_point idle_since() const { return idle_since_; }
   bool has_exchange() const { return exchange_ != nullptr; }
   void post_flush() override;
   void post_close() override;
@@ -73,6 +76,7 @@ class Connection final : public ExchangeCarrier, public std::enable_shared_from_
   bool pinged_ = false;     // nothing was sent since the last look
   std::shared_ptr<ConnectionExchange> exchange_;
   Phase phase_ = Phase::greeting;
+  std::chrono::steady_clock::time_point idle_since_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace cajal::http

@@ -85,6 +85,8 @@ void Server::Impl::on_accepted(const boost::system::error_code& error, Tcp::sock
     });
     return;
   }
+  // Those that only wait for another request give way: who keeps many open keeps nobody out.
+  if (pool.connections.size() >= options.max_connections) pool.close_longest_idle();
   if (pool.connections.size() < options.max_connections) {
     auto stream = options.tls ? tls_server_stream(std::move(socket), *options.tls) : plain_stream(std::move(socket));
     auto connection = std::make_shared<Connection>(pool, std::move(stream));
@@ -120,7 +122,8 @@ void Server::Impl::drain(std::chrono::nanoseconds timeout) {
     if (!error) stop();
   });
   const std::vector<std::shared_ptr<Connection>> all(pool.connections.begin(), pool.connections.end());
-  for (const auto& connection : all) connection->close_if_idle();
+  for (const auto& connection : all)
+    if (connection->is_idle()) connection->close();
   pool.on_idle();
 }
 

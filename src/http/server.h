@@ -19,7 +19,7 @@ struct ServerOptions {
   std::uint16_t port = 8000;             // 0: one that is free
   std::shared_ptr<TlsContext> tls = {};  // of tls.h; null: plain HTTP
   RequestLimits limits = {};
-  std::size_t max_connections = 4096;                   // further ones are closed at once
+  std::size_t max_connections = 4096;  // one more ends the one that has been idle longest, or is closed at once
   std::size_t max_unsent_bytes = std::size_t{1} << 20;  // of a stream: a client that lets more pile up is dropped
   std::chrono::milliseconds head_timeout =
       std::chrono::seconds(15);  // from a request's first byte to its last header's, and of TLS's handshake

@@ -225,15 +225,41 @@ TEST(Server, AnswersWhatIsNoRequestAndCloses) {
   EXPECT_EQ(large.read_answer().status, 413);
 }
 
-TEST(Server, ClosesConnectionsBeyondItsLimit) {
+TEST(Server, EndsTheConnectionThatIsIdleLongestForOneBeyondItsLimit) {
   Running running(echo, {.max_connections = 2});
+  Client first(running.port()), second(running.port());
+  second.send_request("GET", "/2");
+  EXPECT_EQ(second.read_answer().status, 200);
+  first.send_request("GET", "/1");
+  EXPECT_EQ(first.read_answer().status, 200);
+  Client third(running.port());
+  third.send_request("GET", "/3");
+  EXPECT_EQ(third.read_answer().status, 200);
+  EXPECT_EQ(second.read_to_end(), "");
+  first.send_request("GET", "/1");
+  EXPECT_EQ(first.read_answer().status, 200);
+}
+
+TEST(Server, ClosesConnectionsBeyondItsLimitWhereAllAreBusy) {
+  std::mutex mutex;
+  std::vector<std::shared_ptr<Exchange>> held;
+  std::promise<void> both;
+  Running running(
+      [&](const std::shared_ptr<Exchange>& exchange) {
+        const std::lock_guard lock(mutex);
+        held.push_back(exchange);
+        if (held.size() == 2) both.set_value();
+      },
+      {.max_connections = 2});
   Client first(running.port()), second(running.port());
   first.send_request("GET", "/1");
   second.send_request("GET", "/2");
-  EXPECT_EQ(first.read_answer().status, 200);
-  EXPECT_EQ(second.read_answer().status, 200);
+  both.get_future().wait();
   Client third(running.port());
   EXPECT_EQ(third.read_to_end(), "");
+  for (const auto& exchange : held) exchange->respond({.body = "late"});
+  EXPECT_EQ(first.read_answer().body, "late");
+  EXPECT_EQ(second.read_answer().body, "late");
 }
 
 TEST(Server, DrainsByFinishingWhatItHasBegun) {

@@ -259,6 +259,20 @@ class Load(unittest.TestCase):
         self.assert_nothing_is_left(before)
 
 
+class Crowd(unittest.TestCase):
+    def test_of_idle_connections_keeps_nobody_out(self):
+        server = Server(OPTIONS.program, "--threads", "1", "--disable-access-log", descriptors=200)
+        self.addCleanup(server.stop)
+        idle = [server.connect() for _ in range(500)]
+        for connection in idle:
+            connection.connect()
+        for _ in range(5):
+            self.assertEqual(server.request("GET", "/health")[0], 200)
+        self.assertLess(server.descriptors(), 200)
+        for connection in idle:
+            connection.close()
+
+
 class Overload(unittest.TestCase):
     def test_is_refused_politely_and_gone_when_it_is_over(self):
         server = Server(OPTIONS.program, "--threads", "1", "--max-num-seqs", "4", "--max-num-waiting", "16", "--disable-access-log")

@@ -3,6 +3,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import threading
@@ -14,12 +15,13 @@ DEMO = "cajal-demo"
 class Server:
     """On a free port, with the demo model, ready. Its log is read all the time, so that it never waits for us."""
 
-    def __init__(self, program, *arguments, tls=None, environment=None):
+    def __init__(self, program, *arguments, tls=None, environment=None, descriptors=None):
         self.tls = tls  # an ssl.SSLContext of a client, where the server speaks HTTPS
         clean = {k: v for k, v in os.environ.items() if not k.startswith("CAJAL_")}
         self.process = subprocess.Popen(
             [program, "serve", "--port", "0", *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-            text=True, env={**clean, **(environment or {})})
+            text=True, env={**clean, **(environment or {})},
+            preexec_fn=descriptors and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors // 2, descriptors))))
         self.log, self.port = [], None
         self.has_port = threading.Event()
         self.reader = threading.Thread(target=self._read_log, daemon=True)
