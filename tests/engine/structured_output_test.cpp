@@ -156,6 +156,13 @@ TEST(AllowedTokens, SayHowManyGuessesMayFollow) {
   EXPECT_EQ(AllowedTokens(c, kEndings).count_valid(std::vector{kOther, kOther}), 2) << "a thought is free";
 }
 
+TEST(AllowedTokens, AreAnErrorWhereAGrammarContradictsItself) {
+  const TokenConstraints c = constraints_of(1);
+  AllowedTokens tokens(c, kEndings);
+  EXPECT_THROW(tokens.accept(kOther), Error);
+  EXPECT_NO_THROW(tokens.accept(kEnd)) << "which ends the answer";
+}
+
 std::string lowered(const char* schema) { return to_json(lower_json_schema(parse_json(schema, "schema"))); }
 std::string fault(const char* schema) {
   try {

@@ -180,8 +180,9 @@ void AllowedTokens::accept(std::int32_t token) {
   }
   phase_ = Phase::answers;
   if (!matcher_ || matcher_->accept(token)) return;
-  // Ending tokens that are the request's own end an answer wherever they may come.
-  CAJAL_CHECK(is_ending(token), "token ", token, " was chosen, and the grammar does not know it");
+  // Ending tokens that are the request's own end an answer wherever they may come. Anything else is the grammar's mistake.
+  if (!is_ending(token))
+    fail(ErrorCode::unavailable, "the grammar of the answer let token ", token, " come and then did not know it");
 }
 
 std::int64_t AllowedTokens::count_valid(std::span<const std::int32_t> draft) const {
