@@ -142,8 +142,9 @@ Tokenizer tokenizer_of(const Options& o, const ModelNames& names, const Environm
     if (Tokenizer::is_present(folder)) return Tokenizer::from_folder(folder);
   } catch (const Error&) {  // the server's model need not be here
   }
-  log_info("the tokenizer of ", names.root,
-           " is not here: prompts are made with the demo model's, and their lengths are in its tokens");
+  if (names.root != "cajal-demo")
+    log_info("the tokenizer of ", names.root,
+             " is not here: prompts are made with the demo model's, and their lengths are in its tokens");
   return Tokenizer::from_folder(resolve_model("", environment));
 }
 
