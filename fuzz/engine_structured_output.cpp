@@ -62,7 +62,10 @@ void write_answer(const cajal::CompiledGrammar& grammar, std::string_view choice
     try {
       if (is_json) cajal::parse_json(answer, "the answer", {.max_depth = 300});
     } catch (const cajal::Error& e) {
-      if (e.message().find("UTF-8") == std::string::npos) die(e.what(), answer);
+      // Bytes that are no text become U+FFFD, and numbers may be larger than any that a program knows.
+      const bool allowed =
+          e.message().find("UTF-8") != std::string::npos || e.message().find("number") != std::string::npos;
+      if (!allowed) die(e.what(), answer);
     }
     return;
   }

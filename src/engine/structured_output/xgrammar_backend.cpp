@@ -5,7 +5,32 @@
 #include <xgrammar/xgrammar.h>
 
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 #include <thread>
+
+namespace {
+
+// What the library has warned of since it was asked to compile something: that it passes over some of it.
+thread_local std::string warning;
+
+}  // namespace
+
+namespace xgrammar {
+
+// What its messages call. Errors are thrown, with their words alone.
+[[noreturn]] void LogFatalImpl(const std::string& file, int line, const std::string& message);
+void LogMessageImpl(const std::string& file, int line, int level, const std::string& message);
+
+void LogFatalImpl(const std::string& /*file*/, int /*line*/, const std::string& message) {
+  throw std::runtime_error(message);
+}
+
+void LogMessageImpl(const std::string& /*file*/, int /*line*/, int /*level*/, const std::string& message) {
+  if (warning.empty()) warning = message;
+}
+
+}  // namespace xgrammar
 
 namespace cajal {
 namespace {
@@ -70,7 +95,10 @@ class Backend final : public GrammarBackend {
             num_threads(), /*cache_enabled=*/true, max_cache_bytes) {}
 
   std::shared_ptr<const CompiledGrammar> compile(GrammarKind kind, const std::string& text) override {
-    return std::make_shared<Grammar>(run(kind, text));
+    warning.clear();
+    auto result = std::make_shared<Grammar>(run(kind, text));
+    if (!warning.empty()) throw std::runtime_error(warning);
+    return result;
   }
 
  private:
