@@ -18,7 +18,7 @@ thread_local std::string warning;
 
 namespace xgrammar {
 
-// What its messages call. Errors are thrown, with their words alone.
+// What its messages call, under its names. Errors are thrown, with their words alone. NOLINTBEGIN(readability-identifier-naming)
 [[noreturn]] void LogFatalImpl(const std::string& file, int line, const std::string& message);
 void LogMessageImpl(const std::string& file, int line, int level, const std::string& message);
 
@@ -29,6 +29,7 @@ void LogFatalImpl(const std::string& /*file*/, int /*line*/, const std::string& 
 void LogMessageImpl(const std::string& /*file*/, int /*line*/, int /*level*/, const std::string& message) {
   if (warning.empty()) warning = message;
 }
+// NOLINTEND(readability-identifier-naming)
 
 }  // namespace xgrammar
 
