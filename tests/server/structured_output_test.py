@@ -271,6 +271,7 @@ def check_refusals(server):
             ({"response_format": {"type": "json_schema"}}, "response_format.schema", "missing"),
             ({"response_format": 5}, "response_format", "object"),
             ({"structured_outputs": {"regex": "(" * 100}}, "structured_outputs.regex", "brackets"),
+            ({"structured_outputs": {"regex": "a\\qb"}}, "structured_outputs.regex", "not recognized"),
             ({"structured_outputs": {"regex": "a$b"}}, "structured_outputs.regex", "anchor"),
             ({"structured_outputs": {"regex": "(a"}}, "structured_outputs.regex", "arenthesis"),
             ({"structured_outputs": {"regex": "a{1,99999}"}}, "structured_outputs.regex", "4096"),
@@ -325,6 +326,7 @@ def main():
             print("skipped: cajal was built without xgrammar (make setup)")
             return 77
         check_refusals(server)
+        check_refusals(server)  # what was compiled before is found, and is no better
         check_other_ways(server)
         check_bias_and_lengths(server)
         check_tools(server, "json")

@@ -98,8 +98,9 @@ class Backend final : public GrammarBackend {
   std::shared_ptr<const CompiledGrammar> compile(GrammarKind kind, const std::string& text) override {
     warning.clear();
     auto result = std::make_shared<Grammar>(run(kind, text));
-    if (!warning.empty()) throw std::runtime_error(warning);
-    return result;
+    if (warning.empty()) return result;
+    compiler_.ClearCache();  // which would find it, and not warn again
+    throw std::runtime_error(warning);
   }
 
  private:
