@@ -15,7 +15,11 @@ class Tokenizer;
 struct GrammarCompilerOptions {
   std::chrono::milliseconds timeout{20'000};              // of one compilation
   std::int64_t max_cache_bytes = std::int64_t{64} << 20;  // of compiled grammars that are kept; old ones go first
+#ifdef __SANITIZE_THREAD__
+  int num_threads = 1;  // the library is not sanitized, and how it initialises itself once is not seen
+#else
   int num_threads = 2;
+#endif
   std::size_t max_waiting = 64;  // compilations
 };
 
