@@ -126,6 +126,7 @@ class CAJAL_LOCAL Engine::Impl {
                       std::optional<Cancellation> cancellation);
   Admission submit(const Prompt& prompt, const SamplingParams& params, OnDelta on_delta);
   void abort(RequestId id) noexcept { worker_.abort(id); }
+  void close() { worker_.close(); }
   std::string metrics_text() const { return worker_.metrics_text(); }
   std::string failure() const {
     const std::string lost = ranks_ ? ranks_->failure() : std::string();
@@ -371,7 +372,10 @@ Engine::Engine(const EngineConfig& config) {
   impl_ = guarded([&] { return std::make_unique<Impl>(config, nullptr); });
 }
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Engine::~Engine() = default;
+// What the last answers call may itself call the engine, which has to be whole until then.
+Engine::~Engine() {
+  if (impl_) impl_->close();
+}
 Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
 

@@ -57,13 +57,13 @@ Worker::Worker(MakeEngine make_engine) : make_engine_(std::move(make_engine)), e
   thread_ = std::thread([this] { loop(); });
 }
 
-Worker::~Worker() {
+void Worker::close() {
   {
     const std::lock_guard lock(mutex_);
     closing_ = true;
   }
   changed_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void Worker::push(const std::shared_ptr<Job>& job) {

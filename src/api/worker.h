@@ -55,7 +55,9 @@ class Worker final : private EngineObserver {
   // `make_engine` gives the engine that all jobs share, and a new one when one has ended; null for a model that only tasks
   // can use.
   explicit Worker(MakeEngine make_engine);
-  ~Worker() override;  // stops every job and waits until it is over
+  ~Worker() override { close(); }
+  void
+  close();  // stops every job and waits until it is over; abort() and the like may still be called, and change nothing
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 

@@ -16,7 +16,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr auto kLinkWithin = std::chrono::seconds(2);
-constexpr auto kVerdictWithin = std::chrono::seconds(1);
+constexpr auto kVerdictWithin = std::chrono::seconds(10);
 constexpr int kLookForFailuresMs = 50;
 constexpr auto kWatchFor = std::chrono::microseconds(50);  // before a rank sleeps until something comes
 
@@ -102,7 +102,8 @@ class TcpMesh final : public Carrier {
     return moved;
   }
 
-  // The other side may have gone because of a third rank. Who it was, rank 0 knows and is about to say.
+  // The other side may have gone because of a third rank. Who it was, rank 0 knows and is about to say, or it is rank 0 and
+  // this rank's own watch is about to find out: later than the other side's, if this one was kept from running.
   [[noreturn]] void fail_at(const Move& move) {
     const auto deadline = Clock::now() + kVerdictWithin;
     while (!region_->failed() && Clock::now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(1));

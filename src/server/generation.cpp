@@ -140,8 +140,7 @@ void Generation::count(const api::Delta& delta) {
 // With the lock. The sequences that go on are of no use: one answer stands for all.
 void Generation::give_up(const protocol::ErrorBody& error) {
   if (std::exchange(over_, true)) return;
-  if (!service_.closing())
-    for (const auto id : requests_) service_.engine().abort(id);
+  for (const auto id : requests_) service_.engine().abort(id);
   call_->record([&](CallRecord& r) { r.error = error.message; });
   try {
     fail(error);

@@ -69,6 +69,7 @@ Service::~Service() { close(); }
 
 void Service::set_engine(std::unique_ptr<api::Engine> engine) {
   engine_ = std::move(engine);
+  running_ = engine_.get();
   loaded_ = true;
 }
 
@@ -76,7 +77,6 @@ void Service::close() {
   draining_ = true;
   quick_.reset();
   slow_.reset();
-  closing_ = true;
   engine_.reset();
 }
 
@@ -202,9 +202,7 @@ void Service::check_key(const CallPtr& call) const {
                                                          : "the API key is not one of this server"});
 }
 
-std::string Service::failure() const {
-  return loaded_ && !closing_ ? api::EngineAccess::failure(*engine_) : std::string();
-}
+std::string Service::failure() const { return loaded_ ? api::EngineAccess::failure(*running_) : std::string(); }
 
 void Service::check_ready() const {
   if (const std::string why = failure(); !why.empty())
@@ -225,7 +223,7 @@ std::string Service::why_not_ready() {
   if (!failure().empty()) return "failed";
   if (draining_) return "draining";
   if (!loaded_) return "loading";
-  const std::string text = engine_->metrics_text();
+  const std::string text = running_->metrics_text();
   const std::string steps = sample_of(text, "vllm:iteration_tokens_total_count");
   const std::string running = sample_of(text, "vllm:num_requests_running");
   const std::lock_guard lock(watch_mutex_);
@@ -249,7 +247,7 @@ const std::string& Service::model_name(const std::optional<std::string>& wanted)
 }
 
 std::string Service::metrics_text() const {
-  std::string text = loaded_ ? engine_->metrics_text() : std::string();
+  std::string text = loaded_ ? running_->metrics_text() : std::string();
   const auto series = [&](const char* name, const char* help, std::int64_t value) {
     text += detail::join("# HELP ", name, " ", help, "\n# TYPE ", name, " counter\n", name, " ", value, "\n");
   };

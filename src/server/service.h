@@ -48,9 +48,10 @@ class Service {
   void close();                                          // cancels and waits for all that runs; the engine is gone then
 
   const ServiceOptions& options() const { return options_; }
-  api::Engine& engine() { return *engine_; }  // of handlers of routes that need it
+  api::Engine& engine() {
+    return *running_;
+  }  // of handlers of routes that need it, and of what they are told while it ends
   bool loaded() const { return loaded_; }
-  bool closing() const { return closing_; }  // the engine cancels everything by itself, and is not to be called
   // Why the engine can take no more requests at all, or "".
   std::string failure() const;
   // Why the service cannot take requests now, or "".
@@ -73,7 +74,8 @@ class Service {
   const ServiceOptions options_;
   const std::int64_t start_time_;
   std::unique_ptr<api::Engine> engine_;
-  std::atomic<bool> loaded_ = false, draining_ = false, closing_ = false;
+  api::Engine* running_ = nullptr;  // the same; not changed while the engine ends, when its threads still ask for it
+  std::atomic<bool> loaded_ = false, draining_ = false;
   std::atomic<std::int64_t> num_calls_ = 0, num_refused_ = 0, num_abandoned_ = 0;
 
   std::mutex watch_mutex_;  // of what follows: when steps were last seen to end

@@ -123,14 +123,17 @@ constexpr auto kFlags =
             {"json-schema", "", "SCHEMA", kGenerate, Group::sampling,
              "Make the answer JSON that follows this JSON schema: a file, or the schema itself where it begins with {.",
              [](Options& o, const Given& g) { structure(o, g).json = text_or_file(g, "{"); }, OneOf::structure},
-            {"regex", "", "REGEX", kGenerate, Group::sampling, "Make the answer match, from its first to its last character.",
+            {"regex", "", "REGEX", kGenerate, Group::sampling,
+             "Make the answer match, from its first to its last character.",
              [](Options& o, const Given& g) { structure(o, g).regex = g.text; }, OneOf::structure},
             {"choice", "", "TEXT", kGenerate, Group::sampling, "Make the answer one of these; given several times.",
              [](Options& o, const Given& g) { structure(o, g).choice.push_back(g.text); }, OneOf::structure, true},
             {"grammar", "", "GRAMMAR", kGenerate, Group::sampling,
-             "Make the answer follow this grammar, EBNF as GBNF has it: a file, or the grammar itself where it begins with "
+             "Make the answer follow this grammar, EBNF as GBNF has it: a file, or the grammar itself where it begins "
+             "with "
              "'root ::='.",
-             [](Options& o, const Given& g) { structure(o, g).grammar = text_or_file(g, "root ::="); }, OneOf::structure},
+             [](Options& o, const Given& g) { structure(o, g).grammar = text_or_file(g, "root ::="); },
+             OneOf::structure},
             {"min-tokens", "", "N", kGenerate, Group::sampling, "No ending token before so many.",
              [](Options& o, const Given& g) { o.generate.min_tokens = integer(g, 0); }},
             {"thinking-token-budget", "", "N", kSampling, Group::sampling,

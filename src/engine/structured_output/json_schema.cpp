@@ -374,7 +374,8 @@ Json Lowering::lower_string(const Json& schema, const std::string& at) {
     refuse(at, "only one of pattern, format and minLength with maxLength is supported for a string");
   if (format) {
     if (!format->is_string() || !is_one_of(format->as_string(), kFormats))
-      refuse(at + "/format", "supported are email, date, time, date-time, duration, ipv4, ipv6, hostname, uuid and uri");
+      refuse(at + "/format",
+             "supported are email, date, time, date-time, duration, ipv4, ipv6, hostname, uuid and uri");
     return result.set("format", *format), result;
   }
   if (pattern) {
