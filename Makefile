@@ -88,7 +88,7 @@ gpu-bench:
 asan tsan:
 	@cmake --preset $@ --log-level=WARNING
 	@cmake --build --preset $@ -j $(JOBS)
-	@echo "$@: tests/CMakeLists.txt says what is left out here (left_out_*, threaded_layers); make test runs all of it"
+	@echo "$@: tests/CMakeLists.txt says what is left out here (left_out_*, threaded_layers, every); make test runs all of it"
 	@$(FIXED_ADDRESSES) ctest --preset $@ -j $(JOBS)
 
 ## server-test: cajal serve and the demo model, seen by the official clients of OpenAI and Anthropic, which come from PyPI
