@@ -284,7 +284,7 @@ TEST(Sharding, RefusesHeadsThatCutGroupsAndSaysWhatFits) {
   EXPECT_THAT(
       why(8, {.attention = 32}),
       testing::AllOf(testing::HasSubstr("tensor_parallel_size 8 with quantisation by groups of 32: of 8 heads of 16"),
-                     testing::HasSubstr("up to 16 these: 1, 2, 4;")));
+                     testing::HasSubstr("up to 16 these: 1, 2, 3, 4, 5, 6, 7;")));
 }
 
 TEST(Qwen3Graph, SharesOneParameterWhenTied) {
