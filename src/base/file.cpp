@@ -74,7 +74,8 @@ bool file_exists(const std::string& path) {
 }
 
 void write_file(const std::string& path, std::string_view content) {
-  const std::string temporary = path + ".partial";
+  // A name of this thread's own: others may be writing the same file.
+  const std::string temporary = detail::join(path, ".partial-", ::gettid());
   const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) fail_errno(temporary, "cannot create");
   while (!content.empty()) {

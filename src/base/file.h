@@ -28,7 +28,8 @@ class File {
 // The whole of a file that is expected to be at most `max_bytes` long.
 std::string read_file(const std::string& path, std::uint64_t max_bytes = std::uint64_t{1} << 30);
 bool file_exists(const std::string& path);
-// Writes to a temporary name in the same folder, then renames, so that no half-written file is left under `path`.
+// Writes to a temporary name in the same folder, then renames, so that no half-written file is left under `path`. Threads and
+// processes that write the same file at once leave what one of them wrote.
 void write_file(const std::string& path, std::string_view content);
 
 }  // namespace cajal
