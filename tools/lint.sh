@@ -50,7 +50,8 @@ check_recipes() {
   return $result
 }
 
-# Compiled sources of ours: not kernels of CUDA, whose flags clang does not know; not the tests, which are many, cannot ship, and are read by the compilers' own warnings.
+# Compiled sources of ours: not kernels of CUDA, whose flags clang does not know; not the tests, which are many, cannot
+# ship, and are read by the compilers' own warnings.
 check_tidy() {
   python3 - "$build" <<'PYTHON' | xargs -r -P "$jobs" -n 1 tools/tidy_one.sh "$build"
 import json, pathlib, sys
