@@ -26,6 +26,7 @@ endif
 
 # Sanitizers of older compilers cannot place their shadow when the kernel randomises more bits than they expect.
 FIXED_ADDRESSES = $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R)
+
 ## all: build/release/cajal (also plain `make`)
 all: configure
 	@cmake --build --preset release -j $(JOBS)

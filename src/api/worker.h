@@ -56,8 +56,8 @@ class Worker final : private EngineObserver {
   // can use.
   explicit Worker(MakeEngine make_engine);
   ~Worker() override { close(); }
-  void
-  close();  // stops every job and waits until it is over; abort() and the like may still be called, and change nothing
+  // Stops every job and waits until it is over. abort() and the like may still be called, and change nothing.
+  void close();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 

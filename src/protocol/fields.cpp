@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace cajal::protocol {
 namespace {
@@ -32,6 +33,12 @@ std::optional<std::string> Fields::text(std::string_view name) {
   if (!value) return std::nullopt;
   if (!value->is_string()) wrong_type(name, *value, "a string");
   return value->as_string();
+}
+
+std::string Fields::required_text(std::string_view name) {
+  auto value = text(name);
+  if (!value || value->empty()) refuse(path(name), " is missing");
+  return std::move(*value);
 }
 
 std::optional<bool> Fields::boolean(std::string_view name) {

@@ -27,6 +27,7 @@ class Fields {
 
   const Json* find(std::string_view name);  // null: absent
   std::optional<std::string> text(std::string_view name);
+  std::string required_text(std::string_view name);  // neither absent nor empty
   std::optional<bool> boolean(std::string_view name);
   std::optional<std::int64_t> integer(std::string_view name, const Range<std::int64_t>& range);
   std::optional<double> number(std::string_view name, const Range<double>& range);

@@ -25,12 +25,6 @@ constexpr auto kRenames = std::to_array<Rename>({
                       .message = detail::join(path, " is of type '", type, "', and ", why)});
 }
 
-std::string required(Fields& f, std::string_view name) {
-  auto value = f.text(name);
-  if (!value || value->empty()) refuse(f.path(name), " is missing");
-  return std::move(*value);
-}
-
 std::string text_of(const Json* content, const std::string& path) {
   const Json text = content ? read_content(*content, path) : Json();
   return text.is_string() ? text.as_string() : std::string();
@@ -49,7 +43,7 @@ void for_each_block(const Json* content, const std::string& path, Take&& take) {
     const Json& block = content->as_array()[i];
     const std::string block_path = detail::join(path, "[", i, "]");
     Fields f(block, block_path + ".");
-    take(block, block_path, required(f, "type"));
+    take(block, block_path, f.required_text("type"));
   }
 }
 
@@ -68,7 +62,7 @@ void read_user(const Json* content, const std::string& path, MessageList& messag
     if (type == "text") return messages.add_user_text(text_of_block(block, at));
     if (type != "tool_result") refuse_type(at, type, "the model reads text and results of tools only");
     Fields f(block, at + ".");
-    const std::string id = required(f, "tool_use_id");
+    const std::string id = f.required_text("tool_use_id");
     f.boolean("is_error");  // its text says what went wrong
     messages.add_tool_result(id, text_of(f.find("content"), at + ".content"));
   });
@@ -86,7 +80,7 @@ void read_assistant(const Json* content, const std::string& path, MessageList& m
       return messages.think(hidden ? std::string_view(signature).substr(kThoughtPrefix.size()) : thought);
     }
     if (type != "tool_use") refuse_type(at, type, "the model has written text, thoughts and calls of tools only");
-    const std::string id = required(f, "id"), name = required(f, "name");
+    const std::string id = f.required_text("id"), name = f.required_text("name");
     const Json::Object* input = f.object("input");
     if (!input) refuse(at + ".input", " is missing");
     messages.call(id, name, *input);
@@ -102,7 +96,7 @@ MessageList read_turns(Fields& f) {
   for (std::size_t i = 0; i < messages->size(); ++i) {
     const std::string path = detail::join("messages[", i, "]");
     Fields message((*messages)[i], path + ".");
-    const std::string role = required(message, "role");
+    const std::string role = message.required_text("role");
     const Json* content = message.find("content");
     if (role == "user")
       read_user(content, path + ".content", result);
@@ -125,7 +119,7 @@ Json::Array read_tools(Fields& f) {
     const std::string type = tool.text("type").value_or("custom");
     if (type != "custom")
       refuse_type(path, type, "the server has no tools of its own — leave it out, or describe it with input_schema");
-    const std::string name = required(tool, "name");
+    const std::string name = tool.required_text("name");
     if (!tool.object("input_schema")) refuse(path + ".input_schema", " is missing");
     tool.text("description");
     result.push_back(tool_json(name, tool.find("description"), tool.find("input_schema"), tool.find("strict")));
@@ -137,14 +131,14 @@ void read_tool_choice(Fields& f, Json& chat) {
   const Json* value = f.find("tool_choice");
   if (!value) return;
   Fields choice(*value, "tool_choice.");
-  const std::string type = required(choice, "type");
+  const std::string type = choice.required_text("type");
   if (type == "auto" || type == "none")
     chat.set("tool_choice", type);
   else if (type == "any")
     chat.set("tool_choice", "required");
   else if (type == "tool")
     chat.set("tool_choice",
-             Json::Object{{"type", "function"}, {"function", Json::Object{{"name", required(choice, "name")}}}});
+             Json::Object{{"type", "function"}, {"function", Json::Object{{"name", choice.required_text("name")}}}});
   else
     refuse("tool_choice.type", " is '", type, "', expected auto, any, tool or none");
   if (choice.boolean("disable_parallel_tool_use").value_or(false)) chat.set("parallel_tool_calls", false);
@@ -155,7 +149,7 @@ bool read_thinking(Fields& f, Json& chat) {
   bool thinks = false, omits = false;
   if (const Json* value = f.find("thinking")) {
     Fields thinking(*value, "thinking.");
-    const std::string type = required(thinking, "type");
+    const std::string type = thinking.required_text("type");
     if (type != "enabled" && type != "adaptive" && type != "disabled")
       refuse("thinking.type", " is '", type, "', expected enabled, adaptive or disabled");
     thinks = type != "disabled";
@@ -178,7 +172,7 @@ void read_output_config(Fields& f, Json& chat) {
   const Json* format = config.find("format");
   if (!format) return;
   Fields read(*format, "output_config.format.");
-  if (const std::string type = required(read, "type"); type != "json_schema")
+  if (const std::string type = read.required_text("type"); type != "json_schema")
     refuse("output_config.format.type", " is '", type, "', expected json_schema");
   const Json::Object* schema = read.object("schema");
   if (!schema) refuse("output_config.format.schema", " is missing");
@@ -196,7 +190,7 @@ void read_context_management(Fields& f) {
   for (std::size_t i = 0; edits && i < edits->size(); ++i) {
     const std::string path = detail::join("context_management.edits[", i, "]");
     Fields edit((*edits)[i], path + ".");
-    if (const std::string type = required(edit, "type"); !type.starts_with("clear_thinking"))
+    if (const std::string type = edit.required_text("type"); !type.starts_with("clear_thinking"))
       refuse_type(path, type, "messages are read as they are — leave it out");
   }
 }

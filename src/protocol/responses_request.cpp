@@ -26,12 +26,6 @@ constexpr auto kRenames = std::to_array<Rename>({
   throw RequestError({.code = "unsupported_parameter", .param = path, .message = detail::join(path, " ", why)});
 }
 
-std::string required(Fields& f, std::string_view name) {
-  auto value = f.text(name);
-  if (!value || value->empty()) refuse(f.path(name), " is missing");
-  return std::move(*value);
-}
-
 std::string text_of(const Json* content, const std::string& path) {
   const Json text = content ? read_content(*content, path) : Json();
   if (!text.is_string()) refuse(path, " is missing");
@@ -39,7 +33,7 @@ std::string text_of(const Json* content, const std::string& path) {
 }
 
 void read_message(Fields& item, const std::string& path, MessageList& messages) {
-  const std::string role = required(item, "role");
+  const std::string role = item.required_text("role");
   if (role != "user" && role != "assistant" && role != "system" && role != "developer")
     refuse(path + ".role", " is '", role, "', expected user, assistant, system or developer");
   const std::string text = text_of(item.find("content"), path + ".content");
@@ -73,7 +67,7 @@ std::string chat_name(const std::string& name_space, const std::string& name) {
 }
 
 void read_function_call(Fields& item, MessageList& messages) {
-  const std::string id = required(item, "call_id"), name = required(item, "name");
+  const std::string id = item.required_text("call_id"), name = item.required_text("name");
   messages.call(id, chat_name(item.text("namespace").value_or(""), name), item.text("arguments").value_or("{}"));
 }
 
@@ -84,7 +78,7 @@ void read_item(const Json& json, const std::string& path, MessageList& messages)
   if (type == "reasoning") return read_reasoning(item, messages);
   if (type == "function_call") return read_function_call(item, messages);
   if (type == "function_call_output") {
-    const std::string id = required(item, "call_id");
+    const std::string id = item.required_text("call_id");
     messages.add_tool_result(id, text_of(item.find("output"), path + ".output"));
     return;
   }
@@ -124,9 +118,9 @@ struct Tools {
 
 void Tools::read(const Json& json, const std::string& path, const std::string& name_space) {
   Fields tool(json, path + ".");
-  const std::string type = required(tool, "type");
+  const std::string type = tool.required_text("type");
   if (type == "namespace" && name_space.empty()) {
-    const std::string inner = required(tool, "name");
+    const std::string inner = tool.required_text("name");
     const Json::Array* list = tool.array("tools");
     for (std::size_t i = 0; list && i < list->size(); ++i)
       read((*list)[i], detail::join(path, ".tools[", i, "]"), inner);
@@ -136,7 +130,7 @@ void Tools::read(const Json& json, const std::string& path, const std::string& n
     unsupported(path, detail::join("is of type '", type, "': a model calls functions — switch it off in the client"));
   // A tool that the server itself would run. The model hears nothing of it, and so never calls it.
   if (type != "function") return ignored.push_back(path);
-  const std::string name = required(tool, "name");
+  const std::string name = tool.required_text("name");
   tool.object("parameters");
   tool.text("description");
   if (!name_space.empty()) namespaced.push_back({chat_name(name_space, name), name_space, name});
@@ -160,7 +154,7 @@ Json::Array allowed_tools(Fields& choice, const Json::Array& tools) {
   std::set<std::string, std::less<>> names;
   for (std::size_t i = 0; i < allowed->size(); ++i) {
     Fields tool((*allowed)[i], detail::join("tool_choice.tools[", i, "]."));
-    names.insert(required(tool, "name"));
+    names.insert(tool.required_text("name"));
   }
   Json::Array result;
   std::copy_if(tools.begin(), tools.end(), std::back_inserter(result),
@@ -176,9 +170,9 @@ void read_tool_choice(Fields& f, Json::Array& tools, Json& chat) {
     return;
   }
   Fields choice(*value, "tool_choice.");
-  const std::string type = required(choice, "type");
+  const std::string type = choice.required_text("type");
   if (type == "function") {
-    const std::string name = required(choice, "name");
+    const std::string name = choice.required_text("name");
     chat.set("tool_choice", Json::Object{{"type", "function"}, {"function", Json::Object{{"name", name}}}});
   } else if (type == "allowed_tools") {
     tools = allowed_tools(choice, tools);
@@ -195,12 +189,12 @@ void read_text(Fields& f, Json& chat) {
   const Json* format = text.find("format");
   if (!format) return;
   Fields read(*format, "text.format.");
-  const std::string type = required(read, "type");
+  const std::string type = read.required_text("type");
   if (type != "json_schema") {
     chat.set("response_format", Json::Object{{"type", type}});
     return;
   }
-  Json schema = Json::Object{{"name", required(read, "name")}};
+  Json schema = Json::Object{{"name", read.required_text("name")}};
   for (const char* name : {"schema", "strict", "description"})
     if (const Json* member = read.find(name)) schema.set(name, *member);
   chat.set("response_format", Json::Object{{"type", type}, {"json_schema", std::move(schema)}});

@@ -4,10 +4,8 @@
     python3 tests/server/end_to_end_test.py build/release/cajal
 """
 import concurrent.futures
-import http.client
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -15,43 +13,17 @@ import sys
 import time
 import unittest
 
+import serving
+
 PROGRAM = "cajal"
 
 
-class Server:
-    """`cajal serve` on a free port, ready."""
-
+class Server(serving.Server):
     def __init__(self, *arguments):
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("CAJAL_")}
-        self.process = subprocess.Popen([PROGRAM, "serve", "--port", "0", "--threads", "2", *map(str, arguments)],
-                                        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
-        self.log = []
-        for line in self.process.stderr:
-            self.log.append(line)
-            if match := re.search(r"serving on http://[^:]+:(\d+)", line):
-                self.port = int(match[1])
-                break
-        else:
-            raise RuntimeError("the server did not start: " + "".join(self.log))
-        deadline = time.time() + 60
-        while self.request("GET", "/ready")[0] != 200:
-            if time.time() > deadline:
-                raise RuntimeError("the server did not become ready")
-            time.sleep(0.01)
+        super().__init__(PROGRAM, "--threads", 2, *arguments)
 
     def connect(self, timeout=120):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-
-    def request(self, method, path, body=None, headers=None):
-        """(status, headers, JSON or text)"""
-        connection = self.connect()
-        data = body if body is None or isinstance(body, (bytes, str)) else json.dumps(body)
-        connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
-        answer = connection.getresponse()
-        text = answer.read().decode()
-        connection.close()
-        is_json = answer.headers.get("Content-Type", "").startswith("application/json")
-        return answer.status, answer.headers, json.loads(text) if is_json else text
+        return super().connect(timeout)
 
     def post(self, path, body, headers=None):
         return self.request("POST", path, body, headers)
@@ -69,22 +41,7 @@ class Server:
         return [json.loads(e.removeprefix("data: ")) for e in events[:-1]]
 
     def metric(self, name):
-        text = self.request("GET", "/metrics")[2]
-        return sum(float(m) for m in re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? (\S+)$", text, re.M))
-
-    def wait_idle(self, seconds=60):
-        deadline = time.time() + seconds
-        while self.metric("vllm:num_requests_running") or self.metric("vllm:num_requests_waiting"):
-            if time.time() > deadline:
-                raise AssertionError("requests go on")
-            time.sleep(0.02)
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(60)
-        self.log += self.process.stderr.read().splitlines(True)
-        self.process.stderr.close()
-        return code
+        return self.metrics().get(name, 0)
 
 
 HELLO = [{"role": "user", "content": "Who are you?"}]
