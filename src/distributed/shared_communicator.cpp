@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <new>
 #include <utility>
 
@@ -23,6 +24,7 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kWatchFor = std::chrono::microseconds(200);  // where every rank has a core
 constexpr auto kYieldFor = std::chrono::microseconds(50);   // where they have not: the awaited may need ours
 constexpr auto kSleepFor = std::chrono::milliseconds(50);   // until failures are looked for again
+constexpr auto kUnwindFor = std::chrono::seconds(2);        // between a rank's throwing and its telling why
 constexpr std::size_t kAtOnce = std::size_t{16} << 10;  // bytes, of all ranks together, that every rank sums for itself
 constexpr int kGroupsARegion = 12;
 
@@ -77,7 +79,7 @@ SharedCommunicator::SharedCommunicator(std::shared_ptr<SharedRegion> region, Pla
 
 SharedCommunicator::~SharedCommunicator() {
   RankLine& mine = lines_[rank()];
-  mine.left.store(1);
+  mine.left.store(std::uncaught_exceptions() > 0 ? RankLine::kUnwound : RankLine::kLeft);
   futex_wake_all(mine.arrived);
 }
 
@@ -123,7 +125,10 @@ void SharedCommunicator::wait_for(int r, Op op) {
     }
     if (region_->failed()) region_->throw_failure();
     const int world_rank = place_.members[static_cast<std::size_t>(r)];
-    if (line.left.load() != 0 && !has_come(line, phase_)) {
+    // What unwinds a rank is about to be told by it, and says more than that it has gone.
+    const auto left = line.left.load();
+    const bool given_up = left == RankLine::kLeft || (left == RankLine::kUnwound && Clock::now() - start > kUnwindFor);
+    if (given_up && !has_come(line, phase_)) {
       region_->report_failure(world_rank, detail::join("has left while others wait for it in ", name_of(op)));
       region_->throw_failure();
     }
@@ -140,8 +145,8 @@ void SharedCommunicator::wait_for(int r, Op op) {
     line.sleepers.fetch_add(1);
     const std::uint32_t seen = line.arrived.load();
     if (static_cast<std::int32_t>(seen - phase_) < 0) {
-      const auto left = place_.timeout.count() > 0 ? std::min<Clock::duration>(kSleepFor, place_.timeout) : kSleepFor;
-      futex_wait(line.arrived, seen, left);
+      const auto nap = place_.timeout.count() > 0 ? std::min<Clock::duration>(kSleepFor, place_.timeout) : kSleepFor;
+      futex_wait(line.arrived, seen, nap);
     }
     line.sleepers.fetch_sub(1);
   }

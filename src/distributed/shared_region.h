@@ -14,9 +14,11 @@ namespace cajal {
 
 // One rank's place in a group. Nobody else writes it, but for `sleepers`.
 struct alignas(64) RankLine {
+  // How a rank comes to no further phase: it is done, or an exception that it has yet to tell of takes it away.
+  enum Left : std::uint32_t { kStays, kLeft, kUnwound };
   std::atomic<std::uint32_t> arrived{0};   // the last phase that this rank has come to
   std::atomic<std::uint32_t> sleepers{0};  // those that sleep until `arrived` changes
-  std::atomic<std::uint32_t> left{0};      // 1 once the rank will come to no further phase
+  std::atomic<std::uint32_t> left{kStays};
   std::atomic<std::int32_t> core{-1};      // where it ran when it came last
   std::uint64_t doing[2] = {};             // what it does in an even, an odd phase: all ranks must do the same
 };

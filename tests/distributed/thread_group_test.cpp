@@ -57,6 +57,23 @@ TEST(ThreadGroupFailure, WhatOneRankThrowsEveryOtherHears) {
   EXPECT_EQ(heard, 3);
 }
 
+// A group inside of what the error takes away is gone before the error is told.
+TEST(ThreadGroupFailure, WhoUnwindsIsHeardOutBeforeItIsCalledGone) {
+  run_thread_group(2, [&](Communicator& group) {
+    if (group.rank() == 0) {
+      EXPECT_THAT(message_of([&] { group.split(0)->barrier(); }), HasSubstr("rank 1: too late for anything else"));
+      return;
+    }
+    EXPECT_EQ(message_of([&] {
+                const auto row = group.split(0);
+                fail(ErrorCode::unavailable, "gone");
+              }),
+              "gone");
+    std::this_thread::sleep_for(milliseconds(20));
+    group.abandon("rank 1: too late for anything else");
+  });
+}
+
 TEST(ThreadGroupFailure, ARankThatIsGoneIsNotWaitedFor) {
   auto group = make_thread_group(3);
   group[1].reset();
