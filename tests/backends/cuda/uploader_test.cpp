@@ -70,7 +70,7 @@ TEST_F(Uploading, MakesDummyWeightsOfTheSameBitsAsTheHost) {
   const auto uploader = device().make_uploader();
   const ops::Parameter fused{{{"layers.*.q.weight", {64, 200}, {}}, {"layers.*.k.weight", {24, 200}, {}}}, 3, ""};
   const ops::Parameter cut{{{"o.weight", {77, 4 * 30}, {1, 4}}}, 1, ""}, norm{{{"norm.weight", {500}, {}}}, 1, ""};
-  const ops::Parameter padded{{{"embed.weight", {1000, 72}, {}}}, 1, ""};
+  const ops::Parameter last_of_three{{{"embed.weight", {1000, 72}, {0, 3}}}, 1, ""};
   struct Case {
     const ops::Parameter& parameter;
     TensorType type;
@@ -80,7 +80,7 @@ TEST_F(Uploading, MakesDummyWeightsOfTheSameBitsAsTheHost) {
                         {fused, {DType::f32, {3, 88, 200}, Plain{}}, {}},
                         {cut, {DType::bf16, {77, 30}, Packed{8, 8}}, {2, 4}},
                         {norm, {DType::bf16, {500}, Plain{}}, {}},
-                        {padded, {DType::bf16, {1013, 72}, Packed{8, 8}}, {}}};
+                        {last_of_three, {DType::bf16, {334, 72}, Packed{8, 8}}, {2, 3}}};
   for (const Case& c : cases) {
     const WeightRequest request{c.parameter, c.type, c.rank};
     Bytes expected(c.type.bytes());
