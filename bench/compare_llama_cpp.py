@@ -8,10 +8,12 @@
 
 All get random weights: cajal with --load-format dummy, the others a GGUF that is written here and quantised by
 llama.cpp's llama-quantize (Q8_0 beside int8, Q4_0 beside int4; groups of 32). In each round the engines run one behind
-the other, so that a machine that slows down slows all; ratios are of the medians. --busy measures each test once more
-with a process that does nothing but count on every core, and prints what is left of the speed. --all is the table of
-docs/performance.md: about half an hour on two cores, most of it peers that fill 32,768 positions. A peer that is absent is
-said to be absent, and cajal's own figures with the ceilings are printed all the same. Only the standard library is needed.
+the other, so that a machine that slows down slows all; ratios are of the medians, and behind them of the best rounds:
+where neighbours take a share of the memory that changes from minute to minute, only those compare like with like. --busy
+measures each test once more with a process that does nothing but count on every core, and prints what is left of the
+speed. --all is the table of docs/performance.md: about half an hour on two cores, most of it peers that fill 32,768
+positions. A peer that is absent is said to be absent, and cajal's own figures with the ceilings are printed all the same.
+Only the standard library is needed.
 """
 import argparse
 import contextlib
@@ -167,7 +169,7 @@ def busy_cores(priority):
 
 
 def measure(job, engines, commands, priority):
-    """Speeds by (engine, test, busy): one of each round."""
+    """Speeds by (engine, test, busy): a list of one of each round."""
     speeds = {}
     for _ in range(job.rounds):
         for engine in engines:
@@ -176,7 +178,7 @@ def measure(job, engines, commands, priority):
                     output = run(commands[engine.name], engine.name)
                 for test, speed in engine.speeds(output, busy).items():
                     speeds.setdefault((engine.name, test, busy), []).append(speed)
-    return {key: statistics.median(values) for key, values in speeds.items()}
+    return speeds
 
 
 def rows_of(job, cajal, peers, work, priority):
@@ -187,19 +189,21 @@ def rows_of(job, cajal, peers, work, priority):
     commands = {engine.name: engine.command(job, work) for engine in engines}
     speeds = measure(job, engines, commands, priority)
     for test in job.tests():
-        ours = speeds[cajal.name, test, False]
         row = {**dataclasses.asdict(job), "prompt": test[0], "generated": test[1], "tokens_per_s": {}, "ratio": {},
-               "kept": {}, "percent_of_ceiling": statistics.median(cajal.percents[test]), "ceilings": cajal.ceilings,
+               "best_ratio": {}, "rounds_of": {}, "kept": {},
+               "percent_of_ceiling": statistics.median(cajal.percents[test]), "ceilings": cajal.ceilings,
                "absent": absent, "commands": {name: shlex.join(words) for name, words in commands.items()}}
         for engine in engines:
-            speed = speeds.get((engine.name, test, False))
-            if speed is None:
+            rounds = speeds.get((engine.name, test, False))
+            if rounds is None:
                 continue  # the fork measures no prompts behind a filled cache
-            row["tokens_per_s"][engine.name] = speed
+            row["rounds_of"][engine.name] = rounds
+            speed = row["tokens_per_s"][engine.name] = statistics.median(rounds)
             if engine is not cajal:
-                row["ratio"][engine.name] = ours / speed
+                row["ratio"][engine.name] = row["tokens_per_s"][cajal.name] / speed
+                row["best_ratio"][engine.name] = max(row["rounds_of"][cajal.name]) / max(rounds)
             if job.busy:
-                row["kept"][engine.name] = speeds[engine.name, test, True] / speed
+                row["kept"][engine.name] = statistics.median(speeds[engine.name, test, True]) / speed
         yield row
 
 
@@ -210,7 +214,8 @@ def print_row(row, peers):
     columns = ""
     for peer in peers:
         speed = row["tokens_per_s"].get(peer.name)
-        columns += f"{speed:>14.1f} {row['ratio'][peer.name]:>5.2f}x" if speed else f"{'absent' if peer.name in row['absent'] else '-':>14}      -"
+        columns += f"{speed:>14.1f} {row['ratio'][peer.name]:>5.2f} {row['best_ratio'][peer.name]:>5.2f}" if speed else (
+            f"{'absent' if peer.name in row['absent'] else '-':>14}     -     -")
     peaks = ", ".join(f"{key.split('_')[0]} {value:.2f}" for key, value in row["ceilings"].items() if value)
     print(f"{row['shape']:<10} {row['format']:<5} {test:<20} {row['tokens_per_s']['cajal']:>8.1f} {columns} "
           f"{row['percent_of_ceiling']:>5.0f}   {peaks}", flush=True)
@@ -288,7 +293,7 @@ def main():
         work.mkdir(parents=True, exist_ok=True)
         if not options.json:
             print(f"{'shape':<10} {'format':<5} {'test':<20} {'cajal':>8} " +
-                  "".join(f"{peer.name:>14}  ratio" for peer in peers) +
+                  "".join(f"{peer.name:>14} ratio  best" for peer in peers) +
                   "  % of ceiling; ceilings (read GB/s, TFLOP/s or TOPS)")
         rows = []
         for job in chosen_jobs(options):
@@ -300,7 +305,8 @@ def main():
     if options.json:
         print(json.dumps({"peers": described, "threads": options.threads, "results": rows}))
         return
-    print(f"\ntokens/s, medians of {options.rounds} rounds of all in turn (long contexts: of one), {options.threads} threads.")
+    print(f"\ntokens/s, medians of {options.rounds} rounds of all in turn (long contexts: of one), {options.threads} threads. "
+          "best: of the best rounds.")
     print("\n".join(described + ["commands:"] + list(dict.fromkeys(c for row in rows for c in row["commands"].values()))))
 
 

@@ -221,8 +221,9 @@ class Lowering {
          [&] { return GatherRowsArgs{in(0), ints(1), out(0), rows_of(1), x.shape[1], element(x)}; });
   }
   void operator()(const ops::SigmoidMul&) {
-    fail(ErrorCode::unsupported, node_->name, ": ", op_name(node_->op), ", the gate of Qwen2-MoE's shared expert, ",
-         "has no kernel in the CUDA backend yet", remedy("run this model with --device cpu"));
+    const TensorType& x = type(1);
+    emit("sigmoid_mul", sigmoid_mul,
+         [&] { return SigmoidMulArgs{in(0), in(1), out(0), rows_of(0), x.shape[1], element(x)}; });
   }
   void operator()(const ops::ExpertOutputs&) { no_ranks(); }
   void operator()(const ops::CombineExperts&) { no_ranks(); }

@@ -74,6 +74,16 @@ struct SiluMulArgs {
 };
 void silu_mul(const SiluMulArgs& args, cudaStream_t stream);
 
+// y[row] = round(sigmoid(gate[row])) * x[row]; gate is [rows, 1].
+struct SigmoidMulArgs {
+  const void *gate, *x;
+  void* y;
+  Rows rows;
+  std::int64_t columns;
+  Element element;
+};
+void sigmoid_mul(const SigmoidMulArgs& args, cudaStream_t stream);
+
 struct AddArgs {
   const void *a, *b;
   void* y;
