@@ -42,6 +42,7 @@ class Pass {
   void find(const Node& node) {
     std::optional<Match> match;
     if (wanted(kAddRmsNorm)) match = add_rms_norm(node);
+    if (!match && wanted(kLinearSiluMulHalves)) match = linear_silu_mul_halves(node);
     if (!match && wanted(kSiluMulHalves)) match = silu_mul_halves(node);
     if (!match && wanted(kQkNormRopeKvWrite)) match = qk_norm_rope_kv_write(node);
     if (!match) return;
@@ -78,6 +79,20 @@ class Pass {
     const std::int64_t columns = graph_.type(gate->inputs[0]).shape[-1];
     if (g.begin != 0 || g.end != u.begin || u.end != columns) return std::nullopt;
     return Match{kSiluMulHalves, {gate, up, &mul}, {gate->inputs[0]}, {mul.results[0]}, &mul};
+  }
+
+  // The same with a product by a parameter that nothing else reads, and no bias.
+  std::optional<Match> linear_silu_mul_halves(const Node& mul) const {
+    auto match = silu_mul_halves(mul);
+    if (!match) return std::nullopt;
+    const Node* linear = as<ops::Linear>(&graph_.producer_node(match->inputs[0]));
+    if (!linear || linear->inputs.size() != 2 || rewriter_.users(match->inputs[0]).size() != 2 ||
+        rewriter_.is_output(match->inputs[0]))
+      return std::nullopt;
+    match->kind = kLinearSiluMulHalves;
+    match->nodes.insert(match->nodes.begin(), linear);
+    match->inputs = {linear->inputs[0], linear->inputs[1]};
+    return match;
   }
 
   // Rows of columns and nothing between: what the kernels of these regions read.

@@ -15,6 +15,7 @@ Graph fuse_projections(const Graph& graph);
 // The regions that fuse_regions can make.
 inline constexpr std::string_view kAddRmsNorm = "add_rms_norm";
 inline constexpr std::string_view kSiluMulHalves = "silu_mul_halves";
+inline constexpr std::string_view kLinearSiluMulHalves = "linear_silu_mul_halves";  // with the product that makes both
 inline constexpr std::string_view kQkNormRopeKvWrite = "qk_norm_rope_kv_write";
 
 // Makes regions of the given kinds wherever their pattern stands.

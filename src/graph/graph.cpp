@@ -34,7 +34,6 @@ void check_leaf_type(const Op& op, const TensorType& type) {
     const bool may_vary = i == 0 && !std::holds_alternative<ops::Parameter>(op);
     good = good && (type.shape[i] >= 1 || (may_vary && type.shape[i] == Shape::kDynamic));
   }
-  if (std::holds_alternative<ops::Input>(op)) good = good && (type.plain() || type.shape.dynamic());
   if (!good) fail(ErrorCode::invalid_argument, op_name(op), ": cannot have type ", to_string(type));
   TensorType one = type;
   if (one.shape.dynamic()) one.shape[0] = 1;
@@ -192,7 +191,10 @@ class Verifier {
     // The host finds inputs and states by the op's name, and people by the node's.
     if (const auto* input = std::get_if<ops::Input>(&node.op)) {
       if (input->name != node.name) broken("the input is called '", input->name, "'");
-      if (!is_body_ && graph_.type(node.results[0]).shape.dynamic()) broken("an input has a fixed shape");
+      const TensorType& type = graph_.type(node.results[0]);
+      if (!is_body_ && type.shape.dynamic()) broken("an input has a fixed shape");
+      if (!is_body_ && !type.plain())
+        broken("an input is stored plainly");  // a region's may be a parameter of its graph
     }
     if (const auto* state = std::get_if<ops::State>(&node.op))
       if (state->name != node.name) broken("the state is called '", state->name, "'");

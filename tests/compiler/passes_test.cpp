@@ -148,6 +148,29 @@ TEST(FuseRegions, FindsEveryPatternOfAModel) {
   constexpr std::array<std::string_view, 1> kOne = {kSiluMulHalves};
   EXPECT_THAT(regions_of(fuse_regions(fuse_projections(small_model(false, false)), kOne)),
               testing::ElementsAre(testing::Pair(kSiluMulHalves, 2)));
+  constexpr std::array<std::string_view, 2> kWithLinear = {kSiluMulHalves, kLinearSiluMulHalves};
+  EXPECT_THAT(regions_of(fuse_regions(fuse_projections(small_model(false, false)), kWithLinear)),
+              testing::ElementsAre(testing::Pair(kLinearSiluMulHalves, 2)));
+}
+
+TEST(FuseRegions, LeavesAProductThatOthersReadOrThatHasABiasOutOfItsGatesRegion) {
+  const auto regions = [](bool bias, bool read) {
+    Graph g;
+    const auto parameter = [&](const char* name, Shape shape) {
+      return g.add_leaf(ops::Parameter{{{name, shape, {}}}}, {DType::f32, shape, Plain{}}, name);
+    };
+    std::vector<Value> inputs{g.add_leaf(ops::Input{"x"}, {DType::f32, {4, 8}, Plain{}}, "x"), parameter("w", {16, 8})};
+    if (bias) inputs.push_back(parameter("b", {16}));
+    const Value both = g.add(ops::Linear{}, inputs, "linear");
+    const Value mul =
+        g.add(ops::SiluMul{}, {g.add(ops::Slice{0, 8}, {both}, "gate"), g.add(ops::Slice{8, 16}, {both}, "up")}, "mul");
+    read ? g.set_outputs({mul, both}) : g.set_outputs({mul});
+    constexpr std::array<std::string_view, 2> kKinds = {kSiluMulHalves, kLinearSiluMulHalves};
+    return regions_of(fuse_regions(g, kKinds));
+  };
+  EXPECT_THAT(regions(false, false), testing::ElementsAre(testing::Pair(kLinearSiluMulHalves, 1)));
+  EXPECT_THAT(regions(true, false), testing::ElementsAre(testing::Pair(kSiluMulHalves, 1)));
+  EXPECT_THAT(regions(false, true), testing::ElementsAre(testing::Pair(kSiluMulHalves, 1)));
 }
 
 TEST(FuseRegions, MakesNoRegionThatItsKernelsCouldNotRun) {

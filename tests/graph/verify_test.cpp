@@ -164,13 +164,25 @@ TEST_F(Broken, ALeafOfATypeThatItCannotHave) {
     }
   };
   EXPECT_EQ(add(ops::Input{"leaf"}, {DType::i32, {0}, Plain{}}), "leaf: input: cannot have type i32[0]");
-  EXPECT_EQ(add(ops::Input{"leaf"}, {DType::f32, {4, 4}, Packed{4, 1}}),
-            "leaf: input: cannot have type f32[4,4]{tile 4x1}");
   EXPECT_EQ(add(ops::State{"leaf"}, {DType::f32, {4, Shape::kDynamic}, Plain{}}),
             "leaf: state: cannot have type f32[4,?]");
   EXPECT_EQ(add(ops::Parameter{}, {DType::f32, {Shape::kDynamic, 4}, Plain{}}),
             "leaf: parameter: cannot have type f32[?,4]");
   EXPECT_THAT(add(ops::Parameter{}, {DType::f32, {1 << 30, 1 << 30}, Plain{}}), HasSubstr("is too large"));
+}
+
+TEST_F(Broken, AnInputThatIsNotStoredPlainly) {
+  const Value packed = g.add_leaf(ops::Input{"packed"}, {DType::f32, {4, 4}, Packed{4, 1}}, "packed");
+  EXPECT_THAT(why(), HasSubstr("an input is stored plainly"));
+  Graph plain;
+  const Value x = plain.add_leaf(ops::Input{"x"}, {DType::f32, {2, 4}, Plain{}}, "x");
+  const Value w = plain.add_leaf(ops::Parameter{{{"w", {4, 4}, {}}}}, g.type(packed), "w");
+  auto body = std::make_shared<Graph>();
+  const Value in0 = body->add_leaf(ops::Input{"in0"}, plain.type(x), "in0");
+  const Value in1 = body->add_leaf(ops::Input{"in1"}, plain.type(w), "in1");
+  body->set_outputs({body->add(ops::Linear{}, {in0, in1}, "linear")});
+  plain.set_outputs({plain.add(ops::Region{"k", body}, {x, w}, "region")});
+  verify(plain);  // but a region's may
 }
 
 TEST(FindLeaf, FindsLeavesAlone) {

@@ -7,10 +7,10 @@
 #include "backends/cuda/check.h"
 #include "backends/cuda/cuda_target.h"
 #include "backends/cuda/executable.h"
+#include "backends/cuda/kernel_regions.h"
 #include "backends/cuda/program.h"
 #include "backends/cuda/rates.h"
 #include "backends/cuda/uploader.h"
-#include "compiler/passes.h"
 
 namespace cajal::cuda {
 namespace {
@@ -58,7 +58,7 @@ class CudaBackend final : public Backend {
   std::string target() const override { return target_->name(); }
   Graph prepare(const Graph& graph) const override { return target_->prepare(graph); }
   std::unique_ptr<Executable> compile(const Graph& prepared) override {
-    return make_executable(inline_regions(prepared, has_region_kernel), stream_,
+    return make_executable(with_kernel_regions(prepared, sm_), stream_,
                            {.sm = sm_, .one_launch_decode = one_launch_decode_});
   }
 

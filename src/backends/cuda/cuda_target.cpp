@@ -1,5 +1,6 @@
 #include "backends/cuda/cuda_target.h"
 
+#include "backends/cuda/kernel_regions.h"
 #include "backends/cuda/kernels/linear.h"
 #include "backends/cuda/program.h"
 #include "compiler/passes.h"
@@ -31,7 +32,7 @@ class CudaTarget final : public Target {
 
   // Choosing kernels asks no device: what they need of one is its compute capability.
   TargetPlan plan(const Graph& prepared, int /*num_threads*/) const override {
-    TargetPlan made{inline_regions(prepared, has_region_kernel), {}, {}};
+    TargetPlan made{with_kernel_regions(prepared, sm_), {}, {}};
     Selection selection = select_kernels(made.graph, {.sm = sm_});
     made.kernel_names = std::move(selection.kernel_names);
     made.memory = plan_memory(made.graph, sequential_schedule(made.graph), selection.scratch_bytes);

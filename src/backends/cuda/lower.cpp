@@ -235,6 +235,7 @@ class Lowering {
   void operator()(const ops::Region& op) {
     if (op.kind == kAddRmsNorm) return add_rms_norm(*op.body);
     if (op.kind == kSiluMulHalves) return silu_mul_halves();
+    if (op.kind == kLinearSiluMulHalves) return linear_silu_mul_halves(*op.body);
     if (op.kind == kQkNormRopeKvWrite) return region_qk_norm_rope_kv_write(*op.body);
     CAJAL_CHECK(false, "region ", op.kind, " should have been replaced by its body");
   }
@@ -306,6 +307,16 @@ class Lowering {
       return RmsNormArgs{
           in(0),     in(1), in(2), out(0), out(1), rows_of(0), narrow(x.shape[1]), find_op<ops::RmsNorm>(body).epsilon,
           element(x)};
+    });
+  }
+  void linear_silu_mul_halves(const Graph& body) {
+    const TensorType &x = type(0), &weight = type(1);
+    LinearArgs a{};
+    a.in_features = narrow(weight.shape[1]), a.out_features = narrow(weight.shape[0]);
+    a.sum_parts = find_op<ops::Linear>(body).sum_parts, a.element = element(x), a.rows = rows_of(0), a.gated = true;
+    emit("linear_wgmma_silu_mul", linear_wgmma, [&] {
+      a.x = in(0), a.weight = in(1), a.y = out(0);
+      return a;
     });
   }
   void silu_mul_halves() {
@@ -429,7 +440,7 @@ std::vector<Launch> lower(const Graph& graph, const KernelOptions& options, cons
 }
 
 bool has_region_kernel(std::string_view kind) {
-  return kind == kAddRmsNorm || kind == kSiluMulHalves || kind == kQkNormRopeKvWrite;
+  return kind == kAddRmsNorm || kind == kSiluMulHalves || kind == kLinearSiluMulHalves || kind == kQkNormRopeKvWrite;
 }
 
 }  // namespace cajal::cuda

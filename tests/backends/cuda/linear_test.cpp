@@ -71,5 +71,46 @@ INSTANTIATE_TEST_SUITE_P(Shapes, LinearOnDevice,
                                                i.param.sum_parts, i.param.bias ? "_bias" : "");
                          });
 
+// Gates and what they let through, from one product of both: made in one kernel or in two, as the bucket's rows have it.
+class GatesOnDevice : public OnDevice, public testing::WithParamInterface<Case> {};
+
+Graph gated_graph(const Case& c, std::int64_t rows) {
+  Graph g;
+  const std::int64_t columns = c.out_features / 2;
+  const Shape shape{c.out_features, c.in_features};
+  const Value both = g.add(ops::Linear{c.sum_parts},
+                           {g.add_leaf(ops::Input{"x"}, {DType::bf16, {rows, c.in_features}, Plain{}}, "x"),
+                            g.add_leaf(ops::Parameter{{{"w", shape, {}}}}, {DType::bf16, shape, Plain{}}, "w")},
+                           "linear");
+  const Value gate = g.add(ops::Slice{0, columns}, {both}, "gate"),
+              up = g.add(ops::Slice{columns, 2 * columns}, {both}, "up");
+  g.set_outputs({g.add(ops::SiluMul{}, {gate, up}, "mul")});
+  return g;
+}
+
+TEST_P(GatesOnDevice, GiveARowTheSameBitsInEveryBucket) {
+  const std::int64_t most = 300;
+  const auto row_bytes = static_cast<std::size_t>(GetParam().out_features);
+  Ran few(device(), gated_graph(GetParam(), 9));
+  const Bytes first = few.run({}, {9, 0});
+  const Bytes all = Ran(device(), gated_graph(GetParam(), most)).run({}, {most, 0});
+  EXPECT_EQ(first_bytes(all, 9 * row_bytes), first);
+  EXPECT_LT(distance(Ran(host(), gated_graph(GetParam(), most)).run({}, {most, 0}), all, DType::bf16), 6e-3);
+  for (const std::int64_t bucket : {17, 40, 64, 100, 256}) {
+    Ran some(device(), gated_graph(GetParam(), bucket));
+    for (const std::int64_t rows : {bucket, (bucket + 1) / 2})
+      EXPECT_EQ(some.run({}, {rows, 0}), first_bytes(all, row_bytes * static_cast<std::size_t>(rows)))
+          << rows << " rows in a bucket of " << bucket << ", kernel " << some.executable().kernel_names().back();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, GatesOnDevice,
+                         testing::Values(Case{128, 48}, Case{512, 6160}, Case{1024, 32, 8}, Case{192, 400},
+                                         Case{64, 24}),
+                         [](const auto& i) {
+                           return detail::join(i.param.in_features, "x", i.param.out_features, "_parts_",
+                                               i.param.sum_parts);
+                         });
+
 }  // namespace
 }  // namespace cajal::cuda::test

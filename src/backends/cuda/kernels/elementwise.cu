@@ -1,6 +1,6 @@
 #include "backends/cuda/kernels/elementwise.h"
 
-#include "backends/cuda/kernels/device.cuh"
+#include "backends/cuda/kernels/division.cuh"
 #include "backends/cuda/kernels/launch.cuh"
 
 namespace cajal::cuda {
@@ -143,8 +143,9 @@ __global__ void silu_mul_kernel(SiluMulArgs a) {
   float gate[8], up[8];
   load8(static_cast<const T*>(a.gate) + row * a.input_stride + k, n, gate);
   load8(static_cast<const T*>(a.up) + row * a.input_stride + k, n, up);
+  silu_of_all(gate);
 #pragma unroll
-  for (int i = 0; i < 8; ++i) gate[i] = rounded<T>(silu(gate[i])) * up[i];
+  for (int i = 0; i < 8; ++i) gate[i] = rounded<T>(gate[i]) * up[i];
   store8(static_cast<T*>(a.y) + row * a.columns + k, n, gate);
 }
 

@@ -21,6 +21,9 @@ struct LinearArgs {
   Rows rows;
   std::int32_t in_features, out_features, sum_parts;
   Element element;
+  // y has half as many columns: round(silu(gate)) * up, gates being the first half of what the weights give and up the
+  // second, both rounded. linear_wgmma alone.
+  bool gated = false;
 
   // For stacks of matrices (experts): the tiles of at most `tile_rows` rows that there are to do, and how many.
   const GroupTile* tiles = nullptr;

@@ -1,10 +1,10 @@
-// linear_wgmma: more than 16 rows, on sm_90. Weights are the rows and tokens the columns of wgmma's tiles. A block of threads
+// linear_wgmma: more rows than linear_stream takes, on sm_90. Weights are the rows and tokens the columns of wgmma's tiles. A block of threads
 // takes `stripes` groups of eight outputs and kTokens rows at a time: all of its memory is a ring of stages, which one warp
 // fills with weights and another with activations, and up to three warpgroups multiply 64 outputs each. Narrow tiles read
 // weights at the speed of memory, wide ones multiply near the speed of the matrix units; the same code does both.
 #include <algorithm>
 
-#include "backends/cuda/kernels/device.cuh"
+#include "backends/cuda/kernels/division.cuh"
 #include "backends/cuda/kernels/launch.cuh"
 #include "backends/cuda/kernels/linear.h"
 #include "backends/cuda/kernels/tensor_map.h"
@@ -26,10 +26,10 @@ struct Plan {
   int out_tiles = 0;  // tiles side by side
 };
 
-template <int kGroups, int kTokens, int kAtoms, bool kParts>
+template <int kGroups, int kTokens, int kAtoms, bool kParts, bool kGated = false>
 struct Shape {
   static constexpr int groups = kGroups, tokens = kTokens, atoms = kAtoms, most_stripes = kGroups * kGroupStripes;
-  static constexpr bool parts = kParts;
+  static constexpr bool parts = kParts, gated = kGated;
   static constexpr int threads = (kGroups + 1) * kGroupThreads, block_k = kAtoms * kAtomK;
   static constexpr int x_bytes = kTokens * block_k * 2, stripe_bytes = block_k * 16;
   static constexpr int out_bytes = kChunkTokens * 128;  // of a warpgroup
@@ -130,6 +130,36 @@ __device__ void write(const LinearArgs& a, const float (&acc)[kTokens / 2], cons
   }
 }
 
+// The same where stripes of gates and of what they let through take turns: a warp has eight columns of both, and the
+// warpgroup 32 of y.
+template <int kTokens>
+__device__ void write_gated(const LinearArgs& a, const float (&acc)[kTokens / 2], const Output& out) {
+  const int thread = threadIdx.x % kGroupThreads, warp = thread / 32, lane = thread % 32;
+  const bool there = warp * 2 < out.stripes;
+  const auto wait_for_group = [&] { asm volatile("bar.sync %0, 128;" ::"r"(out.group + 1) : "memory"); };
+#pragma unroll
+  for (int chunk = 0; chunk < kTokens / kChunkTokens; ++chunk) {
+    std::uint32_t r[4];
+    float gate[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) gate[i] = rounded<bf16>(acc[(chunk * 4 + i / 2) * 4 + i % 2]);
+    if (there) silu_of_all(gate);  // others' numbers are whatever lies behind, and slow
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      gate[i] = rounded<bf16>(gate[i]) * rounded<bf16>(acc[(chunk * 4 + i / 2) * 4 + 2 + i % 2]);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) r[j] = pack(gate[2 * j], gate[2 * j + 1]);
+    wait_for_group();
+    store_matrices_transposed(shared_address(out.shared) + row_of_128(lane, warp), r);
+    wait_for_group();
+    const int token = thread / 4, column = thread % 4, m = out.first_m + chunk * kChunkTokens + token;
+    if (m < out.end_m && column < out.stripes / 2)
+      *reinterpret_cast<uint4*>(static_cast<bf16*>(a.y) + static_cast<std::int64_t>(m) * (a.out_features / 2) +
+                                out.first_n / 2 + column * 8) =
+          *reinterpret_cast<const uint4*>(out.shared + row_of_128(token, column));
+  }
+}
+
 // What a warpgroup multiplies, tile by tile.
 template <class S>
 class Consumer {
@@ -139,7 +169,7 @@ class Consumer {
         p_(p),
         ring_(ring),
         group_(group),
-        stage_step_(S::stage_bytes(p.stripes) >> 4),
+        stage_bytes_(S::stage_bytes(p.stripes)),
         x_(swizzled_descriptor(base)),
         weight_(tiled_descriptor(base + S::x_bytes + group * kGroupStripes * S::stripe_bytes, S::stripe_bytes)) {}
 
@@ -171,14 +201,14 @@ class Consumer {
 
  private:
   __device__ void multiply_stage(float (&acc)[S::tokens / 2]) {
-    const auto offset = static_cast<std::uint64_t>(stage_ * stage_step_);
+    const std::uint64_t weight = beside(weight_, stage_ * stage_bytes_), x = beside(x_, stage_ * stage_bytes_);
     wgmma_fence();
 #pragma unroll
     for (int atom = 0; atom < S::atoms; ++atom)
 #pragma unroll
       for (int step = 0; step < kAtomK / 16; ++step)
-        wgmma_k16<S::tokens>(acc, weight_ + offset + ((atom * 1024 + step * 256) >> 4),
-                             x_ + offset + ((atom * S::tokens * 128 + step * 32) >> 4));
+        wgmma_k16<S::tokens>(acc, beside(weight, atom * 1024 + step * 256),
+                             beside(x, atom * S::tokens * 128 + step * 32));
     wgmma_commit();
   }
   __device__ void release(int stage) {
@@ -188,14 +218,14 @@ class Consumer {
   const LinearArgs& a_;
   const Plan& p_;
   Ring& ring_;
-  int group_, stage_step_, stage_ = 0, parity_ = 0;
+  int group_, stage_bytes_, stage_ = 0, parity_ = 0;
   std::uint64_t x_, weight_;
 };
 
 template <class S>
 __device__ void consume(const LinearArgs& a, const Plan& p, const Tiles& tiles, Ring& ring, std::uint32_t base,
                         unsigned char* out) {
-  const int group = static_cast<int>(threadIdx.x) / kGroupThreads - 1;
+  const int group = uniform(static_cast<int>(threadIdx.x) / kGroupThreads - 1);
   if (group * kGroupStripes >= p.stripes) return;
   Consumer<S> consumer(a, p, ring, base, group);
   for (int tile = static_cast<int>(blockIdx.x); tile < tiles.total; tile += static_cast<int>(gridDim.x)) {
@@ -205,7 +235,11 @@ __device__ void consume(const LinearArgs& a, const Plan& p, const Tiles& tiles, 
     const int stripe = where.x * p.stripes + group * kGroupStripes;
     const int stripes = min(min(kGroupStripes, p.stripes - group * kGroupStripes), a.out_features / 8 - stripe);
     const int first_m = where.y * p.tokens, end_m = min(first_m + p.tokens, a.rows.count());
-    write<S::tokens>(a, acc, {group, stripe * 8, stripes, first_m, end_m, out + group * S::out_bytes});
+    const Output output{group, stripe * 8, stripes, first_m, end_m, out + group * S::out_bytes};
+    if constexpr (S::gated)
+      write_gated<S::tokens>(a, acc, output);
+    else
+      write<S::tokens>(a, acc, output);
   }
 }
 
@@ -236,7 +270,11 @@ __global__ void __launch_bounds__(S::threads, 1)
     produce(tiles, p, ring, base, stage_bytes, blocks,
             [&](std::uint32_t at, std::uint64_t* full, int block, int2 tile) {
               barrier_expect(full, p.stripes * S::stripe_bytes);
-              copy_tensor(at + S::x_bytes, &weight, 0, block * (S::block_k / 8), tile.x * p.stripes, full);
+              const int k = block * (S::block_k / 8), stripe = tile.x * p.stripes;
+              if constexpr (S::gated)
+                copy_tensor(at + S::x_bytes, &weight, 0, k, 0, stripe / 2, full);
+              else
+                copy_tensor(at + S::x_bytes, &weight, 0, k, stripe, full);
             });
   if (threadIdx.x == 32) {
     wait_for_previous();
@@ -257,15 +295,34 @@ int tile_tokens(int rows) {
   return (rows + tiles - 1) / tiles;
 }
 
+// Gated: a stripe of the first half, then its neighbour of the second.
+template <class S>
+bool make_weight_map(CUtensorMap& map, const LinearArgs& a, int stripes) {
+  const std::int64_t k = a.in_features, all = a.out_features / 8;
+  const TensorDimension stripe{64, 0, 64}, groups{k / 8, 128, S::block_k / 8};
+  if constexpr (S::gated)
+    return make_tensor_map(map, a.weight, {stripe, groups, {2, all / 2 * k * 16, 2}, {all / 2, k * 16, stripes / 2}},
+                           CU_TENSOR_MAP_SWIZZLE_NONE);
+  return make_tensor_map(map, a.weight, {stripe, groups, {all, k * 16, stripes}}, CU_TENSOR_MAP_SWIZZLE_NONE);
+}
+
+// A driver that does not know sm_90's copies: the same bits by another kernel, or an error that the step's check hears.
+template <class S>
+void without_maps(const LinearArgs& a, cudaStream_t stream) {
+  if constexpr (S::gated)
+    cudaMemsetAsync(nullptr, 0, 1, stream);
+  else
+    linear_mma(a, stream);
+}
+
 template <class S>
 void launch(const LinearArgs& a, int stripes, cudaStream_t stream) {
   const std::int64_t k = a.in_features, all = a.out_features / 8;
   Plan p{stripes, tile_tokens<S>(a.rows.most), 0, static_cast<int>((all + stripes - 1) / stripes)};
   CUtensorMap x, weight;
   if (!make_tensor_map(x, a.x, {{k, 0, kAtomK}, {a.rows.most, k * 2, p.tokens}}, CU_TENSOR_MAP_SWIZZLE_128B) ||
-      !make_tensor_map(weight, a.weight, {{64, 0, 64}, {k / 8, 128, S::block_k / 8}, {all, k * 16, stripes}},
-                       CU_TENSOR_MAP_SWIZZLE_NONE))
-    return linear_mma(a, stream);  // the same bits
+      !make_weight_map<S>(weight, a, stripes))
+    return without_maps<S>(a, stream);
   // wgmma reads whole groups of 64 outputs, and finds what lies behind where the last has fewer.
   const int groups = (stripes + kGroupStripes - 1) / kGroupStripes;
   const int behind = std::max((groups * kGroupStripes - stripes) * S::stripe_bytes, S::groups * S::out_bytes);
@@ -300,7 +357,8 @@ void consider(const LinearArgs& a, Choice& best) {
   if (a.in_features / a.sum_parts % S::block_k != 0 || (a.sum_parts > 1) != S::parts) return;
   const int all = a.out_features / 8, tokens = tile_tokens<S>(a.rows.most);
   const std::int64_t token_tiles = (a.rows.most + tokens - 1) / tokens;
-  for (int stripes = 1; stripes <= S::most_stripes; ++stripes) {
+  constexpr int kStep = S::gated ? 2 : 1;
+  for (int stripes = kStep; stripes <= S::most_stripes; stripes += kStep) {
     if (kLeastStages * S::stage_bytes(stripes) + S::groups * S::out_bytes > kSharedBytes) return;
     const std::int64_t tiles = (all + stripes - 1) / stripes * token_tiles;
     const double waves = static_cast<double>((tiles + multiprocessors() - 1) / multiprocessors());
@@ -311,14 +369,22 @@ void consider(const LinearArgs& a, Choice& best) {
   }
 }
 
-Choice choose(const LinearArgs& a) {
+template <bool kGated>
+Choice choose_whole(const LinearArgs& a) {
   const int rows = a.rows.most;
   Choice best;  // of equals the first
-  if (rows <= 32) consider<Shape<3, 32, 2, false>>(a, best);
-  if (rows <= 64) consider<Shape<3, 64, 2, false>>(a, best);
-  if (rows > 64 && rows <= 512) consider<Shape<3, 128, 2, false>>(a, best);
-  if (rows > 32 || !best.run) consider<Shape<3, 128, 1, false>>(a, best);
-  if (rows > 256) consider<Shape<2, 256, 1, false>>(a, best);
+  if (rows <= 32) consider<Shape<3, 32, 2, false, kGated>>(a, best);
+  if (rows <= 64) consider<Shape<3, 64, 2, false, kGated>>(a, best);
+  if (rows > 64 && rows <= 512) consider<Shape<3, 128, 2, false, kGated>>(a, best);
+  if (rows > 32 || !best.run) consider<Shape<3, 128, 1, false, kGated>>(a, best);
+  if (rows > 256) consider<Shape<2, 256, 1, false, kGated>>(a, best);
+  return best;
+}
+
+Choice choose(const LinearArgs& a) {
+  if (a.gated) return choose_whole<true>(a);
+  const int rows = a.rows.most;
+  Choice best = choose_whole<false>(a);
   if (rows <= 64) consider<Shape<2, 64, 1, true>>(a, best);
   if (rows > 64) consider<Shape<2, 128, 1, true>>(a, best);
   return best;
@@ -327,8 +393,8 @@ Choice choose(const LinearArgs& a) {
 }  // namespace
 
 bool linear_wgmma_accepts(const LinearArgs& a) {
-  return a.element == Element::bf16 && !a.tiles && a.rows.most > 16 && a.in_features / a.sum_parts % kAtomK == 0 &&
-         a.out_features % 8 == 0;
+  if (a.gated && (a.sum_parts > 1 || a.bias || a.out_features % 16 != 0)) return false;
+  return a.element == Element::bf16 && !a.tiles && a.in_features / a.sum_parts % kAtomK == 0 && a.out_features % 8 == 0;
 }
 
 void linear_wgmma(const LinearArgs& a, cudaStream_t stream) {

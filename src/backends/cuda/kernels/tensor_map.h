@@ -42,6 +42,14 @@ __device__ inline void copy_tensor(std::uint32_t to, const CUtensorMap* map, con
       "l"(map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(at[4]), "r"(shared_address(bar))
       : "memory");
 }
+__device__ inline void copy_tensor(std::uint32_t to, const CUtensorMap* map, int x, int y, int z, int w,
+                                   std::uint64_t* bar) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], "
+      "[%6];" ::"r"(to),
+      "l"(map), "r"(x), "r"(y), "r"(z), "r"(w), "r"(shared_address(bar))
+      : "memory");
+}
 #endif
 
 }  // namespace cajal::cuda

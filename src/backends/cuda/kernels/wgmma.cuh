@@ -6,6 +6,10 @@
 
 namespace cajal::cuda {
 
+// What all threads of a warp have, said so that the compiler knows it too: descriptors of such values are made by the uniform
+// unit. Others pass through one register pair from one instruction to the next, and the matrix units wait for each.
+__device__ inline int uniform(int x) { return __shfl_sync(~0u, x, 0); }
+
 // Descriptors of operands whose rows run along k. Both stay valid for the next 16 k when 32 (swizzled) or 256 bytes are
 // added to the address.
 
@@ -18,6 +22,11 @@ __device__ inline std::uint64_t swizzled_descriptor(std::uint32_t address) {
 __device__ inline std::uint64_t tiled_descriptor(std::uint32_t address, std::uint32_t rows_apart) {
   return static_cast<std::uint64_t>((address & 0x3ffff) >> 4) | (std::uint64_t{128 >> 4} << 16) |
          (static_cast<std::uint64_t>(rows_apart >> 4) << 32);
+}
+
+// The descriptor of what lies `bytes` further, within shared memory: addresses do not carry into its upper half.
+__device__ inline std::uint64_t beside(std::uint64_t descriptor, std::uint32_t bytes) {
+  return (descriptor & 0xffffffff00000000u) | (static_cast<std::uint32_t>(descriptor) + (bytes >> 4));
 }
 
 // The same memory with the operand's rows along the columns: rows of 64 columns lie 128 bytes apart, the next 64 columns
