@@ -8,6 +8,7 @@
 #include "backends/cuda/kernels/linear.h"
 #include "backends/cuda/kernels/moe.h"
 #include "backends/cuda/kernels/moe_route.h"
+#include "backends/cuda/moe_chain.h"
 #include "backends/cuda/moe_layout.h"
 #include "backends/cuda/program.h"
 #include "base/checked.h"
@@ -54,6 +55,7 @@ class Lowering {
   Lowering(const Graph& graph, const KernelOptions& options)
       : graph_(graph), sm_(options.sm), kinds_(row_kinds(graph)) {
     if (options.one_launch_decode && sm_ == 90) decode_ = find_decode_chain(graph);
+    if (sm_ == 90) moe_chains_ = MoeChains(graph);
   }
   void with_memory(const Places& places) { places_ = &places; }
 
@@ -66,6 +68,8 @@ class Lowering {
       selection.scratch_bytes.push_back(0);
       if (decode_ && decode_->has(index_))
         decode_persistently();
+      else if (const MoeChain* chain = moe_chains_.of(index_))
+        run_moe_chain(*chain);
       else
         std::visit(*this, node_->op);
     }
@@ -247,6 +251,13 @@ class Lowering {
     if (places_ && index_ == decode_->nodes.back()) launches.push_back({index_, decode_launch(*decode_, *places_)});
   }
 
+  // All nodes in the launch of the last one. No block writes a result before all have read what they share memory with.
+  void run_moe_chain(const MoeChain& chain) {
+    selection.kernel_names.back() = "moe_chain";
+    if (places_ && index_ == chain.nodes.back())
+      launches.push_back({chain.experts, moe_chains_.launch(chain, *places_)});
+  }
+
   // What is made in a step has the rows of the step in front: kernels stop after those that a step really has.
   void find_rows() {
     for (const Node& node : graph_.nodes()) {
@@ -419,6 +430,7 @@ class Lowering {
   std::vector<RowKind> kinds_;
   std::set<std::uint32_t> routes_;  // linears that their router makes
   std::optional<DecodeChain> decode_;
+  MoeChains moe_chains_;
   const Places* places_ = nullptr;
   const Node* node_ = nullptr;
   std::uint32_t index_ = 0;

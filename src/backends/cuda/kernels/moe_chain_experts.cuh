@@ -1,0 +1,210 @@
+#pragma once
+// The experts of moe_chain. A warp takes 16 rows of weights (8 of gate and 8 of up, or 16 of down) of one expert, as the rows of
+// mma.sync, and the rows of the step that chose it as columns.
+#include "backends/cuda/kernels/moe_chain_stages.cuh"
+#include "backends/cuda/kernels/moe_choose.cuh"
+
+namespace cajal::cuda::moe_chain_parts {
+
+// Units of gate and up are eight outputs of one tile: all tiles' in one row, of which a block takes a run.
+struct Units {
+  int of_tile, begin, end;
+};
+__device__ inline Units units_of(int num_tiles, int intermediate) {
+  const int units = intermediate / 8;
+  const auto all = static_cast<unsigned>(num_tiles * units);
+  return {units, static_cast<int>(all * blockIdx.x / gridDim.x), static_cast<int>(all * (blockIdx.x + 1) / gridDim.x)};
+}
+
+// A warp a row chooses, in every block for itself.
+__device__ inline void choose_row(const MoeChainArgs& a, const bf16* logits) {
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  constexpr int kPerLane = 4;
+  std::uint16_t v[kPerLane] = {};
+#pragma unroll 1
+  for (Patience patience;; patience.spend()) {
+    bool again = false;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i)
+      if (lane + i * 32 < a.num_experts) v[i] = get_one(logits + warp * a.num_experts + lane + i * 32);
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) again |= v[i] == 0xffff;
+    if (!again) break;
+  }
+  __syncwarp();
+  Shared& shared = chain_shared();
+  RouterArgs router{};
+  router.weights = shared.weights, router.ids = shared.plan.ids;
+  router.num_experts = a.num_experts, router.top_k = a.top_k, router.norm_topk_prob = a.norm_topk_prob;
+  choose_experts<bf16, kPerLane>(router, warp, [&](int expert) {
+    const int i = expert / 32;
+    return load(__ushort_as_bfloat16(i == 0 ? v[0] : i == 1 ? v[1] : i == 2 ? v[2] : v[3]));
+  });
+  __syncwarp();
+}
+
+// Sorts at most 32 pairs by expert: by one warp.
+__device__ inline void plan_tiles(int pairs) {
+  ChainPlan& plan = chain_shared().plan;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int id = lane < pairs ? plan.ids[lane] : INT32_MAX;
+  int less = 0;
+#pragma unroll 4
+  for (int i = 0; i < pairs; ++i) less += __shfl_sync(~0u, id, i) < id;
+  const unsigned same = __match_any_sync(~0u, id);
+  const int before = __popc(same & ((1u << lane) - 1)), place = less + before;
+  const bool head = lane < pairs && before == 0;
+  // Tiles in the order of experts: as many before as there are heads with smaller ids.
+  int tile = 0;
+  for (unsigned heads = __ballot_sync(~0u, head); heads != 0; heads &= heads - 1)
+    tile += __shfl_sync(~0u, id, __ffs(static_cast<int>(heads)) - 1) < id;
+  if (lane < pairs) plan.pair[place] = lane;
+  if (head) plan.tiles[tile] = {id, less, less + __popc(same), 0};
+  const unsigned heads = __ballot_sync(~0u, head);
+  if (lane == 0) plan.num_tiles = __popc(heads);
+  __syncwarp();
+}
+
+// Chooses for all rows, and plans. All consumers know when they return; who waits for `planned` perhaps earlier.
+__device__ inline void choose(const MoeChainArgs& a, int rows, const Exchange& exchange) {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  Shared& shared = chain_shared();
+  if (warp < rows) choose_row(a, exchange.logits);
+  if (rows > 1) sync_consumers();
+  if (warp == 0) {
+    plan_tiles(rows * a.top_k);
+    if (threadIdx.x == 0) barrier_arrive(&shared.planned);
+  }
+  sync_consumers();
+  const int pair = static_cast<int>(threadIdx.x);
+  if (blockIdx.x > 0 || pair >= rows * a.top_k) return;
+  if (a.ids) a.ids[pair] = shared.plan.ids[pair];
+  if (a.weights) static_cast<bf16*>(a.weights)[pair] = shared.weights[pair];
+}
+
+// Adds `length` (a multiple of 32) steps of k. `weights`: this lane's corner of two stripes; x: this lane's part of the rows,
+// `step` bytes from one group of eight k to the next.
+template <int kUnroll>
+__device__ __forceinline__ void multiply_pair(std::uint32_t weights, std::uint32_t x, int step, int length,
+                                              float (&acc)[4]) {
+#pragma unroll kUnroll
+  for (int k = 0; k < length; k += 32) {
+    std::uint32_t w0[4], w1[4], t[4];
+    ldmatrix_x4(w0, weights + k * 16);
+    ldmatrix_x4(t, x + k / 8 * step);
+    ldmatrix_x4(w1, weights + k * 16 + 256);
+    mma_16816(acc, w0, t[0], t[1]);
+    mma_16816(acc, w1, t[2], t[3]);
+  }
+}
+// A lane's corner of a pair of stripes `apart` bytes from each other.
+__device__ inline std::uint32_t corner(int apart) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  return static_cast<std::uint32_t>((lane / 8 & 1) * apart + lane / 16 * 128 + lane % 8 * 16);
+}
+
+// silu(gate) * up of every pair, to where all blocks see it.
+__device__ inline void run_gate_up(Drain& drain, const MoeChainArgs& a, std::uint32_t x, bf16* inner) {
+  const ChainPlan& plan = chain_shared().plan;
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int step = a.rows.most * 16;
+  const Units units = units_of(plan.num_tiles, a.intermediate);
+#pragma unroll 1
+  for (int first = units.begin; first < units.end; first += kBatchUnits) {
+    const bool busy = warp < min(kBatchUnits, units.end - first);
+    const int unit = busy ? first + warp : first;
+    const GroupTile tile = plan.tiles[unit / units.of_tile];
+    const int count = tile.end - tile.begin;
+    const int row = plan.pair[tile.begin + min(lane % 8, count - 1)] / a.top_k;
+    std::uint32_t from = x + row * 16 + lane / 8 * step;
+    float acc[4] = {};
+#pragma unroll 1
+    for (int k = 0; k < a.hidden; k += kPieceK, from += kPieceK / 8 * step) {
+      const std::uint32_t at = drain.wait() + warp * 2 * kPieceBytes + corner(kPieceBytes);
+      if (busy) multiply_pair<4>(at, from, step, kPieceK, acc);
+      __syncwarp();
+      drain.leave(drain.walk.stage);
+      drain.next();
+    }
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const int column = lane % 4 * 2 + e;
+      if (busy && column < count)
+        put(inner + (tile.begin + column) * a.intermediate + unit % units.of_tile * 8 + lane / 4,
+            rounded<bf16>(silu(rounded<bf16>(acc[e]))) * rounded<bf16>(acc[2 + e]));
+    }
+  }
+}
+
+// What all blocks made of all pairs.
+__device__ inline void fetch_inner(const MoeChainArgs& a, int pairs, const Exchange& exchange, unsigned char* to) {
+  constexpr int kAtOnce = 3;
+  const int all = pairs * a.intermediate / 8;
+#pragma unroll 1
+  for (int first = static_cast<int>(threadIdx.x); first < all; first += kAtOnce * kConsumerThreads) {
+    const int count = (all - first + kConsumerThreads - 1) / kConsumerThreads;
+    uint4 v[kAtOnce];
+    poll(v, count, [&](int i) { return exchange.inner + (first + i * kConsumerThreads) * 8; });
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i)
+      if (i < count) *reinterpret_cast<uint4*>(to + (first + i * kConsumerThreads) * 16) = v[i];
+  }
+  sync_consumers();
+}
+
+// Sixteen outputs of all tiles: products by pair, weighted and rounded as if each had been written.
+__device__ inline void run_down(Drain& drain, int intermediate, std::uint32_t inner, float (*products)[16]) {
+  const Shared& shared = chain_shared();
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll 1
+  for (int first = 0; first < shared.plan.num_tiles; first += kBatchTiles) {
+    const bool busy = first + warp < shared.plan.num_tiles;
+    const GroupTile tile = shared.plan.tiles[busy ? first + warp : first];
+    const int count = tile.end - tile.begin;
+    std::uint32_t from = inner + (tile.begin + min(lane % 8, count - 1)) * intermediate * 2 + lane / 8 * 16;
+    float acc[4] = {};
+#pragma unroll 1
+    for (int k = 0; k < intermediate; k += kDownK, from += kDownK * 2) {
+      const int length = min(kDownK, intermediate - k);
+      const std::uint32_t at = drain.wait() + warp * 2 * length * 16 + corner(length * 16);
+      if (busy) multiply_pair<3>(at, from, 16, length, acc);
+      __syncwarp();
+      drain.leave(drain.walk.stage);
+      drain.next();
+    }
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const int column = lane % 4 * 2 + e % 2;
+      if (!busy || column >= count) continue;
+      const int pair = shared.plan.pair[tile.begin + column];
+      products[pair][lane / 4 + e / 2 * 8] = rounded<bf16>(load(shared.weights[pair]) * rounded<bf16>(acc[e]));
+    }
+  }
+}
+
+// The experts' outputs, added up in the order of the choices, and the residual.
+__device__ inline void run_down_and_combine(Drain& drain, const MoeChainArgs& a, int rows, const Exchange& exchange,
+                                            unsigned char* x) {
+  Shared& shared = chain_shared();
+  if (static_cast<int>(blockIdx.x) >= a.hidden / 16) return;
+  fetch_inner(a, rows * a.top_k, exchange, x);
+  int buffer = 0;
+#pragma unroll 1
+  for (int n = static_cast<int>(blockIdx.x); n < a.hidden / 16; n += static_cast<int>(gridDim.x), buffer ^= 1) {
+    const int row = static_cast<int>(threadIdx.x) / 16, column = static_cast<int>(threadIdx.x) % 16;
+    const int at = row * a.hidden + n * 16 + column;
+    const float before = row < rows ? load(__ushort_as_bfloat16(get_one(exchange.middle + at))) : 0.0f;
+    run_down(drain, a.intermediate, shared_address(x), shared.products[buffer]);
+    sync_consumers();  // whoever comes back to this buffer has passed the next such point in between
+    if (row >= rows) continue;
+    float sum = 0;
+#pragma unroll 1
+    for (int pair = row * a.top_k; pair < (row + 1) * a.top_k; ++pair)
+      sum = sum + shared.products[buffer][pair][column];
+    const float total = rounded<bf16>(before + rounded<bf16>(sum));
+    put(exchange.out + at, total);
+    static_cast<bf16*>(a.sum)[at] = store<bf16>(total);
+  }
+}
+
+}  // namespace cajal::cuda::moe_chain_parts
