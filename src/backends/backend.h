@@ -140,8 +140,8 @@ struct BackendOptions {
   int num_threads = 0;  // of the host; 0: as many as the cores that this process may use
   // What the machine is to be taken for, if it can be that: a CPU for one without its newest instructions. Empty: itself.
   std::string target = {};
-  // cuda: steps of few rows in one launch where the graph allows. Off until it has been proven on a device.
-  bool one_launch_decode = false;
+  // cuda: in steps of few rows, what lies between two attentions in one launch where the graph allows.
+  bool decode_chain = true;
   // cpu: the ranks that the device is one of, as this one sees them; must outlive the backend. Null: there are no others.
   const RankGroups* ranks = nullptr;
   int ranks_here = 1;  // of them on this machine, which share its memory: free_bytes() is one's share

@@ -30,7 +30,7 @@ class CudaBackend final : public Backend {
   CudaBackend(int index, const BackendOptions& options)
       : stream_(index),
         sm_(options.target.empty() ? sm_of(index) : least_of(options.target, sm_of(index))),
-        one_launch_decode_(options.one_launch_decode),
+        decode_chain_(options.decode_chain),
         target_(make_cuda_target(sm_)),
         pool_(options.num_threads > 0 ? options.num_threads : available_cores()) {
     cudaDeviceProp properties{};
@@ -59,7 +59,7 @@ class CudaBackend final : public Backend {
   Graph prepare(const Graph& graph) const override { return target_->prepare(graph); }
   std::unique_ptr<Executable> compile(const Graph& prepared) override {
     return make_executable(with_kernel_regions(prepared, sm_), stream_,
-                           {.sm = sm_, .one_launch_decode = one_launch_decode_});
+                           {.sm = sm_, .decode_chain = decode_chain_});
   }
 
   DeviceRates measure_rates() const { return cuda::measure_rates(stream_, free_bytes(), sm_); }
@@ -67,7 +67,7 @@ class CudaBackend final : public Backend {
  private:
   Stream stream_;
   int sm_;
-  bool one_launch_decode_;
+  bool decode_chain_;
   std::unique_ptr<Target> target_;
   std::string device_name_;
   ThreadPool pool_;

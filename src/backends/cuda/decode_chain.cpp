@@ -1,7 +1,6 @@
 #include "backends/cuda/decode_chain.h"
 
 #include <algorithm>
-#include <memory>
 
 #include "base/checked.h"
 #include "compiler/passes.h"
@@ -40,18 +39,18 @@ class Matcher {
     }
     Value x = first_norm();
     Value normed = result(0);
-    while (!done()) {
-      const Layer layer = decoder_layer(x, normed);
-      x = layer.x, normed = layer.normed;
+    while (!peek<ops::GatherRows>()) {
+      const Hidden hidden = decoder_layer(x, normed);
+      x = hidden.x, normed = hidden.normed;
     }
     end(x);
     check_types();
-    chain_.args.epsilon = *epsilon_;
+    chain_.epsilon = *epsilon_;
     return std::move(chain_);
   }
 
  private:
-  struct Layer {
+  struct Hidden {
     Value x, normed;
   };
 
@@ -59,14 +58,13 @@ class Matcher {
   bool peek() const {
     return at_ < order_.size() && std::holds_alternative<OpType>(graph_.node(order_[at_]).op);
   }
-  bool done() const { return peek<ops::GatherRows>(); }
-
-  // The next node, which must be an op of this type.
+  void advance() { node_ = &graph_.node(order_[at_++]); }
+  // The next node, which must be an op of this type, in the launch at hand.
   template <class OpType>
   const OpType& next() {
     expect(peek<OpType>());
-    node_ = &graph_.node(order_[at_]);
-    chain_.nodes.push_back(order_[at_++]);
+    chain_.launches.back().push_back(order_[at_]);
+    advance();
     return std::get<OpType>(node_->op);
   }
   const Graph& next_region(std::string_view kind) {
@@ -83,12 +81,7 @@ class Matcher {
     return v;
   }
   const Shape& shape(Value v) const { return graph_.type(v).shape; }
-  // All values of one kind are the same.
-  void one(std::optional<Value>& known, Value v) const {
-    expect(!known || *known == v);
-    known = v;
-  }
-  void same(std::int32_t& known, std::int64_t n) const {
+  static void same(std::int32_t& known, std::int64_t n) {
     expect(known == 0 || known == n);
     known = narrow(n);
   }
@@ -98,44 +91,43 @@ class Matcher {
   }
 
   Value first_norm() {
+    chain_.launches.emplace_back();
     epsilon(next<ops::RmsNorm>().epsilon);
     expect(shape(input(0)).rank() == 2);
     norm_ = input(1);
     chain_.x = input(0);
-    chain_.args.tokens.most = narrow(shape(input(0))[0]);
-    chain_.args.hidden = narrow(shape(input(0))[1]);
+    chain_.rows = narrow(shape(input(0))[0]), chain_.hidden = narrow(shape(input(0))[1]);
     return input(0);
   }
 
-  // A linear of `x`; its weight. A bias only where one may be.
-  Value linear(Value x, std::int32_t* parts, std::optional<Value>* bias) {
+  DecodeChain::Linear linear(Value x) {
     const auto& op = next<ops::Linear>();
     reads(0, x);
-    expect(node_->inputs.size() == 2 || bias);
-    if (node_->inputs.size() == 3) *bias = input(2);
-    expect(parts || op.sum_parts == 1);
-    if (parts) same(*parts, op.sum_parts);
-    return input(1);
+    DecodeChain::Linear linear{order_[at_ - 1], input(1), {}, op.sum_parts};
+    if (node_->inputs.size() == 3) linear.bias = input(2);
+    return linear;
   }
 
-  Layer decoder_layer(Value x, Value normed) {
+  Hidden decoder_layer(Value x, Value normed) {
     DecodeChain::Layer layer;
     layer.input_norm = norm_;
-    layer.qkv = linear(normed, nullptr, &layer.qkv_bias);
-    attention(layer);
-    layer.o = linear(result(0), &chain_.args.o_parts, &layer.o_bias);
+    layer.qkv = linear(normed);
+    layer.qkv_result = result(0);
+    layer.attended = attention(layer.qkv_result);
+    chain_.launches.emplace_back();
+    layer.o = linear(layer.attended);
+    const Value o = result(0);
     epsilon(norm_of(next_region(kAddRmsNorm)).epsilon);
-    reads(0, x), reads(1, graph_.node(chain_.nodes[chain_.nodes.size() - 2]).results[0]);
+    reads(0, x), reads(1, o);
     layer.post_norm = input(2);
     const Value middle = result(0);
-    layer.gate_up = linear(result(1), nullptr, nullptr);
+    layer.gate_up = linear(result(1));
+    expect(!layer.gate_up.bias && layer.gate_up.parts == 1);
     const Value both = result(0);
     next_region(kSiluMulHalves);
     reads(0, both);
-    layer.down = linear(result(0), &chain_.args.down_parts, nullptr);
+    layer.down = linear(result(0));
     const Value down = result(0);
-    same(chain_.args.intermediate, shape(layer.down)[1]);
-    expect(shape(layer.gate_up)[0] == 2 * shape(layer.down)[1]);
     chain_.layers.push_back(layer);
     if (peek<ops::Add>()) {
       next<ops::Add>();
@@ -147,74 +139,53 @@ class Matcher {
     return {result(0), node_->results.back()};
   }
 
-  void attention(DecodeChain::Layer& layer) {
-    const Value qkv = result(0);
-    epsilon(norm_of(next_region(kQkNormRopeKvWrite)).epsilon);
+  // Kernels of their own: nothing of theirs matters but what they read and leave.
+  Value attention(Value qkv) {
+    expect(peek<ops::Region>());
+    advance();
+    expect(std::get<ops::Region>(node_->op).kind == kQkNormRopeKvWrite);
     reads(0, qkv);
-    layer.q_norm = input(1), layer.k_norm = input(2), layer.k_cache = input(4), layer.v_cache = input(5);
-    one(table_, input(3)), one(slot_mapping_, input(6));
-    const Value q = result(0), k = result(1), v = result(2);
-    DecodeArgs& a = chain_.args;
-    same(a.num_heads, shape(q)[1]), same(a.num_kv_heads, shape(k)[1]), same(a.head_dim, shape(k)[3]);
-    expect(shape(k)[2] == kKvBlock && shape(layer.qkv)[0] == (shape(q)[1] + 2 * shape(k)[1]) * shape(k)[3]);
-    const auto& op = next<ops::PagedAttention>();
-    expect(input(0) == q && input(1) == k && input(2) == v);
-    one(block_tables_, input(3)), one(seq_indices_, input(4)), one(positions_, input(5));
-    expect(chain_.layers.empty() || a.scale == op.scale);
-    a.scale = op.scale;
-    windows_.push_back(op.sliding_window);
+    const Value q = result(0);
+    expect(peek<ops::PagedAttention>());
+    advance();
+    expect(input(0) == q);
+    return result(0);
   }
 
   void end(Value x) {
     next<ops::GatherRows>();
     reads(0, x);
     chain_.logits_indices = input(1);
-    chain_.args.logits_rows.most = narrow(shape(result(0))[0]);
+    chain_.logits_rows = narrow(shape(result(0))[0]);
     const Value gathered = result(0);
     epsilon(next<ops::RmsNorm>().epsilon);
     reads(0, gathered);
     chain_.final_norm = input(1);
-    chain_.head = linear(result(0), nullptr, nullptr);
+    chain_.head = linear(result(0));
     chain_.logits = result(0);
-    chain_.args.vocabulary = narrow(shape(chain_.head)[0]);
-    expect(at_ == order_.size() && graph_.outputs().size() == 1 && graph_.outputs()[0] == chain_.logits);
-    chain_.args.num_layers = narrow(static_cast<std::int64_t>(chain_.layers.size()));
-    expect(!chain_.layers.empty());
-    chain_.table = *table_, chain_.slot_mapping = *slot_mapping_, chain_.block_tables = *block_tables_;
-    chain_.seq_indices = *seq_indices_, chain_.positions = *positions_;
-    chain_.args.max_blocks_per_seq = narrow(shape(*block_tables_)[1]);
-    choose_windows();
+    expect(!chain_.layers.empty() && at_ == order_.size());
+    expect(graph_.outputs().size() == 1 && graph_.outputs()[0] == chain_.logits);
   }
 
-  void choose_windows() {
-    std::vector<std::int64_t> known;
-    for (const std::int64_t w : windows_) {
-      if (std::find(known.begin(), known.end(), w) == known.end()) known.push_back(w);
-      expect(known.size() <= kMostWindows && w <= INT32_MAX);
-    }
-    expect(chain_.layers.size() <= kMostDecodeLayers);
-    for (std::size_t i = 0; i < known.size(); ++i) chain_.args.windows[i] = narrow(known[i]);
-    for (std::size_t l = 0; l < windows_.size(); ++l)
-      chain_.args.layers[l].window = narrow(std::find(known.begin(), known.end(), windows_[l]) - known.begin());
-  }
-
-  void check_types() const {
+  void check_types() {
     const auto is_bf16 = [&](Value v, const Storage& storage) {
       expect(graph_.type(v).dtype == DType::bf16 && graph_.type(v).storage == storage);
     };
-    const Storage packed = Packed{8, 8}, plain = Plain{};
+    const auto is_linear = [&](const DecodeChain::Linear& l, std::int32_t& outputs, std::int32_t& inputs) {
+      is_bf16(l.weight, Packed{8, 8});
+      if (l.bias) is_bf16(*l.bias, Plain{});
+      same(outputs, shape(l.weight)[0]), same(inputs, shape(l.weight)[1]);
+    };
+    std::int32_t both = 0;
     for (const auto& l : chain_.layers) {
-      for (const Value v : {l.qkv, l.o, l.gate_up, l.down}) is_bf16(v, packed);
-      for (const Value v : {l.input_norm, l.q_norm, l.k_norm, l.post_norm, l.k_cache, l.v_cache}) is_bf16(v, plain);
-      expect(shape(l.qkv)[1] == chain_.args.hidden && shape(l.gate_up)[1] == chain_.args.hidden);
-      expect(shape(l.o)[0] == chain_.args.hidden && shape(l.down)[0] == chain_.args.hidden);
-      expect(shape(l.o)[1] == std::int64_t{chain_.args.num_heads} * chain_.args.head_dim);
+      is_linear(l.qkv, chain_.qkv_columns, chain_.hidden), is_linear(l.o, chain_.hidden, chain_.heads_columns);
+      is_linear(l.gate_up, both, chain_.hidden), is_linear(l.down, chain_.hidden, chain_.intermediate);
+      is_bf16(l.input_norm, Plain{}), is_bf16(l.post_norm, Plain{});
     }
-    is_bf16(chain_.head, packed), is_bf16(chain_.x, plain), is_bf16(chain_.table, plain);
-    is_bf16(chain_.final_norm, plain);
+    expect(both == 2 * chain_.intermediate);
+    is_linear(chain_.head, chain_.vocabulary, chain_.hidden);
+    is_bf16(chain_.x, Plain{}), is_bf16(chain_.final_norm, Plain{});
   }
-
-  static constexpr std::int64_t kKvBlock = 64;
 
   const Graph& graph_;
   std::vector<std::uint32_t> order_;
@@ -222,55 +193,156 @@ class Matcher {
   const Node* node_ = nullptr;
   Value norm_;
   std::optional<float> epsilon_;
-  std::optional<Value> table_, slot_mapping_, block_tables_, seq_indices_, positions_;
-  std::vector<std::int64_t> windows_;
   DecodeChain chain_;
 };
 
+// Where launches find their memory: nowhere yet, when only sizes matter.
+class Builder {
+ public:
+  Builder(const DecodeChain& chain, const Places* places) : chain_(chain), places_(places) {
+    if (places) exchange_ = places->keep(3 * set_bytes());
+  }
+
+  ChainArgs launch(std::size_t i) {
+    ChainArgs a{};
+    a.tokens = {chain_.rows, places_ ? &places_->header->num_tokens : nullptr, 1};
+    a.logits_rows = {chain_.logits_rows, places_ ? &places_->header->num_logits : nullptr, 1};
+    a.logits_indices = reinterpret_cast<const std::int32_t*>(at(chain_.logits_indices));
+    a.epsilon = chain_.epsilon, a.spare_bytes = kSpareBytes;
+    a.first_block = first_block_;
+    const void* x = at(chain_.x);
+    if (i > 0) x = rest_of_layer(a, i - 1);
+    const bool last = i == chain_.layers.size();
+    ChainLinear& l = add(a, last ? chain_.head : chain_.layers[i].qkv, last ? chain_.vocabulary : chain_.qkv_columns,
+                         chain_.hidden, x);
+    l.norm = at(last ? chain_.final_norm : chain_.layers[i].input_norm);
+    l.y = at(last ? chain_.logits : chain_.layers[i].qkv_result);
+    l.result = last ? ChainResult::logits : ChainResult::store;
+    l.exchanged = i > 0;
+    if (!last) {
+      look_ahead(a, chain_.layers[i]);
+      a.clean = set(i), a.clean_bytes = static_cast<std::int64_t>(set_bytes());
+    }
+    for (int n = 0; n < a.num_linears; ++n) first_block_ += a.linears[n].out_features / 16;
+    return a;
+  }
+
+ private:
+  // What the kernels of attention need of a multiprocessor's shared memory to begin beside a chain.
+  static constexpr std::int32_t kSpareBytes = 0;
+  // Of weights that may wait in the cache.
+  static constexpr std::int64_t kAheadBytes = std::int64_t{24} << 20;
+
+  std::byte* at(Value v) const { return places_ ? places_->at(v) : nullptr; }
+
+  // Three sets of buffers take turns: layer l works in set l % 3, reads what layer l - 1 left in the one before, and cleans
+  // the one after, which nobody has touched since launches that are long over. So no step depends on what an earlier one left.
+  std::size_t row_elements() const {
+    return 2 * static_cast<std::size_t>(chain_.hidden) + static_cast<std::size_t>(chain_.intermediate);
+  }
+  std::size_t set_bytes() const {
+    return round_up(static_cast<std::size_t>(chain_.rows) * row_elements() * 2, std::size_t{128});
+  }
+  std::byte* set(std::size_t layer) const { return places_ ? exchange_ + layer % 3 * set_bytes() : nullptr; }
+  std::byte* buffer(std::size_t layer, std::int64_t columns_before) const {
+    return places_ ? set(layer) + chain_.rows * columns_before * 2 : nullptr;
+  }
+  std::byte* middle(std::size_t layer) const { return buffer(layer, 0); }
+  std::byte* out(std::size_t layer) const { return buffer(layer, chain_.hidden); }
+  std::byte* activated(std::size_t layer) const { return buffer(layer, std::int64_t{2} * chain_.hidden); }
+
+  ChainLinear& add(ChainArgs& a, const DecodeChain::Linear& from, std::int32_t outputs, std::int32_t inputs,
+                   const void* x) const {
+    ChainLinear& l = a.linears[a.num_linears++];
+    l.weight = at(from.weight), l.bias = from.bias ? at(*from.bias) : nullptr, l.x = x;
+    l.in_features = inputs, l.out_features = outputs, l.parts = from.parts;
+    return l;
+  }
+
+  // From o on; what the layer leaves.
+  const void* rest_of_layer(ChainArgs& a, std::size_t i) const {
+    const DecodeChain::Layer& layer = chain_.layers[i];
+    ChainLinear& o = add(a, layer.o, chain_.hidden, chain_.heads_columns, at(layer.attended));
+    o.result = ChainResult::residual, o.previous = i == 0 ? at(chain_.x) : out(i - 1), o.y = middle(i);
+    ChainLinear& gate_up = add(a, layer.gate_up, 2 * chain_.intermediate, chain_.hidden, middle(i));
+    gate_up.result = ChainResult::silu_mul, gate_up.norm = at(layer.post_norm), gate_up.y = activated(i);
+    gate_up.exchanged = true;
+    ChainLinear& down = add(a, layer.down, chain_.hidden, chain_.intermediate, activated(i));
+    down.result = ChainResult::residual, down.previous = middle(i), down.y = out(i), down.exchanged = true;
+    return down.y;
+  }
+
+  void look_ahead(ChainArgs& a, const DecodeChain::Layer& next) const {
+    std::int64_t left = kAheadBytes;
+    const auto add_weight = [&](ChainAhead& to, Value weight, std::int64_t elements) {
+      to = {at(weight), std::min(left, 2 * elements)};
+      left -= to.bytes;
+    };
+    const std::int64_t hidden = chain_.hidden;
+    add_weight(a.ahead[0], next.o.weight, hidden * chain_.heads_columns);
+    add_weight(a.ahead[1], next.gate_up.weight, 2 * hidden * chain_.intermediate);
+    add_weight(a.ahead[2], next.down.weight, hidden * chain_.intermediate);
+  }
+
+  const DecodeChain& chain_;
+  const Places* places_;
+  std::byte* exchange_ = nullptr;
+  std::int32_t first_block_ = 0;
+};
+
+bool accepts(const DecodeChain& chain) {
+  Builder builder(chain, nullptr);
+  for (std::size_t i = 0; i <= chain.layers.size(); ++i)
+    if (!chain_accepts(builder.launch(i))) return false;
+  return true;
+}
+
+// The same work, a linear at a time, so that each can be timed.
+std::vector<Launch> apart(const ChainArgs& a, const std::vector<std::uint32_t>& nodes) {
+  std::vector<Launch> launches;
+  for (int i = 0; i < a.num_linears; ++i) {
+    ChainArgs one = a;
+    one.linears[0] = a.linears[i], one.num_linears = 1;
+    for (ChainAhead& ahead : one.ahead) ahead = {};
+    if (i > 0) one.clean = nullptr;
+    launches.push_back(
+        {nodes[static_cast<std::size_t>(i)], [one](cudaStream_t stream) { cuda::chain(one, stream); }, {}});
+  }
+  return launches;
+}
+
 }  // namespace
 
-bool DecodeChain::has(std::uint32_t node) const { return std::binary_search(nodes.begin(), nodes.end(), node); }
+std::optional<std::size_t> DecodeChain::launch_of(std::uint32_t node) const {
+  for (std::size_t i = 0; i < launches.size(); ++i)
+    if (std::binary_search(launches[i].begin(), launches[i].end(), node)) return i;
+  return std::nullopt;
+}
 
 std::optional<DecodeChain> find_decode_chain(const Graph& graph) {
   try {
     DecodeChain chain = Matcher(graph).run();
-    if (decode_persistent_accepts(chain.args)) return chain;
+    if (accepts(chain)) return chain;
   } catch (const NoMatch&) {
   }
   return std::nullopt;
 }
 
-std::function<void(cudaStream_t)> decode_launch(const DecodeChain& chain, const Places& places) {
-  struct Launched {
-    DecodeArgs args;
-    DecodeMaps maps;
-  };
-  auto made = std::make_shared<Launched>();
-  DecodeArgs& a = made->args = chain.args;
-  const auto at = [&](Value v) { return static_cast<void*>(places.at(v)); };
-  const auto maybe = [&](const std::optional<Value>& v) { return v ? at(*v) : nullptr; };
-  const auto ints = [&](Value v) { return reinterpret_cast<const std::int32_t*>(places.at(v)); };
-  a.tokens.live = &places.header->num_tokens, a.logits_rows.live = &places.header->num_logits;
-  a.serial = &places.header->serial;
-  a.x = at(chain.x), a.table = at(chain.table), a.final_norm = at(chain.final_norm), a.head = at(chain.head);
-  a.slot_mapping = ints(chain.slot_mapping), a.block_tables = ints(chain.block_tables);
-  a.seq_indices = ints(chain.seq_indices), a.positions = ints(chain.positions);
-  a.logits_indices = ints(chain.logits_indices), a.logits = at(chain.logits);
-  a.exchange = places.keep(decode_exchange_bytes(a));
-  for (std::size_t l = 0; l < chain.layers.size(); ++l) {
-    const DecodeChain::Layer& from = chain.layers[l];
-    DecodeLayer& to = a.layers[l];
-    to.input_norm = at(from.input_norm), to.qkv = at(from.qkv), to.q_norm = at(from.q_norm);
-    to.k_norm = at(from.k_norm), to.o = at(from.o), to.post_norm = at(from.post_norm);
-    to.gate_up = at(from.gate_up), to.down = at(from.down);
-    to.qkv_bias = maybe(from.qkv_bias), to.o_bias = maybe(from.o_bias);
-    to.k_cache = at(from.k_cache), to.v_cache = at(from.v_cache);
-    if (!encode_cache(made->maps.k[l], to.k_cache, a.head_dim) ||
-        !encode_cache(made->maps.v[l], to.v_cache, a.head_dim))
-      fail(ErrorCode::unavailable, "CUDA: the driver describes no tensor of rows of ", a.head_dim,
-           " numbers to the copy engine", remedy("update the driver"));
+std::vector<Launch> chain_launches(const DecodeChain& chain, const Places& places) {
+  std::vector<Launch> launches;
+  Builder builder(chain, &places);
+  for (std::size_t i = 0; i <= chain.layers.size(); ++i) {
+    const ChainArgs a = builder.launch(i);
+    std::vector<std::uint32_t> linears;
+    if (i > 0) {
+      const DecodeChain::Layer& layer = chain.layers[i - 1];
+      linears = {layer.o.node, layer.gate_up.node, layer.down.node};
+    }
+    linears.push_back(i < chain.layers.size() ? chain.layers[i].qkv.node : chain.head.node);
+    launches.push_back(
+        {chain.launches[i].back(), [a](cudaStream_t stream) { cuda::chain(a, stream); }, apart(a, linears)});
   }
-  return [made](cudaStream_t stream) { decode_persistent(made->args, made->maps, stream); };
+  return launches;
 }
 
 }  // namespace cajal::cuda

@@ -1,32 +1,43 @@
 #pragma once
-// Finds, in a graph of at most 16 rows, the chain of nodes from the first norm to the logits that decode_persistent runs in one
-// launch.
+// Finds, in a graph of at most 16 rows, what the kernel `chain` runs in one launch between two attentions.
 #include <optional>
 #include <vector>
 
-#include "backends/cuda/kernels/persistent.h"
+#include "backends/cuda/kernels/chain.h"
 #include "backends/cuda/program.h"
 
 namespace cajal::cuda {
 
 struct DecodeChain {
-  // Inputs of the chain, in the order of DecodeLayer and DecodeArgs. Biases may be missing.
-  struct Layer {
-    Value input_norm, qkv, q_norm, k_norm, o, post_norm, gate_up, down, k_cache, v_cache;
-    std::optional<Value> qkv_bias, o_bias;
+  struct Linear {
+    std::uint32_t node;
+    Value weight;
+    std::optional<Value> bias;
+    std::int32_t parts;
   };
-  std::vector<Layer> layers;
-  Value x, table, final_norm, head, slot_mapping, block_tables, seq_indices, positions, logits_indices, logits;
-  std::vector<std::uint32_t> nodes;  // all that the launch does, ascending; the last one makes the logits
-  DecodeArgs args{};                 // sizes alone
+  struct Layer {
+    Value input_norm, qkv_result, attended, post_norm;
+    Linear qkv, o, gate_up, down;
+  };
+  // A launch: the first has a norm and layer 0's q, k, v; launch l + 1 has layer l from o on and the next layer's q, k, v, or
+  // the final norm and the head. Its nodes, ascending; it stands where the last one does.
+  using Nodes = std::vector<std::uint32_t>;
 
-  bool has(std::uint32_t node) const;
+  std::vector<Layer> layers;
+  std::vector<Nodes> launches;
+  Value x, final_norm, logits_indices, logits;
+  Linear head;
+  std::int32_t rows = 0, logits_rows = 0, hidden = 0, heads_columns = 0, qkv_columns = 0, intermediate = 0,
+               vocabulary = 0;
+  float epsilon = 0;
+
+  std::optional<std::size_t> launch_of(std::uint32_t node) const;
 };
 
 // Nothing where the graph is not of this kind, or has sizes that the kernel does not take.
 std::optional<DecodeChain> find_decode_chain(const Graph& graph);
 
-// The launch, with its memory filled in.
-std::function<void(cudaStream_t)> decode_launch(const DecodeChain& chain, const Places& places);
+// All launches in order, with their memory filled in.
+std::vector<Launch> chain_launches(const DecodeChain& chain, const Places& places);
 
 }  // namespace cajal::cuda

@@ -303,15 +303,20 @@ class CudaExecutable final : public Executable {
 
   // One launch after the other, each between events.
   void run_timed() {
+    std::vector<const Launch*> timed;
+    for (const Launch& launch : launches_) {
+      if (launch.apart.empty()) timed.push_back(&launch);
+      for (const Launch& one : launch.apart) timed.push_back(&one);
+    }
     if (timings_.empty())
-      for (const Launch& launch : launches_) timings_.push_back({launch.node});
+      for (const Launch* launch : timed) timings_.push_back({launch->node});
     upload_inputs();
     const CudaEvent before(cudaEventDefault), after(cudaEventDefault);
-    for (std::size_t i = 0; i < launches_.size(); ++i) {
+    for (std::size_t i = 0; i < timed.size(); ++i) {
       check(cudaEventRecord(before.get(), stream_.get()), "profiling");
-      run(launches_[i]);
+      run(*timed[i]);
       check(cudaEventRecord(after.get(), stream_.get()), "profiling");
-      check(cudaEventSynchronize(after.get()), kernel_names_[launches_[i].node]);
+      check(cudaEventSynchronize(after.get()), kernel_names_[timed[i]->node]);
       float milliseconds = 0;
       check(cudaEventElapsedTime(&milliseconds, before.get(), after.get()), "profiling");
       timings_[i].seconds += static_cast<double>(milliseconds) * 1e-3;

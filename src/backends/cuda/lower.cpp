@@ -54,10 +54,13 @@ class Lowering {
  public:
   Lowering(const Graph& graph, const KernelOptions& options)
       : graph_(graph), sm_(options.sm), kinds_(row_kinds(graph)) {
-    if (options.one_launch_decode && sm_ == 90) decode_ = find_decode_chain(graph);
+    if (options.decode_chain && sm_ == 90) decode_ = find_decode_chain(graph);
     if (sm_ == 90) moe_chains_ = MoeChains(graph);
   }
-  void with_memory(const Places& places) { places_ = &places; }
+  void with_memory(const Places& places) {
+    places_ = &places;
+    if (decode_) chain_launches_ = chain_launches(*decode_, places);
+  }
 
   void run() {
     find_rows();
@@ -66,8 +69,8 @@ class Lowering {
       node_ = &graph_.node(index_);
       selection.kernel_names.emplace_back();
       selection.scratch_bytes.push_back(0);
-      if (decode_ && decode_->has(index_))
-        decode_persistently();
+      if (const auto launch = decode_ ? decode_->launch_of(index_) : std::nullopt)
+        chained(*launch);
       else if (const MoeChain* chain = moe_chains_.of(index_))
         run_moe_chain(*chain);
       else
@@ -245,10 +248,10 @@ class Lowering {
   }
 
  private:
-  // All nodes of the chain in the launch of its last one: what they would leave in the arena is nobody else's to read.
-  void decode_persistently() {
-    selection.kernel_names.back() = "decode_persistent";
-    if (places_ && index_ == decode_->nodes.back()) launches.push_back({index_, decode_launch(*decode_, *places_)});
+  // All nodes of a launch where its last one stands: what the others would leave in the arena is nobody else's to read.
+  void chained(std::size_t launch) {
+    selection.kernel_names.back() = "chain";
+    if (places_ && index_ == decode_->launches[launch].back()) launches.push_back(std::move(chain_launches_[launch]));
   }
 
   // All nodes in the launch of the last one. No block writes a result before all have read what they share memory with.
@@ -430,6 +433,7 @@ class Lowering {
   std::vector<RowKind> kinds_;
   std::set<std::uint32_t> routes_;  // linears that their router makes
   std::optional<DecodeChain> decode_;
+  std::vector<Launch> chain_launches_;
   MoeChains moe_chains_;
   const Places* places_ = nullptr;
   const Node* node_ = nullptr;

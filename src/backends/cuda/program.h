@@ -26,12 +26,14 @@ struct StepHeader {
 struct Launch {
   std::uint32_t node = 0;
   std::function<void(cudaStream_t)> run;
+  // The same work in several launches, each of its own node, where one does that of many: for timing nodes one by one.
+  std::vector<Launch> apart = {};
 };
 
 // What kernels are chosen for.
 struct KernelOptions {
   int sm = 0;
-  bool one_launch_decode = false;
+  bool decode_chain = true;
 };
 
 // What compiling learns before memory is known.

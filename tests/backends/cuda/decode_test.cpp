@@ -1,5 +1,8 @@
-// A step in one launch against the same step launch by launch, bit for bit, caches included.
-#include <cstdlib>
+// Steps with one launch between attentions against the same steps launch by launch, bit for bit, caches included.
+#include <set>
+
+#include "backends/cuda/decode_chain.h"
+#include "backends/target.h"
 
 #include "models/qwen3.h"
 #include "on_device.h"
@@ -16,14 +19,16 @@ struct Case {
 };
 
 constexpr std::int64_t kSeqs = 16, kMaxBlocks = 12;
+constexpr int kLayers = 4;  // more than there are sets of memory in which launches pass activations
 
 Graph decode_graph(const Case& c, std::int64_t rows) {
   Qwen3Config config;
   config.model_type = "qwen3";
   config.vocab_size = c.vocabulary, config.hidden_size = c.hidden, config.intermediate_size = c.intermediate;
-  config.num_hidden_layers = 2, config.num_attention_heads = c.heads, config.num_key_value_heads = c.kv_heads;
+  config.num_hidden_layers = kLayers, config.num_attention_heads = c.heads, config.num_key_value_heads = c.kv_heads;
   config.head_dim = c.head_dim, config.max_position_embeddings = 4096, config.attention_bias = c.bias;
-  config.sliding_window = {0, c.sliding_window}, config.sparse_layer = {false, false};
+  config.sliding_window = {0, c.sliding_window, 0, c.sliding_window};
+  config.sparse_layer.assign(kLayers, false);
   return build_qwen3(config, {.bucket = {rows, kSeqs, kMaxBlocks, rows}});
 }
 
@@ -52,26 +57,57 @@ Inputs inputs(const Step& step) {
           {"seq_indices", step.seqs}, {"block_tables", tables},      {"logits_indices", wanted}};
 }
 
-// They run on request, since a kernel that is off by default must not fail everybody's tests.
+Graph planned(const Graph& graph) {
+  const auto target = make_target("sm_90");
+  return target->plan(target->prepare(graph), 1).graph;
+}
+constexpr Case kSmall{"small", 512, 1024, 1024, 8, 4, 128};
+
+TEST(DecodeChain, HasALaunchBeforeTheFirstAttentionAndOneBehindEach) {
+  const Graph graph = planned(decode_graph(kSmall, 8));
+  const auto chain = find_decode_chain(graph);
+  ASSERT_TRUE(chain);
+  EXPECT_EQ(chain->launches.size(), kLayers + 1);
+  std::set<std::uint32_t> nodes;
+  for (const auto& launch : chain->launches)
+    for (const std::uint32_t node : launch) {
+      EXPECT_TRUE(nodes.insert(node).second) << "node " << node << " in two launches";
+      EXPECT_FALSE(std::holds_alternative<ops::PagedAttention>(graph.node(node).op));
+    }
+  for (std::uint32_t n = 0; n < graph.nodes().size(); ++n) {
+    const Op& op = graph.node(n).op;
+    if (std::holds_alternative<ops::Linear>(op) || std::holds_alternative<ops::RmsNorm>(op))
+      EXPECT_TRUE(nodes.count(n));
+  }
+}
+
+TEST(DecodeChain, LeavesAloneWhatItsKernelDoesNotTake) {
+  EXPECT_TRUE(find_decode_chain(planned(decode_graph(kSmall, 16))));
+  EXPECT_FALSE(find_decode_chain(planned(decode_graph(kSmall, 17)))) << "rows";
+  Case odd = kSmall;
+  odd.vocabulary = 1000;
+  EXPECT_FALSE(find_decode_chain(planned(decode_graph(odd, 1)))) << "outputs that are no whole tiles";
+}
+
 class DecodeOnDevice : public OnDevice, public testing::WithParamInterface<Case> {
  protected:
   void SetUp() override {
     OnDevice::SetUp();
-    if (!IsSkipped() && !std::getenv("CAJAL_TEST_ONE_LAUNCH_DECODE"))
-      GTEST_SKIP() << "one_launch_decode is off by default; set CAJAL_TEST_ONE_LAUNCH_DECODE=1 to test it";
+    if (!IsSkipped() && device().target() != "sm_90")
+      GTEST_SKIP() << "chain is for sm_90, not for " << device().target();
   }
-  static Backend& in_one() {
-    static const std::unique_ptr<Backend> backend = make_backend("cuda", {.num_threads = 4, .one_launch_decode = true});
+  static Backend& by_launches() {
+    static const std::unique_ptr<Backend> backend = make_backend("cuda", {.num_threads = 4, .decode_chain = false});
     return *backend;
   }
-  static bool in_one_launch(const Executable& e) { return e.kernel_names().back() == "decode_persistent"; }
+  static bool chained(const Executable& e) { return e.kernel_names().back() == "chain"; }
 
   // The same steps on both, one after the other on the same caches.
   static void expect_same(std::int64_t bucket, std::span<const Step> steps) {
     const Graph graph = decode_graph(GetParam(), bucket);
-    Ran one(in_one(), graph), many(device(), graph);
-    ASSERT_TRUE(in_one_launch(one.executable()));
-    ASSERT_FALSE(in_one_launch(many.executable()));
+    Ran one(device(), graph), many(by_launches(), graph);
+    ASSERT_TRUE(chained(one.executable()));
+    ASSERT_FALSE(chained(many.executable()));
     for (std::size_t s = 0; s < steps.size(); ++s) {
       const auto rows = static_cast<std::int64_t>(steps[s].seqs.size());
       const Inputs in = inputs(steps[s]);
@@ -91,9 +127,26 @@ TEST_P(DecodeOnDevice, GivesTheBitsOfManyLaunches) {
   }
 }
 
+TEST_P(DecodeOnDevice, GivesTheSameBitsWhenItsOperationsAreTimedOneByOne) {
+  const Graph graph = decode_graph(GetParam(), 4);
+  Ran ran(device(), graph);
+  Step step;
+  for (std::int32_t r = 0; r < 3; ++r) step.add(r, 70 * r);
+  const Bytes together = ran.run(inputs(step), {3, 3});
+  ran.executable().set_profiling(true);
+  EXPECT_EQ(ran.run(inputs(step), {3, 3}), together);
+  std::set<std::uint32_t> timed;
+  for (const NodeTiming& t : ran.executable().timings()) {
+    const Op& op = ran.executable().graph().node(t.node).op;
+    if (std::holds_alternative<ops::Linear>(op)) timed.insert(t.node);
+    EXPECT_EQ(t.calls, 1U);
+  }
+  EXPECT_EQ(timed.size(), 4 * kLayers + 1) << "a layer's products and the head";
+}
+
 TEST_P(DecodeOnDevice, RowsThatWantNoLogitsStillFillTheCache) {
   const Graph graph = decode_graph(GetParam(), 4);
-  Ran one(in_one(), graph), many(device(), graph);
+  Ran one(device(), graph), many(by_launches(), graph);
   Step fill, next;
   for (std::int32_t r = 0; r < 4; ++r) fill.add(0, 62 + r);
   next.add(0, 66);
@@ -102,8 +155,8 @@ TEST_P(DecodeOnDevice, RowsThatWantNoLogitsStillFillTheCache) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, DecodeOnDevice,
-                         testing::Values(Case{"sums_in_parts", 1024, 1536, 1024, 16, 8, 128},
-                                         Case{"sums_in_one_part", 2048, 1024, 512, 8, 2, 128},
+                         testing::Values(Case{"sums_in_parts", 1024, 1536, 1024, 8, 4, 128},
+                                         Case{"sums_in_one_part", 2048, 768, 512, 4, 2, 128},
                                          Case{"heads_of_64", 512, 1024, 1024, 8, 2, 64},
                                          Case{"windows", 512, 1024, 1024, 8, 4, 128, 100},
                                          Case{"one_kv_head", 512, 768, 512, 24, 1, 64, 1},

@@ -10,6 +10,7 @@
 #include <map>
 #include <random>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "backends/backend.h"
@@ -41,11 +42,19 @@ inline void set_element(std::byte* data, std::size_t i, DType dtype, float value
 
 // Normal numbers; the same for the same name, so that a bucket of 300 rows begins with what one of 16 has.
 inline Bytes random_elements(const std::string& name, std::size_t count, DType dtype) {
+  // Kept, because drawing them takes longer than everything else in these tests.
+  constexpr std::size_t kMostKept = std::size_t{1} << 30;
+  static std::map<std::tuple<std::string, std::size_t, DType>, Bytes> kept;
+  static std::size_t kept_bytes = 0;
+  Bytes& data = kept[{name, count, dtype}];
+  if (data.size() == count * size_of(dtype)) return data;
   std::mt19937_64 random(std::hash<std::string>{}(name));
   std::normal_distribution<float> normal;
-  Bytes data(count * size_of(dtype));
-  for (std::size_t i = 0; i < count; ++i) set_element(data.data(), i, dtype, normal(random));
-  return data;
+  Bytes drawn(count * size_of(dtype));
+  for (std::size_t i = 0; i < count; ++i) set_element(drawn.data(), i, dtype, normal(random));
+  kept_bytes += drawn.size();
+  if (kept_bytes > kMostKept) return kept.clear(), kept_bytes = 0, drawn;
+  return data = drawn;
 }
 
 // Values for inputs; those that are not named are random.
