@@ -80,11 +80,6 @@ __device__ void merge(Partial<D>& into, const Partial<D>& from, const bool (&the
   }
 }
 
-__device__ inline std::uint32_t pack_bf16(float lo, float hi) {
-  const __nv_bfloat162 both = __floats2bfloat162_rn(lo, hi);
-  return *reinterpret_cast<const std::uint32_t*>(&both);
-}
-
 // Scores of 16 rows of q with the block's keys: s[n][e] is column 8 n + lane % 4 * 2 + e % 2 of row lane / 4 + e / 2 * 8.
 template <int D, class Layout = InRows<D>>
 __device__ void block_scores(std::uint32_t q, std::uint32_t k, float (&s)[kBlock / 8][4]) {
@@ -119,8 +114,8 @@ __device__ inline void mask_block(float (&s)[kBlock / 8][4], int first, const Sp
     }
 }
 
-// Scores to probabilities, with m and l.
-__device__ inline void whole_block_softmax(float (&s)[kBlock / 8][4], float factor, float (&m)[2], float (&l)[2]) {
+// The largest score of each row.
+__device__ inline void block_maxima(const float (&s)[kBlock / 8][4], float (&largest)[2]) {
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     float most[4];  // of a quarter each: the order of a maximum is free
@@ -129,11 +124,19 @@ __device__ inline void whole_block_softmax(float (&s)[kBlock / 8][4], float fact
       const float larger = fmaxf(s[n][2 * h], s[n][2 * h + 1]);
       most[n % 4] = n < 4 ? larger : fmaxf(most[n % 4], larger);
     }
-    float largest = fmaxf(fmaxf(most[0], most[1]), fmaxf(most[2], most[3]));
-    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
-    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
-    m[h] = largest * factor;
-    const float base = largest == -INFINITY ? 0.0f : -m[h];
+    largest[h] = fmaxf(fmaxf(most[0], most[1]), fmaxf(most[2], most[3]));
+    largest[h] = fmaxf(largest[h], __shfl_xor_sync(~0u, largest[h], 1));
+    largest[h] = fmaxf(largest[h], __shfl_xor_sync(~0u, largest[h], 2));
+  }
+}
+
+// Scores to probabilities, and the largest score, in m, to the block's m, with l.
+__device__ inline void block_probabilities(float (&s)[kBlock / 8][4], float factor, float (&m)[2], float (&l)[2]) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const bool none = m[h] == -INFINITY;
+    m[h] = m[h] * factor;
+    const float base = none ? 0.0f : -m[h];
     float sum = 0;
 #pragma unroll
     for (int n = 0; n < kBlock / 8; ++n)
@@ -146,6 +149,12 @@ __device__ inline void whole_block_softmax(float (&s)[kBlock / 8][4], float fact
     sum = sum + __shfl_xor_sync(~0u, sum, 1);
     l[h] = sum + __shfl_xor_sync(~0u, sum, 2);
   }
+}
+
+// Scores to probabilities, with m and l.
+__device__ inline void whole_block_softmax(float (&s)[kBlock / 8][4], float factor, float (&m)[2], float (&l)[2]) {
+  block_maxima(s, m);
+  block_probabilities(s, factor, m, l);
 }
 // What a row does not see has no probability.
 __device__ inline void block_softmax(float (&s)[kBlock / 8][4], float factor, int first, const Span (&spans)[2],

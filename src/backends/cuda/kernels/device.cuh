@@ -21,9 +21,20 @@ template <>
 __device__ inline float store<float>(float x) {
   return x;
 }
+// Two at a time: converting one takes as long as an exponential.
+__device__ inline std::uint32_t pack_bf16(float lo, float hi) {
+  const __nv_bfloat162 both = __floats2bfloat162_rn(lo, hi);
+  return *reinterpret_cast<const std::uint32_t*>(&both);
+}
 template <class T>
-__device__ inline float rounded(float x) {
-  return load(store<T>(x));
+__device__ inline float rounded(float x);
+template <>
+__device__ inline float rounded<float>(float x) {
+  return x;
+}
+template <>
+__device__ inline float rounded<bf16>(float x) {
+  return __uint_as_float(pack_bf16(0, x));  // f32 whose lower half is zero
 }
 
 // Eight consecutive elements; those from `n` on are zero.
@@ -50,11 +61,8 @@ template <class T>
 __device__ inline void store8(T* y, int n, const float (&in)[8]) {
   if (n >= 8 && reinterpret_cast<std::uintptr_t>(y) % 16 == 0) {
     if constexpr (sizeof(T) == 2) {
-      uint4 raw;
-      bf16* e = reinterpret_cast<bf16*>(&raw);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) e[i] = store<T>(in[i]);
-      *reinterpret_cast<uint4*>(y) = raw;
+      *reinterpret_cast<uint4*>(y) = {pack_bf16(in[0], in[1]), pack_bf16(in[2], in[3]), pack_bf16(in[4], in[5]),
+                                      pack_bf16(in[6], in[7])};
     } else {
       reinterpret_cast<float4*>(y)[0] = {in[0], in[1], in[2], in[3]};
       reinterpret_cast<float4*>(y)[1] = {in[4], in[5], in[6], in[7]};

@@ -83,11 +83,6 @@ __device__ void finish_part(int part, bool last, float (&acc)[N], float (&pendin
   for (int i = 0; i < N; ++i) pending[level][i] = acc[i], acc[i] = 0;
 }
 
-__device__ std::uint32_t pack(float lo, float hi) {
-  const __nv_bfloat162 both = __floats2bfloat162_rn(lo, hi);
-  return *reinterpret_cast<const std::uint32_t*>(&both);
-}
-
 struct Output {
   int group, first_n, stripes, first_m, end_m;  // warpgroup, first output, stripes that exist, rows
   unsigned char* shared;                        // Shape::out_bytes of the warpgroup
@@ -113,7 +108,7 @@ __device__ void write(const LinearArgs& a, const float (&acc)[kTokens / 2], cons
       for (int e = 0; e < 4; ++e) {
         const int i = (chunk * (kChunkTokens / 8) + j + e / 2) * 4 + e % 2 * 2;
         const float lo = acc[i], hi = acc[i + 1];
-        r[e] = a.bias ? pack(lo + bias[e % 2], hi + bias[e % 2]) : pack(lo, hi);
+        r[e] = a.bias ? pack_bf16(lo + bias[e % 2], hi + bias[e % 2]) : pack_bf16(lo, hi);
       }
       const int token = (j + lane / 16) * 8 + lane % 8, column = warp * 2 + lane / 8 % 2;
       store_matrices_transposed(shared_address(out.shared) + row_of_128(token, column), r);
@@ -148,7 +143,7 @@ __device__ void write_gated(const LinearArgs& a, const float (&acc)[kTokens / 2]
     for (int i = 0; i < 8; ++i)
       gate[i] = rounded<bf16>(gate[i]) * rounded<bf16>(acc[(chunk * 4 + i / 2) * 4 + 2 + i % 2]);
 #pragma unroll
-    for (int j = 0; j < 4; ++j) r[j] = pack(gate[2 * j], gate[2 * j + 1]);
+    for (int j = 0; j < 4; ++j) r[j] = pack_bf16(gate[2 * j], gate[2 * j + 1]);
     wait_for_group();
     store_matrices_transposed(shared_address(out.shared) + row_of_128(lane, warp), r);
     wait_for_group();
