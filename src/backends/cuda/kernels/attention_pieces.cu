@@ -369,15 +369,12 @@ __global__ void __launch_bounds__(kThreads, 1)
   Warp<D>(a, &k, &v, sizes, walk, base, full[warp]).run(slots, totals + static_cast<std::int64_t>(share) * 16 * D / 2);
 }
 
-// A warp a row and head: its pieces in ascending order.
+// One of a row's heads: its pieces in ascending order.
 template <int D>
-__global__ void __launch_bounds__(128)
-    attention_merge_kernel(const __grid_constant__ AttentionArgs a, const __grid_constant__ Sizes sizes) {
-  follow_previous();
-  const int at = static_cast<int>(blockIdx.x) * 4 + static_cast<int>(threadIdx.x) / 32, lane = threadIdx.x % 32;
+__device__ void merge_pieces(const AttentionArgs& a, const Sizes& sizes, int at) {
+  const int lane = threadIdx.x % 32;
   const int row = at / a.num_heads, head = at % a.num_heads, per = Deal::rows_per_entry(a.rows.most);
   const int* header = reinterpret_cast<const int*>(a.scratch);
-  if (row >= a.rows.count() || header[0] == 0) return;
   const Extent extent(a, row);
   if (extent.pieces == 1 || through_tiles(a, row / kGroup * kGroup)) return;
   std::int64_t slot = header[1 + row / per];
@@ -410,7 +407,19 @@ __global__ void __launch_bounds__(128)
   for (int n = 0; n < kNumbers; n += 2) *reinterpret_cast<std::uint32_t*>(y + n) = pack_bf16(o[n] / l, o[n + 1] / l);
 }
 
-constexpr int kMostMultiprocessors = 256;
+// A warp a row and head at a time.
+template <int D>
+__global__ void __launch_bounds__(128)
+    attention_merge_kernel(const __grid_constant__ AttentionArgs a, const __grid_constant__ Sizes sizes) {
+  follow_previous();
+  if (*reinterpret_cast<const int*>(a.scratch) == 0) return;
+  const int warps = static_cast<int>(gridDim.x) * 4, all = a.rows.count() * a.num_heads;
+  for (int at = static_cast<int>(blockIdx.x) * 4 + static_cast<int>(threadIdx.x) / 32; at < all; at += warps)
+    merge_pieces<D>(a, sizes, at);
+}
+
+constexpr int kMostMultiprocessors = 256,
+              kMergingBlocks = 16;  // on a multiprocessor: prompts may have nothing to merge
 
 template <int D>
 bool launch(const AttentionArgs& a, cudaStream_t stream) {
@@ -425,8 +434,10 @@ bool launch(const AttentionArgs& a, cudaStream_t stream) {
   launch_kernel(attention_pieces_kernel<D>, std::min(multiprocessors(), kMostMultiprocessors), kThreads,
                 Shared<D>::kBytes, stream, a, sizes, k, v);
   if (a.max_blocks_per_seq > kBlocksPerPiece)
-    launch_kernel(attention_merge_kernel<D>, static_cast<unsigned>((a.rows.most * a.num_heads + 3) / 4), 128, 0, stream,
-                  a, sizes);
+    launch_kernel(
+        attention_merge_kernel<D>,
+        static_cast<unsigned>(std::min((a.rows.most * a.num_heads + 3) / 4, kMergingBlocks * multiprocessors())), 128,
+        0, stream, a, sizes);
   return true;
 }
 
