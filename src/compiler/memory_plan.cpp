@@ -86,7 +86,8 @@ std::size_t place_well(std::vector<Slot*> slots) {
 
 }  // namespace
 
-MemoryPlan plan_memory(const Graph& graph, const Schedule& schedule, std::span<const std::size_t> scratch_bytes) {
+MemoryPlan plan_memory(const Graph& graph, const Schedule& schedule, std::span<const std::size_t> scratch_bytes,
+                       std::span<const LateRead> late_reads) {
   CAJAL_CHECK(schedule.stage.size() == graph.nodes().size());
   CAJAL_CHECK(scratch_bytes.empty() || scratch_bytes.size() == graph.nodes().size());
   MemoryPlan plan;
@@ -94,6 +95,10 @@ MemoryPlan plan_memory(const Graph& graph, const Schedule& schedule, std::span<c
   plan.root.resize(graph.num_values());
   plan.scratch.resize(graph.nodes().size());
   set_lifetimes(graph, schedule, plan);
+  for (const LateRead& read : late_reads) {
+    Slot& slot = plan.slots[plan.root[read.value.id]];
+    slot.last = std::max(slot.last, schedule.stage[read.node]);
+  }
   for (std::uint32_t n = 0; n < scratch_bytes.size(); ++n)
     plan.scratch[n] = {0, round_up(scratch_bytes[n], kPlanAlignment), schedule.stage[n], schedule.stage[n]};
 

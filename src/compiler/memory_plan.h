@@ -31,9 +31,16 @@ struct MemoryPlan {
   std::size_t arena_bytes = 0;
 };
 
+// A kernel that does the work of several nodes reads `value` when `node` runs, which need not have it as an input.
+struct LateRead {
+  Value value;
+  std::uint32_t node = 0;
+};
+
 // `scratch_bytes` is by node or empty. A graph output stays until the end of the step. The schedule must run a node in a
 // later stage than what makes its inputs. Error(data_loss) if the sum of sizes overflows.
-MemoryPlan plan_memory(const Graph& graph, const Schedule& schedule, std::span<const std::size_t> scratch_bytes = {});
+MemoryPlan plan_memory(const Graph& graph, const Schedule& schedule, std::span<const std::size_t> scratch_bytes = {},
+                       std::span<const LateRead> late_reads = {});
 
 // Plays the schedule over the arena and says the first thing that would go wrong: a node that runs before what it reads is
 // made, a value whose bytes were overwritten before its last reader, two nodes of a stage that touch the same bytes, a slot

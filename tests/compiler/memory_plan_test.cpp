@@ -116,6 +116,22 @@ TEST(MemoryPlan, KeepsOutputsToTheEndAndViewsInTheMemoryOfTheirInput) {
   EXPECT_EQ(plan.arena_bytes, 3u * 1024);
 }
 
+TEST(MemoryPlan, KeepsAValueForAKernelThatReadsItLate) {
+  Graph g;
+  const Value x = g.add_leaf(ops::Input{"x"}, {DType::f32, {4, 64}, Plain{}}, "x");
+  const Value first = g.add(ops::Add{}, {x, x}, "first");
+  const Value second = g.add(ops::Add{}, {first, first}, "second");
+  const Value third = g.add(ops::Add{}, {second, second}, "third");
+  const Value fourth = g.add(ops::Add{}, {third, third}, "fourth");
+  g.set_outputs({fourth});
+  const Schedule schedule = sequential_schedule(g);
+  EXPECT_EQ(plan_memory(g, schedule).arena_bytes, 2u * 1024);
+  const LateRead late{first, g.producer(third)};
+  const MemoryPlan plan = plan_memory(g, schedule, {}, {&late, 1});
+  EXPECT_EQ(plan.arena_bytes, 3u * 1024);
+  for (const Value v : {second, third}) EXPECT_NE(plan.slots[v.id].offset, plan.slots[first.id].offset);
+}
+
 TEST(MemoryPlan, RefusesSumsThatOverflow) {
   Graph g;
   const Value x = g.add_leaf(ops::Input{"x"}, {DType::u8, {1, 1}, Plain{}}, "x");

@@ -65,7 +65,7 @@ class CudaExecutable final : public Executable {
     kernel_names_ = std::move(selection.kernel_names);
     max_rows_ = selection.max_rows;
     kinds_ = row_kinds(graph_);
-    plan_ = plan_memory(graph_, sequential_schedule(graph_), selection.scratch_bytes);
+    plan_ = plan_memory(graph_, sequential_schedule(graph_), selection.scratch_bytes, selection.late_reads);
     lay_out_inputs();
     lay_out_outputs();
   }

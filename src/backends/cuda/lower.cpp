@@ -1,9 +1,12 @@
 // From nodes to launches: for each op its kernel, the scratch that it needs, and its arguments.
 #include <algorithm>
+#include <map>
 #include <set>
 
+#include "backends/cuda/check.h"
 #include "backends/cuda/decode_chain.h"
 #include "backends/cuda/kernels/attention.h"
+#include "backends/cuda/kernels/attention_decode.h"
 #include "backends/cuda/kernels/elementwise.h"
 #include "backends/cuda/kernels/linear.h"
 #include "backends/cuda/kernels/moe.h"
@@ -65,6 +68,7 @@ class Lowering {
   void run() {
     find_rows();
     find_routes();
+    find_joined_attention();
     for (index_ = 0; index_ < graph_.nodes().size(); ++index_) {
       node_ = &graph_.node(index_);
       selection.kernel_names.emplace_back();
@@ -161,13 +165,12 @@ class Lowering {
     });
   }
   void operator()(const ops::PagedAttention& op) {
-    const TensorType &q = type(0), &k = type(1), &tables = type(3);
-    const AttentionShape shape{element(q),         narrow(q.shape[0]), narrow(q.shape[1]),     narrow(k.shape[1]),
-                               narrow(q.shape[2]), narrow(k.shape[2]), narrow(tables.shape[1])};
+    element(type(0));
+    const AttentionShape shape = attention_shape(*node_);
     if (shape.head_dim > kMaxHeadDim) no_kernel();
     const AttentionKernel kernel = attention_kernel(shape);
     selection.scratch_bytes.back() = kernel.scratch_bytes;
-    emit(kernel.name, kernel.run, [&] {
+    const auto args = [&] {
       return AttentionArgs{.q = in(0),
                            .k_cache = in(1),
                            .v_cache = in(2),
@@ -185,6 +188,13 @@ class Lowering {
                            .sliding_window = op.sliding_window,
                            .scale = op.scale,
                            .element = shape.element};
+    };
+    const auto joined = joined_attention_.find(index_);
+    if (joined == joined_attention_.end()) return emit(kernel.name, kernel.run, args);
+    const Node& before = graph_.node(joined->second);
+    for (const Value v : before.inputs) selection.late_reads.push_back({v, index_});
+    emit("attention_decode", attention_decode, [&] {
+      return AttentionDecodeArgs{qk_norm_rope_kv_write_args(before), args(), attention_slots()};
     });
   }
   void operator()(const ops::Router& op) {
@@ -243,7 +253,7 @@ class Lowering {
     if (op.kind == kAddRmsNorm) return add_rms_norm(*op.body);
     if (op.kind == kSiluMulHalves) return silu_mul_halves();
     if (op.kind == kLinearSiluMulHalves) return linear_silu_mul_halves(*op.body);
-    if (op.kind == kQkNormRopeKvWrite) return region_qk_norm_rope_kv_write(*op.body);
+    if (op.kind == kQkNormRopeKvWrite) return region_qk_norm_rope_kv_write();
     CAJAL_CHECK(false, "region ", op.kind, " should have been replaced by its body");
   }
 
@@ -295,6 +305,42 @@ class Lowering {
       if (moe_route_accepts(a)) routes_.insert(graph_.producer(logits));
     }
   }
+  // Attention of few rows that makes its queries, and the cache's new rows, by itself.
+  void find_joined_attention() {
+    for (std::uint32_t i = 0; i < graph_.nodes().size() && sm_ == 90; ++i) {
+      if (!std::holds_alternative<ops::PagedAttention>(graph_.node(i).op)) continue;
+      const auto& inputs = graph_.node(i).inputs;
+      const Node& before = graph_.producer_node(inputs[0]);
+      const auto* region = std::get_if<ops::Region>(&before.op);
+      if (!region || region->kind != kQkNormRopeKvWrite || num_uses(inputs[0]) != 1) continue;
+      const std::uint32_t at = graph_.producer(inputs[0]);
+      const AttentionShape shape = attention_shape(graph_.node(i));
+      if (graph_.type(inputs[0]).dtype != DType::bf16 || graph_.producer(inputs[1]) != at ||
+          graph_.producer(inputs[2]) != at || !attention_decode_accepts(shape))
+        continue;
+      joined_attention_[i] = at, joins_attention_.insert(at);
+      slot_bytes_ = std::max(slot_bytes_, attention_decode_bytes(shape));
+    }
+  }
+  // One set for all layers, which run one after the other.
+  float* attention_slots() {
+    if (!slots_) {
+      slots_ = places_->keep(slot_bytes_);
+      check(cudaMemset(slots_, 0xff, slot_bytes_), "preparing memory");
+      check(cudaStreamSynchronize(nullptr), "preparing memory");
+    }
+    return reinterpret_cast<float*>(slots_);
+  }
+  AttentionShape attention_shape(const Node& node) const {
+    const TensorType &q = graph_.type(node.inputs[0]), &k = graph_.type(node.inputs[1]);
+    return {q.dtype == DType::bf16 ? Element::bf16 : Element::f32,
+            narrow(q.shape[0]),
+            narrow(q.shape[1]),
+            narrow(k.shape[1]),
+            narrow(q.shape[2]),
+            narrow(k.shape[2]),
+            narrow(graph_.type(node.inputs[3]).shape[1])};
+  }
   std::uint32_t last_use(Value v) const {
     std::uint32_t last = 0;
     for (std::uint32_t i = 0; i < graph_.nodes().size(); ++i)
@@ -344,26 +390,32 @@ class Lowering {
                          element(x)};
     });
   }
-  void region_qk_norm_rope_kv_write(const Graph& body) {
-    const TensorType &x = type(0), &k = type(4), &q = graph_.type(node_->results[0]);
-    if (k.shape[3] > kMaxHeadDim) no_kernel();
-    emit("qk_norm_rope_kv_write", qk_norm_rope_kv_write, [&] {
-      return QkNormRopeKvWriteArgs{.qkv = in(0),
-                                   .q_norm = in(1),
-                                   .k_norm = in(2),
-                                   .table = in(3),
-                                   .k_cache = in(4),
-                                   .v_cache = in(5),
-                                   .slot_mapping = ints(6),
-                                   .q = out(0),
-                                   .rows = rows_of(0),
-                                   .num_heads = narrow(q.shape[1]),
-                                   .num_kv_heads = narrow(k.shape[1]),
-                                   .head_dim = narrow(k.shape[3]),
-                                   .block_size = narrow(k.shape[2]),
-                                   .epsilon = find_op<ops::RmsNorm>(body).epsilon,
-                                   .element = element(x)};
-    });
+  void region_qk_norm_rope_kv_write() {
+    if (type(4).shape[3] > kMaxHeadDim) no_kernel();
+    if (joins_attention_.contains(index_)) {
+      selection.kernel_names.back() = "attention_decode";
+      return;
+    }
+    emit("qk_norm_rope_kv_write", qk_norm_rope_kv_write, [&] { return qk_norm_rope_kv_write_args(*node_); });
+  }
+  QkNormRopeKvWriteArgs qk_norm_rope_kv_write_args(const Node& node) const {
+    const TensorType &k = graph_.type(node.inputs[4]), &q = graph_.type(node.results[0]);
+    const auto at = [&](std::size_t i) { return places_->at(node.inputs[i]); };
+    return {.qkv = at(0),
+            .q_norm = at(1),
+            .k_norm = at(2),
+            .table = at(3),
+            .k_cache = at(4),
+            .v_cache = at(5),
+            .slot_mapping = reinterpret_cast<const std::int32_t*>(at(6)),
+            .q = places_->at(node.results[0]),
+            .rows = rows_of(0),
+            .num_heads = narrow(q.shape[1]),
+            .num_kv_heads = narrow(k.shape[1]),
+            .head_dim = narrow(k.shape[3]),
+            .block_size = narrow(k.shape[2]),
+            .epsilon = find_op<ops::RmsNorm>(*std::get<ops::Region>(node.op).body).epsilon,
+            .element = element(q)};
   }
 
   struct LinearKernel {
@@ -431,10 +483,14 @@ class Lowering {
   const Graph& graph_;
   int sm_;
   std::vector<RowKind> kinds_;
-  std::set<std::uint32_t> routes_;  // linears that their router makes
+  std::set<std::uint32_t> routes_;                           // linears that their router makes
+  std::map<std::uint32_t, std::uint32_t> joined_attention_;  // the region that goes along
+  std::set<std::uint32_t> joins_attention_;                  // those regions
+  std::size_t slot_bytes_ = 0;
+  std::byte* slots_ = nullptr;
   std::optional<DecodeChain> decode_;
-  std::vector<Launch> chain_launches_;
   MoeChains moe_chains_;
+  std::vector<Launch> chain_launches_;
   const Places* places_ = nullptr;
   const Node* node_ = nullptr;
   std::uint32_t index_ = 0;

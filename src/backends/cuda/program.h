@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backends/backend.h"
+#include "compiler/memory_plan.h"
 #include "graph/graph.h"
 
 namespace cajal::cuda {
@@ -40,6 +41,7 @@ struct KernelOptions {
 struct Selection {
   std::vector<std::string> kernel_names;   // by node; empty for leaves and views
   std::vector<std::size_t> scratch_bytes;  // by node
+  std::vector<LateRead> late_reads;
   StepRows max_rows;                       // of a step; 0 where the graph has no such rows
 };
 Selection select_kernels(const Graph& graph, const KernelOptions& options);
