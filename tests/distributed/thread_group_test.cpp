@@ -44,6 +44,7 @@ TEST(ThreadGroupFailure, WhatOneRankThrowsEveryOtherHears) {
     run_thread_group(4, [&](Communicator& group) {
       const auto row = group.split(group.rank() / 2);
       row->barrier();
+      group.barrier();  // whoever still splits would hear it there
       if (group.rank() == 2) fail(ErrorCode::unavailable, "no more memory");
       EXPECT_THAT(message_of([&] {
                     for (;;) row->barrier(), group.barrier();
