@@ -37,6 +37,17 @@ __device__ inline float rounded<bf16>(float x) {
   return __uint_as_float(pack_bf16(0, x));  // f32 whose lower half is zero
 }
 
+// Eight bf16 numbers in 16 bytes.
+__device__ inline void unpack8(const uint4& raw, float (&out)[8]) {
+  const std::uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    out[2 * i] = __uint_as_float(words[i] << 16), out[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+}
+__device__ inline uint4 pack8(const float (&in)[8]) {
+  return {pack_bf16(in[0], in[1]), pack_bf16(in[2], in[3]), pack_bf16(in[4], in[5]), pack_bf16(in[6], in[7])};
+}
+
 // Eight consecutive elements; those from `n` on are zero.
 template <class T>
 __device__ inline void load8(const T* x, int n, float (&out)[8]) {
@@ -61,8 +72,7 @@ template <class T>
 __device__ inline void store8(T* y, int n, const float (&in)[8]) {
   if (n >= 8 && reinterpret_cast<std::uintptr_t>(y) % 16 == 0) {
     if constexpr (sizeof(T) == 2) {
-      *reinterpret_cast<uint4*>(y) = {pack_bf16(in[0], in[1]), pack_bf16(in[2], in[3]), pack_bf16(in[4], in[5]),
-                                      pack_bf16(in[6], in[7])};
+      *reinterpret_cast<uint4*>(y) = pack8(in);
     } else {
       reinterpret_cast<float4*>(y)[0] = {in[0], in[1], in[2], in[3]};
       reinterpret_cast<float4*>(y)[1] = {in[4], in[5], in[6], in[7]};

@@ -32,12 +32,65 @@ __global__ void gather_rows_kernel(GatherRowsArgs a) {
   for (std::int64_t k = threadIdx.x; k < a.columns; k += kThreads) to[k] = from[k];
 }
 
+__device__ float factor_of_row(const RmsNormArgs& a, float sum) {  // by kSumLanes threads together
+  __shared__ float sums[kSumLanes / 32];
+  sum = warp_sum(sum);
+  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
+  __syncthreads();
+  return norm_factor((sums[0] + sums[1]) + (sums[2] + sums[3]), a.columns, a.epsilon);
+}
+
+// bf16 rows of whole groups of eight, kGroups a thread at most: all that a thread reads is on its way at once. A block a row.
+template <int kGroups, bool kAdds>
+__global__ void __launch_bounds__(kSumLanes) rms_norm_by_eights(RmsNormArgs a) {
+  let_next_begin();
+  const int lane = threadIdx.x, groups = a.columns / 8;
+  const std::int64_t row = blockIdx.x, first = row * groups;
+  uint4 x[kGroups], b[kGroups], weight[kGroups];
+  const auto load_all = [&](const void* from, std::int64_t at, uint4(&to)[kGroups]) {
+#pragma unroll
+    for (int j = 0; j < kGroups; ++j) {
+      const int g = lane + j * kSumLanes;
+      to[j] = g < groups ? static_cast<const uint4*>(from)[at + g] : uint4{0, 0, 0, 0};
+    }
+  };
+  load_all(a.weight, 0, weight);
+  const bool there = row < a.rows.count();
+  wait_for_previous();
+  load_all(a.x, first, x);
+  if constexpr (kAdds) load_all(a.b, first, b);
+  if (!there) return;
+  float v[kGroups][8], sum = 0;
+#pragma unroll
+  for (int j = 0; j < kGroups; ++j) {
+    const int g = lane + j * kSumLanes;
+    unpack8(x[j], v[j]);
+    if constexpr (kAdds) {
+      float w[8];
+      unpack8(b[j], w);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) v[j][i] = rounded<bf16>(v[j][i] + w[i]);
+      if (g < groups) static_cast<uint4*>(a.sum)[first + g] = pack8(v[j]);
+    }
+    if (g < groups) sum = add_squares(v[j], sum);
+  }
+  const float factor = factor_of_row(a, sum);
+#pragma unroll
+  for (int j = 0; j < kGroups; ++j) {
+    const int g = lane + j * kSumLanes;
+    float w[8];
+    unpack8(weight[j], w);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) v[j][i] = normed<bf16>(v[j][i], factor, w[i]);
+    if (g < groups) static_cast<uint4*>(a.y)[first + g] = pack8(v[j]);
+  }
+}
+
 // A block a row; kSumLanes threads.
 template <class T>
 __global__ void __launch_bounds__(kSumLanes) rms_norm_kernel(RmsNormArgs a) {
   let_next_begin();
   const auto row = static_cast<std::int64_t>(blockIdx.x);
-  __shared__ float sums[kSumLanes / 32];
   const int lane = threadIdx.x, columns = a.columns, groups = (columns + 7) / 8;
   // The first groups stay in registers, all of them on their way before the first is needed, weights even earlier.
   float kept[kKept][8], other[kKept][8], weights[kKept][8];
@@ -78,10 +131,7 @@ __global__ void __launch_bounds__(kSumLanes) rms_norm_kernel(RmsNormArgs a) {
     }
     sum = add_squares(v, sum);
   }
-  sum = warp_sum(sum);
-  if (lane % 32 == 0) sums[lane / 32] = sum;
-  __syncthreads();
-  const float factor = norm_factor((sums[0] + sums[1]) + (sums[2] + sums[3]), columns, a.epsilon);
+  const float factor = factor_of_row(a, sum);
   const auto write = [&](int g, float(&v)[8], const float(&w)[8]) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) v[i] = normed<T>(v[i], factor, w[i]);
@@ -239,16 +289,16 @@ __global__ void __launch_bounds__(kThreads) qk_norm_rope_kv_write_by_eights(QkNo
   if (!is_q)
     to = static_cast<bf16*>(is_v ? a.v_cache : a.k_cache) +
          cache_at(a.slot_mapping[row], is_v ? kv_head - a.num_kv_heads : kv_head, a.num_kv_heads, a.block_size, kDim);
+  const bf16 *norm = static_cast<const bf16*>(is_q ? a.q_norm : a.k_norm) + lane * 8,
+             *table = static_cast<const bf16*>(a.table) + row * kDim + lane % (kLanes / 2) * 8;
+  const auto eight = [](const bf16* at) { return *reinterpret_cast<const uint4*>(at); };
+  const uint4 raw = eight(x), raw_weight = eight(norm), raw_cosine = eight(table), raw_sine = eight(table + kDim / 2);
   float v[8], weight[8], cosine[8], sine[8];
-  load8(x, 8, v);
+  unpack8(raw, v), unpack8(raw_weight, weight), unpack8(raw_cosine, cosine), unpack8(raw_sine, sine);
   float squares = add_squares(v, 0);
 #pragma unroll
   for (int step = kLanes / 2; step > 0; step /= 2) squares += __shfl_xor_sync(together, squares, step);
   const float factor = norm_factor(squares, kDim, a.epsilon);
-  const bf16* table = static_cast<const bf16*>(a.table) + row * kDim + lane % (kLanes / 2) * 8;
-  load8(static_cast<const bf16*>(is_q ? a.q_norm : a.k_norm) + lane * 8, 8, weight);
-  load8(table, 8, cosine);
-  load8(table + kDim / 2, 8, sine);
   const bool first_half = lane < kLanes / 2;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
@@ -256,7 +306,7 @@ __global__ void __launch_bounds__(kThreads) qk_norm_rope_kv_write_by_eights(QkNo
     const float other = __shfl_xor_sync(together, mine, kLanes / 2);
     if (!is_v) v[i] = rotated<bf16>(mine, cosine[i], other, first_half ? -sine[i] : sine[i]);
   }
-  store8(to + lane * 8, 8, v);
+  *reinterpret_cast<uint4*>(to + lane * 8) = pack8(v);
 }
 
 unsigned blocks_for(std::int64_t elements) { return static_cast<unsigned>((elements + kThreads - 1) / kThreads); }
@@ -272,6 +322,21 @@ void gather_rows(const GatherRowsArgs& a, cudaStream_t stream) {
                [&](auto t) { launch_kernel(gather_rows_kernel<decltype(t)>, a.rows.most, kThreads, 0, stream, a); });
 }
 void rms_norm(const RmsNormArgs& a, cudaStream_t stream) {
+  constexpr int kMostGroups = 8;
+  std::uintptr_t addresses = 0;
+  for (const void* p : {a.x, a.b, a.weight, static_cast<const void*>(a.sum), static_cast<const void*>(a.y)})
+    addresses |= reinterpret_cast<std::uintptr_t>(p);
+  if (a.element == Element::bf16 && a.columns % 8 == 0 && addresses % 16 == 0 &&
+      a.columns <= kMostGroups * kSumLanes * 8) {
+    const auto run = [&](auto* alone, auto* adding) {
+      launch_kernel(a.b ? adding : alone, a.rows.most, kSumLanes, 0, stream, a);
+    };
+    const int groups = (a.columns / 8 + kSumLanes - 1) / kSumLanes;
+    if (groups == 1) return run(rms_norm_by_eights<1, false>, rms_norm_by_eights<1, true>);
+    if (groups == 2) return run(rms_norm_by_eights<2, false>, rms_norm_by_eights<2, true>);
+    if (groups <= 4) return run(rms_norm_by_eights<4, false>, rms_norm_by_eights<4, true>);
+    return run(rms_norm_by_eights<kMostGroups, false>, rms_norm_by_eights<kMostGroups, true>);
+  }
   with_element(a.element,
                [&](auto t) { launch_kernel(rms_norm_kernel<decltype(t)>, a.rows.most, kSumLanes, 0, stream, a); });
 }
