@@ -370,6 +370,8 @@ Choice choose_whole(const LinearArgs& a) {
   Choice best;  // of equals the first
   if (rows <= 32) consider<Shape<3, 32, 2, false, kGated>>(a, best);
   if (rows <= 64) consider<Shape<3, 64, 2, false, kGated>>(a, best);
+  if constexpr (!kGated)  // squares take in least where there are few outputs
+    if (rows > 64 && rows <= 128) consider<Shape<1, 64, 2, false>>(a, best);
   if (rows > 64 && rows <= 512) consider<Shape<3, 128, 2, false, kGated>>(a, best);
   if (rows > 32 || !best.run) consider<Shape<3, 128, 1, false, kGated>>(a, best);
   if (rows > 256) consider<Shape<2, 256, 1, false, kGated>>(a, best);
