@@ -102,27 +102,21 @@ __device__ int batches_of(const MoeChainArgs& a, Phase phase) {
 __device__ void prefetch(const void* from, int bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 }
-// The memory is idle until the experts are known: one warp brings to the cache what comes after them.
-__device__ void prefetch_ahead(const MoeChainArgs& a) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  if (lane == 0) prefetch(a.norm, a.hidden * 2);
-  if (a.qkv_columns == 0) return;
-  if (lane == 1) prefetch(a.next_norm, a.hidden * 2);
-  const Stripes s = stripes_of(a, Phase::qkv);
-  if (lane < s.count) prefetch(s.weight + static_cast<std::int64_t>(s.first + lane) * a.hidden * 8, a.hidden * 16);
+// What would be waited for otherwise. Weights that come later would be in the way of the results that blocks wait for.
+__device__ void prefetch_norms(const MoeChainArgs& a) {
+  if (threadIdx.x == kConsumerThreads) prefetch(a.norm, a.hidden * 2);
+  if (threadIdx.x == kConsumerThreads + 1 && a.qkv_columns > 0) prefetch(a.next_norm, a.hidden * 2);
 }
 
 __device__ void feed_all(const MoeChainArgs& a, int stages) {
   std::uint64_t policy;  // weights are read once a step: they leave the cache first
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
   Walk walk{stages};
+  prefetch_norms(a);
 #pragma unroll 1
   for (int p = 0; p < 5; ++p) {
     const Phase phase = static_cast<Phase>(p);
-    if (phase == Phase::gate_up) {
-      if (threadIdx.x / 32 == kConsumers) prefetch_ahead(a);
-      barrier_wait(&chain_shared().planned, 0);
-    }
+    if (phase == Phase::gate_up) barrier_wait(&chain_shared().planned, 0);
     const int batches = batches_of(a, phase);
 #pragma unroll 1
     for (int batch = 0; batch < batches; ++batch) feed(walk, run_of(a, phase, batch), policy);

@@ -17,8 +17,6 @@ struct MoeChainArgs {
   float epsilon, next_epsilon;
   const void *attention, *x;  // [rows, attention_columns], [rows, hidden]
   const void *o, *norm, *router, *gate_up, *down, *next_norm, *qkv;
-  const void* upcoming;                  // weights that the launch after this one will begin with, or null
-  std::int64_t upcoming_bytes;           //
   void *sum, *qkv_out;                   // [rows, hidden], [rows, qkv_columns]
   void* weights;                         // [rows, top_k], or null
   std::int32_t* ids;                     // likewise

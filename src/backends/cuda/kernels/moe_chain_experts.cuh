@@ -82,25 +82,57 @@ __device__ inline void choose(const MoeChainArgs& a, int rows, const Exchange& e
   if (a.weights) static_cast<bf16*>(a.weights)[pair] = shared.weights[pair];
 }
 
-// Adds `length` (a multiple of 32) steps of k. `weights`: this lane's corner of two stripes; x: this lane's part of the rows,
-// `step` bytes from one group of eight k to the next.
-template <int kUnroll>
-__device__ __forceinline__ void multiply_pair(std::uint32_t weights, std::uint32_t x, int step, int length,
-                                              float (&acc)[4]) {
-#pragma unroll kUnroll
-  for (int k = 0; k < length; k += 32) {
-    std::uint32_t w0[4], w1[4], t[4];
-    ldmatrix_x4(w0, weights + k * 16);
-    ldmatrix_x4(t, x + k / 8 * step);
-    ldmatrix_x4(w1, weights + k * 16 + 256);
-    mma_16816(acc, w0, t[0], t[1]);
-    mma_16816(acc, w1, t[2], t[3]);
-  }
-}
-// A lane's corner of a pair of stripes `apart` bytes from each other.
-__device__ inline std::uint32_t corner(int apart) {
+// A warp's two stripes of all stages of a run; x: this lane's part of the rows, `step` bytes from one group of eight k to the
+// next. The next fragments are on their way while the last are multiplied, from stage to stage.
+__device__ __forceinline__ void multiply_run(Drain& drain, int place, int all, int stage_k, std::uint32_t x, int step,
+                                             float (&acc)[4]) {
+  struct Fragments {
+    std::uint32_t w0[4], t[4], w1[4];
+  };
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  return static_cast<std::uint32_t>((lane / 8 & 1) * apart + lane / 16 * 128 + lane % 8 * 16);
+  int length = min(stage_k, all);
+  const auto corner = [&] {
+    return static_cast<std::uint32_t>((place * 2 + (lane / 8 & 1)) * length * 16 + lane / 16 * 128 + lane % 8 * 16);
+  };
+  const auto fetch = [&](std::uint32_t at, Fragments& f) {
+    ldmatrix_x4(f.w0, at);
+    ldmatrix_x4(f.t, x);
+    ldmatrix_x4(f.w1, at + 256);
+    x += 4 * step;
+  };
+  const auto multiply = [&](const Fragments& f) {
+    mma_16816(acc, f.w0, f.t[0], f.t[1]);
+    mma_16816(acc, f.w1, f.t[2], f.t[3]);
+  };
+  Fragments f;
+  std::uint32_t at = drain.wait() + corner();
+  fetch(at, f);
+  for (int left = all;;) {
+#pragma unroll 1
+    for (int steps = length / 32 - 1; steps > 0; --steps) {
+      Fragments next;
+      at += 512;
+      fetch(at, next);
+      multiply(f);
+      f = next;
+    }
+    const int done = drain.walk.stage;
+    drain.next();
+    left -= length;
+    if (left > 0) {
+      length = min(stage_k, left);
+      Fragments next;
+      at = drain.wait() + corner();
+      fetch(at, next);
+      multiply(f);
+      f = next;
+    } else {
+      multiply(f);
+    }
+    __syncwarp();
+    drain.leave(done);
+    if (left <= 0) return;
+  }
 }
 
 // silu(gate) * up of every pair, to where all blocks see it.
@@ -116,16 +148,8 @@ __device__ inline void run_gate_up(Drain& drain, const MoeChainArgs& a, std::uin
     const GroupTile tile = plan.tiles[unit / units.of_tile];
     const int count = tile.end - tile.begin;
     const int row = plan.pair[tile.begin + min(lane % 8, count - 1)] / a.top_k;
-    std::uint32_t from = x + row * 16 + lane / 8 * step;
     float acc[4] = {};
-#pragma unroll 1
-    for (int k = 0; k < a.hidden; k += kPieceK, from += kPieceK / 8 * step) {
-      const std::uint32_t at = drain.wait() + warp * 2 * kPieceBytes + corner(kPieceBytes);
-      if (busy) multiply_pair<4>(at, from, step, kPieceK, acc);
-      __syncwarp();
-      drain.leave(drain.walk.stage);
-      drain.next();
-    }
+    multiply_run(drain, busy ? warp : 0, a.hidden, kPieceK, x + row * 16 + lane / 8 * step, step, acc);
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
       const int column = lane % 4 * 2 + e;
@@ -161,17 +185,9 @@ __device__ inline void run_down(Drain& drain, int intermediate, std::uint32_t in
     const bool busy = first + warp < shared.plan.num_tiles;
     const GroupTile tile = shared.plan.tiles[busy ? first + warp : first];
     const int count = tile.end - tile.begin;
-    std::uint32_t from = inner + (tile.begin + min(lane % 8, count - 1)) * intermediate * 2 + lane / 8 * 16;
     float acc[4] = {};
-#pragma unroll 1
-    for (int k = 0; k < intermediate; k += kDownK, from += kDownK * 2) {
-      const int length = min(kDownK, intermediate - k);
-      const std::uint32_t at = drain.wait() + warp * 2 * length * 16 + corner(length * 16);
-      if (busy) multiply_pair<3>(at, from, 16, length, acc);
-      __syncwarp();
-      drain.leave(drain.walk.stage);
-      drain.next();
-    }
+    multiply_run(drain, busy ? warp : 0, intermediate, kDownK,
+                 inner + (tile.begin + min(lane % 8, count - 1)) * intermediate * 2 + lane / 8 * 16, 16, acc);
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       const int column = lane % 4 * 2 + e % 2;
