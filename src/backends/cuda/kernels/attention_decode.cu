@@ -41,6 +41,16 @@ __device__ bf16* cache_row(void* cache, int slot, int kv_head, int kv_heads) {
          ((static_cast<std::int64_t>(slot / kBlock) * kv_heads + kv_head) * kBlock + slot % kBlock) * D;
 }
 
+// copy_tensor of what leaves the cache first: weights that others have asked for, and results of pieces, are to stay.
+__device__ inline void copy_read_once(std::uint32_t to, const CUtensorMap* map, int x, int y, std::uint64_t* bar) {
+  asm volatile(
+      "{\n.reg .b64 policy;\ncreatepolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%2, %3}], [%4], policy;\n}" ::"r"(to),
+      "l"(map), "r"(x), "r"(y), "r"(shared_address(bar))
+      : "memory");
+}
+
 template <int D, int kHalves>
 class DecodeWarp {
  public:
@@ -91,7 +101,8 @@ class DecodeWarp {
     barrier_expect(&c_.full[slot], S::kBlockBytes);
 #pragma unroll
     for (int half = 0; half < D / 64; ++half)
-      copy_tensor(ring_ + slot * S::kBlockBytes + half * kBlock * 128, n % 2 ? v_ : k_, half * 64, row, &c_.full[slot]);
+      copy_read_once(ring_ + slot * S::kBlockBytes + half * kBlock * 128, n % 2 ? v_ : k_, half * 64, row,
+                     &c_.full[slot]);
     __threadfence_block();
     *const_cast<volatile int*>(&c_.asked[slot]) = n / kSlots + 1;
   }

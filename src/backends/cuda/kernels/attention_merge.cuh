@@ -198,8 +198,7 @@ struct MergeWork {
     const DealtItem item(a, deal, sizes, g);
     const int last_share = (item.begin + item.blocks - 1) / deal.per, shares = last_share - item.begin / deal.per + 1;
     const int all = item.heads(sizes) * (a.head_dim / kSlice);
-    const int helpers = min(shares, (all + kMergeWarps - 1) / kMergeWarps),
-              helper = last_share - static_cast<int>(blockIdx.x);
+    const int helpers = min(shares, all), helper = last_share - static_cast<int>(blockIdx.x);
     if (deal.whole || shares == 1 || helper >= helpers) return;
     const int slots = list_slots(sizes, deal, item, list);
     if (threadIdx.x % 32 > 0) return;
