@@ -220,7 +220,6 @@ class Builder {
     l.result = last ? ChainResult::logits : ChainResult::store;
     l.exchanged = i > 0;
     if (!last) {
-      look_ahead(a, chain_.layers[i]);
       a.clean = set(i), a.clean_bytes = static_cast<std::int64_t>(set_bytes());
     }
     for (int n = 0; n < a.num_linears; ++n) first_block_ += a.linears[n].out_features / 16;
@@ -230,8 +229,6 @@ class Builder {
  private:
   // What the kernels of attention need of a multiprocessor's shared memory to begin beside a chain.
   static constexpr std::int32_t kSpareBytes = 0;
-  // Of weights that may wait in the cache.
-  static constexpr std::int64_t kAheadBytes = std::int64_t{24} << 20;
 
   std::byte* at(Value v) const { return places_ ? places_->at(v) : nullptr; }
 
@@ -272,18 +269,6 @@ class Builder {
     return down.y;
   }
 
-  void look_ahead(ChainArgs& a, const DecodeChain::Layer& next) const {
-    std::int64_t left = kAheadBytes;
-    const auto add_weight = [&](ChainAhead& to, Value weight, std::int64_t elements) {
-      to = {at(weight), std::min(left, 2 * elements)};
-      left -= to.bytes;
-    };
-    const std::int64_t hidden = chain_.hidden;
-    add_weight(a.ahead[0], next.o.weight, hidden * chain_.heads_columns);
-    add_weight(a.ahead[1], next.gate_up.weight, 2 * hidden * chain_.intermediate);
-    add_weight(a.ahead[2], next.down.weight, hidden * chain_.intermediate);
-  }
-
   const DecodeChain& chain_;
   const Places* places_;
   std::byte* exchange_ = nullptr;
@@ -303,7 +288,6 @@ std::vector<Launch> apart(const ChainArgs& a, const std::vector<std::uint32_t>& 
   for (int i = 0; i < a.num_linears; ++i) {
     ChainArgs one = a;
     one.linears[0] = a.linears[i], one.num_linears = 1;
-    for (ChainAhead& ahead : one.ahead) ahead = {};
     if (i > 0) one.clean = nullptr;
     launches.push_back(
         {nodes[static_cast<std::size_t>(i)], [one](cudaStream_t stream) { cuda::chain(one, stream); }, {}});

@@ -28,12 +28,13 @@ struct Task {
     if constexpr (kTwo) ldmatrix_x4(f.high, x_high + ahead * 64);
     ldmatrix_x4(f.w[1], at + ahead * 512 + 256);
   }
-  template <int kHalf>
-  __device__ void multiply_half(const Fragments<kTwo>& f) {
-    mma_16816(sums[0], f.w[kHalf], f.low[2 * kHalf], f.low[2 * kHalf + 1]);
-    if constexpr (kTwo) mma_16816(sums[kTwo], f.w[kHalf], f.high[2 * kHalf], f.high[2 * kHalf + 1]);
+  __device__ void multiply(const Fragments<kTwo>& f) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      mma_16816(sums[0], f.w[half], f.low[2 * half], f.low[2 * half + 1]);
+      if constexpr (kTwo) mma_16816(sums[kTwo], f.w[half], f.high[2 * half], f.high[2 * half + 1]);
+    }
   }
-  __device__ void multiply(const Fragments<kTwo>& f) { multiply_half<0>(f), multiply_half<1>(f); }
   __device__ void enter(bool there) {
     const int lane = threadIdx.x % 32;
     if (!there) wait_full(cursor);
@@ -46,8 +47,9 @@ struct Task {
   }
   __device__ void pass(int count) { at += count * 512, x += count * 64, x_high += count * 64; }
 
-  // The next fragments are always on their way while the last are multiplied, from slot to slot: two sets that take turns. All
-  // slots but the last of a part are full.
+  // The next fragments are always on their way while the last are multiplied, from slot to slot: two sets that take turns. A
+  // slot is given back before the next is waited for: eight warps that hold one each would leave a short ring little to fetch
+  // into. All slots but the last of a part are full.
   __device__ void run() {
     constexpr int kFull = kSlotK / 32;
     Fragments<kTwo> f, g;
@@ -81,14 +83,11 @@ struct Task {
       const Probe probe(base, cursor);
       if (here == kFull) multiply(f);
       pass(kFull);
-      multiply_half<0>(g);
-      if (steps > 0) {
-        enter(probe.full(cursor));
-        fetch(f, 0);
-      }
-      multiply_half<1>(g);
+      multiply(g);
       release(done);
       if (steps == 0) return;
+      enter(probe.full(cursor));
+      fetch(f, 0);
     }
   }
 };
@@ -236,7 +235,7 @@ __device__ inline void clean(const ChainArgs& a) {
     to[i] = {~0u, ~0u, ~0u, ~0u};
 }
 
-// By one thread: norms' weights, then everything that goes through the ring, then the beginning of what the next launch wants.
+// By one thread: the first norm's weights, then everything that goes through the ring.
 __device__ inline void produce(const ChainArgs& a, const ChainPlan& plan) {
   Producer producer(plan);
   bring_norm(a, plan, 0);
@@ -244,16 +243,6 @@ __device__ inline void produce(const ChainArgs& a, const ChainPlan& plan) {
   for (int i = 0; i < a.num_linears; ++i) {
     if (plan.ops[i].linear.result == ChainResult::logits && a.logits_rows.count() == 0) continue;
     producer.feed(plan.ops[i]);
-  }
-#pragma unroll 1
-  for (int i = 0; i < kMostAhead; ++i) {
-    const std::int64_t each = a.ahead[i].bytes / gridDim.x / 128 * 128;
-    const std::byte* from = static_cast<const std::byte*>(a.ahead[i].data) + each * blockIdx.x;
-#pragma unroll 1
-    for (std::int64_t at = 0; at < each; at += 16384)
-      asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from + at),
-                   "r"(static_cast<std::uint32_t>(min(each - at, std::int64_t{16384})))
-                   : "memory");
   }
 }
 
@@ -360,6 +349,8 @@ void chain(const ChainArgs& a, cudaStream_t stream) {
   const ChainPlan plan = make_plan(a, multiprocessors(), shared_bytes());
   const auto kernel = a.tokens.most > 8 ? chain_kernel<true> : chain_kernel<false>;
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes);
+  // A multiprocessor divides its memory anew only when it is idle: all that are to overlap want the same.
+  cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
   launch_kernel(kernel, static_cast<unsigned>(multiprocessors()), kChainThreads,
                 static_cast<std::size_t>(plan.shared_bytes), stream, a, plan);
 }

@@ -30,13 +30,6 @@ struct ChainLinear {
   bool exchanged;  // x is what this launch writes
 };
 
-// Weights that the next launch will want: brought into the cache while attention runs.
-struct ChainAhead {
-  const void* data;
-  std::int64_t bytes;
-};
-constexpr int kMostAhead = 3;
-
 struct ChainArgs {
   Rows tokens, logits_rows;
   const std::int32_t* logits_indices;
@@ -45,8 +38,7 @@ struct ChainArgs {
   ChainLinear linears[kMostChainLinears];
   std::int32_t first_block;  // where the dealing of tiles begins, so that launches differ in who has one more
   std::int32_t spare_bytes;  // of shared memory, left for the kernels beside this one
-  ChainAhead ahead[kMostAhead];
-  void* clean;  // filled with ones, for a later launch; or null
+  void* clean;               // filled with ones, for a later launch; or null
   std::int64_t clean_bytes;
 };
 
