@@ -19,8 +19,8 @@ struct alignas(64) RankLine {
   std::atomic<std::uint32_t> arrived{0};   // the last phase that this rank has come to
   std::atomic<std::uint32_t> sleepers{0};  // those that sleep until `arrived` changes
   std::atomic<std::uint32_t> left{kStays};
-  std::atomic<std::int32_t> core{-1};      // where it ran when it came last
-  std::uint64_t doing[2] = {};             // what it does in an even, an odd phase: all ranks must do the same
+  std::atomic<std::int32_t> core{-1};  // where it ran when it came last
+  std::uint64_t doing[2] = {};         // what it does in an even, an odd phase: all ranks must do the same
 };
 static_assert(std::atomic<std::uint32_t>::is_always_lock_free && std::atomic<std::uint64_t>::is_always_lock_free);
 

@@ -58,8 +58,7 @@ class CudaBackend final : public Backend {
   std::string target() const override { return target_->name(); }
   Graph prepare(const Graph& graph) const override { return target_->prepare(graph); }
   std::unique_ptr<Executable> compile(const Graph& prepared) override {
-    return make_executable(with_kernel_regions(prepared, sm_), stream_,
-                           {.sm = sm_, .decode_chain = decode_chain_});
+    return make_executable(with_kernel_regions(prepared, sm_), stream_, {.sm = sm_, .decode_chain = decode_chain_});
   }
 
   DeviceRates measure_rates() const { return cuda::measure_rates(stream_, free_bytes(), sm_); }

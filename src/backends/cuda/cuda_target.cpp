@@ -35,8 +35,8 @@ class CudaTarget final : public Target {
     TargetPlan made{with_kernel_regions(prepared, sm_), {}, {}};
     Selection selection = select_kernels(made.graph, {.sm = sm_});
     made.kernel_names = std::move(selection.kernel_names);
-    made.memory = plan_memory(made.graph, sequential_schedule(made.graph), selection.scratch_bytes,
-                              selection.late_reads);
+    made.memory =
+        plan_memory(made.graph, sequential_schedule(made.graph), selection.scratch_bytes, selection.late_reads);
     return made;
   }
 

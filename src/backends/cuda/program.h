@@ -42,7 +42,7 @@ struct Selection {
   std::vector<std::string> kernel_names;   // by node; empty for leaves and views
   std::vector<std::size_t> scratch_bytes;  // by node
   std::vector<LateRead> late_reads;
-  StepRows max_rows;                       // of a step; 0 where the graph has no such rows
+  StepRows max_rows;  // of a step; 0 where the graph has no such rows
 };
 Selection select_kernels(const Graph& graph, const KernelOptions& options);
 
