@@ -81,8 +81,9 @@ gpu-bench:
 	@$(MAKE) CUDA=1 configure
 	@cmake --build --preset release -j $(JOBS) --target cajal cuda_bench
 	@build/release/cuda_bench
-	@build/release/cajal bench bench/shapes/Qwen3-0.6B --device cuda --load-format dummy -p 2048 -n 64 -r 5
-	@build/release/cajal bench bench/shapes/Qwen3-8B --device cuda --load-format dummy -p 2048 -n 64 -r 5
+	@for test in "8B -p 2048,8192 -n 64 -r 3" "8B -p 0 -n 64 -b 64,128 -r 3" "8B -p 0 -n 32 -d 2000,32000 -r 2" "0.6B -p 2048 -n 64 -r 3" \
+	  "30B-A3B -p 2048,8192 -n 32 -b 1 -r 2" "30B-A3B -p 0 -n 32 -b 64,128 -r 2" "32B -p 2048 -n 16 -r 2"; do \
+	  build/release/cajal bench bench/shapes/Qwen3-$$test --device cuda --load-format dummy || exit 1; done
 
 ## asan: tests under AddressSanitizer and UndefinedBehaviorSanitizer, but the longest
 ## tsan: tests of the layers that have threads under ThreadSanitizer, but the longest
