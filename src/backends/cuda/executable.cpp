@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "backends/cuda/check.h"
+#include "backends/cuda/device_turn.h"
 #include "backends/cuda/frequencies.h"
 #include "backends/cuda/kernels/sampling.h"
 #include "backends/cuda/program.h"
@@ -61,6 +62,7 @@ class CudaExecutable final : public Executable {
   CudaExecutable(const Graph& graph, const Stream& stream, const KernelOptions& options)
       : graph_(graph), stream_(stream), options_(options) {
     stream_.make_current();
+    done_ = std::make_shared<CudaEvent>();
     Selection selection = select_kernels(graph_, options_);
     kernel_names_ = std::move(selection.kernel_names);
     max_rows_ = selection.max_rows;
@@ -114,6 +116,7 @@ class CudaExecutable final : public Executable {
                 " rows and ", rows.num_logits, " of logits in a bucket of ", max_rows_.num_tokens, " and ",
                 max_rows_.num_logits);
     stream_.make_current();
+    DeviceTurn turn(stream_);
     fill_hidden_inputs(rows);
     if (profiling_)
       run_timed();
@@ -123,19 +126,20 @@ class CudaExecutable final : public Executable {
     last_rows_ = rows;
     for (std::size_t i = 0; i < outputs_.size(); ++i)
       if (stays_ != i) download_output(i, rows);
-    check(cudaEventRecord(done_.get(), stream_.get()), "marking the end of a step");
+    check(cudaEventRecord(done_->get(), stream_.get()), "marking the end of a step");
+    turn.end(done_);
     return {++serial_};
   }
   void wait(Event event) override {
     CAJAL_CHECK(event.serial <= serial_);
     stream_.make_current();
-    check(cudaEventSynchronize(done_.get()), "running a step");
+    check(cudaEventSynchronize(done_->get()), "running a step");
   }
   bool wait_for(Event event, std::chrono::nanoseconds at_most) override {
     CAJAL_CHECK(event.serial <= serial_);
     stream_.make_current();
     const auto begin = std::chrono::steady_clock::now();
-    for (cudaError_t error = cudaEventQuery(done_.get()); error != cudaSuccess; error = cudaEventQuery(done_.get())) {
+    for (cudaError_t error = cudaEventQuery(done_->get()); error != cudaSuccess; error = cudaEventQuery(done_->get())) {
       if (error != cudaErrorNotReady) check(error, "running a step");
       if (std::chrono::steady_clock::now() - begin > at_most) return false;
     }
@@ -355,7 +359,7 @@ class CudaExecutable final : public Executable {
   std::vector<std::byte*> addresses_;                // by value
   std::vector<Launch> launches_;
   CapturedGraph step_;
-  CudaEvent done_;
+  std::shared_ptr<CudaEvent> done_;
   std::uint64_t serial_ = 0;
   bool profiling_ = false;
   std::vector<NodeTiming> timings_;  // by launch
