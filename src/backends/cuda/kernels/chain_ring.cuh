@@ -1,14 +1,10 @@
 #pragma once
 // What the parts of chain share: a ring of slots in shared memory that one thread fills by bulk copies and eight warps empty,
-// who does which tile of an operation, and how activations pass between multiprocessors.
-//
-// Data is its own flag: what passes inside a launch lies in memory that was all ones before, which no conversion to bf16
-// gives (its NaN is 0x7fff). Readers load 16 bytes at a time until no number in them is missing: no fence, no counter and no
-// barrier between multiprocessors, and a torn vector is just one that is not there yet.
+// and who does which tile of an operation. Activations pass between multiprocessors as exchange.cuh has it.
 #include <cstddef>
 
 #include "backends/cuda/kernels/chain.h"
-#include "backends/cuda/kernels/device.cuh"
+#include "backends/cuda/kernels/exchange.cuh"
 #include "backends/cuda/kernels/mma.cuh"
 
 namespace cajal::cuda {
@@ -59,18 +55,6 @@ __device__ inline unsigned char* norm_memory(const ChainPlan& plan) {
   return chain_memory + kStateBytes + plan.slots * kSlotBytes;
 }
 
-// Waits that cannot end are errors of ours: better a trap after some seconds than a device that hangs.
-class Patience {
- public:
-  __device__ void spend() {
-    if (++tries_ > kMost) __trap();
-  }
-
- private:
-  static constexpr unsigned kMost = 1u << 22;
-  unsigned tries_ = 0;
-};
-
 __device__ inline bool barrier_done(std::uint64_t* bar, int parity) {
   std::uint32_t done;
   asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
@@ -88,26 +72,6 @@ __device__ inline void wait_or_trap(std::uint64_t* bar, int parity) {
 __device__ inline void sync_consumers() { asm volatile("bar.sync 1, %0;" ::"n"(kConsumerThreads) : "memory"); }
 __device__ inline void sync_some(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
-// 16 bytes as other multiprocessors wrote them.
-__device__ inline uint4 load_shared_data(const void* from) {
-  uint4 v;
-  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(from)
-               : "memory");
-  return v;
-}
-__device__ inline void put(bf16* to, float v) {
-  const bf16 rounded_v = store<bf16>(v);
-  asm volatile("st.relaxed.gpu.global.u16 [%0], %1;" ::"l"(to), "h"(*reinterpret_cast<const std::uint16_t*>(&rounded_v))
-               : "memory");
-}
-// Whether a half of any of these words is all ones.
-__device__ inline bool bf16_missing(const uint4& v) {
-  const auto ones = [](std::uint32_t w) { return (~w - 0x00010001u) & w; };
-  return ((ones(v.x) | ones(v.y) | ones(v.z) | ones(v.w)) & 0x80008000u) != 0;
 }
 
 // Slots are filled in the order of one sequence of positions: position p lies in slot p % count and is its round p / count.

@@ -1,11 +1,9 @@
 #pragma once
 // What the parts of moe_chain share: a ring of stages of weights in shared memory, filled by four warps and emptied by eight, which
-// all pass all stages in the same order; and the buffers through which multiprocessors tell each other their results. In those,
-// data is its own flag: every element is all ones before the launch, which no conversion to bf16 gives (its NaN is 0x7fff), and
-// readers load until nothing is missing.
+// all pass all stages in the same order; and the buffers through which multiprocessors tell each other their results (exchange.cuh).
 //
 // Code is data too: what runs once a launch is fetched anew each time. So there is one copy of everything that is used twice.
-#include "backends/cuda/kernels/device.cuh"
+#include "backends/cuda/kernels/exchange.cuh"
 #include "backends/cuda/kernels/linear.h"
 #include "backends/cuda/kernels/mma.cuh"
 #include "backends/cuda/kernels/moe_chain.h"
@@ -89,49 +87,23 @@ __device__ inline Exchange exchange_of(const MoeChainArgs& a, int set) {
   return {at, out, inner, inner + a.rows.most * a.top_k * a.intermediate};
 }
 
-__device__ inline void put(bf16* to, float v) {
-  asm volatile("st.relaxed.gpu.global.u16 [%0], %1;" ::"l"(to), "h"(__bfloat16_as_ushort(store<bf16>(v))) : "memory");
-}
-__device__ inline uint4 get_eight(const bf16* from) {
-  uint4 v;
-  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(from)
-               : "memory");
-  return v;
-}
 __device__ inline std::uint16_t get_one(const bf16* from) {
   std::uint16_t v;
   asm volatile("ld.relaxed.gpu.global.u16 %0, [%1];" : "=h"(v) : "l"(from) : "memory");
   return v;
 }
-__device__ inline bool missing(const uint4& v) {
-  const auto ones = [](std::uint32_t w) { return (~w - 0x00010001u) & w; };
-  return ((ones(v.x) | ones(v.y) | ones(v.z) | ones(v.w)) & 0x80008000u) != 0;
-}
-// Waits that cannot end are errors of ours: better a trap after some seconds than a device that hangs.
-class Patience {
- public:
-  __device__ void spend() {
-    if (++tries_ > kMost) __trap();
-  }
-
- private:
-  static constexpr unsigned kMost = 1u << 22;
-  unsigned tries_ = 0;
-};
 // v[i] = eight elements at from(i), for i < count, once they are there.
 template <int N, class From>
 __device__ void poll(uint4 (&v)[N], int count, const From& from) {
 #pragma unroll
   for (int i = 0; i < N; ++i)
-    if (i < count) v[i] = get_eight(from(i));
+    if (i < count) v[i] = load_shared_data(from(i));
 #pragma unroll 1
   for (Patience patience;; patience.spend()) {
     bool again = false;
 #pragma unroll
     for (int i = 0; i < N; ++i)
-      if (i < count && missing(v[i])) v[i] = get_eight(from(i)), again = true;
+      if (i < count && bf16_missing(v[i])) v[i] = load_shared_data(from(i)), again = true;
     if (!again) return;
   }
 }
