@@ -2,19 +2,11 @@
 
 #include <algorithm>
 
-#include "base/checked.h"
+#include "backends/cuda/match.h"
 #include "compiler/passes.h"
 
 namespace cajal::cuda {
 namespace {
-
-// Thrown by what does not match, and caught where matching began.
-struct NoMatch {};
-void expect(bool matches) {
-  if (!matches) throw NoMatch{};
-}
-
-std::int32_t narrow(std::int64_t n) { return checked_cast<std::int32_t>(n, "a size on the device"); }
 
 const ops::RmsNorm& norm_of(const Graph& body) {
   for (const Node& node : body.nodes())
