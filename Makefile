@@ -39,7 +39,8 @@ setup:
 	@tools/setup.sh
 
 ## demo: set-up, build, and an answer from the demo model
-demo: $(SETUP) all
+demo: $(SETUP) configure
+	@cmake --build --preset release -j $(JOBS) --target cajal
 	@echo '> Who are you, and what can you do?' >&2
 	@build/release/cajal generate --chat --no-enable-thinking --prompt "Who are you, and what can you do?"
 	@echo "Go on with: build/release/cajal chat" >&2
