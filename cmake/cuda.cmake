@@ -30,7 +30,7 @@ if(CAJAL_CUDA)
 endif()
 
 # Those of kernels/ that any GPU from sm_80 on runs. The others are for sm_90a alone.
-set(cajal_portable_kernels attention_any attention_mma elementwise linear_f32 linear_mma moe probe sampling sigmoid_mul weights)
+set(cajal_portable_kernels attention_any attention_mma elementwise linear_f32 linear_mma moe probe sampling weights)
 
 # Device code by itself: it takes none of the host's flags. No contraction that the source does not spell.
 function(cajal_cuda_kernels name architectures)

@@ -3,7 +3,6 @@
 #include <map>
 #include <set>
 
-#include "backends/cuda/check.h"
 #include "backends/cuda/decode_chain.h"
 #include "backends/cuda/kernels/attention.h"
 #include "backends/cuda/kernels/attention_decode.h"
@@ -324,11 +323,7 @@ class Lowering {
   }
   // One set for all layers, which run one after the other.
   float* attention_slots() {
-    if (!slots_) {
-      slots_ = places_->keep(slot_bytes_);
-      check(cudaMemset(slots_, 0xff, slot_bytes_), "preparing memory");
-      check(cudaStreamSynchronize(nullptr), "preparing memory");
-    }
+    if (!slots_) slots_ = places_->keep(slot_bytes_);
     return reinterpret_cast<float*>(slots_);
   }
   AttentionShape attention_shape(const Node& node) const {

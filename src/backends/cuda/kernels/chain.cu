@@ -283,16 +283,6 @@ __global__ void __launch_bounds__(kChainThreads, 1)
   }
 }
 
-int shared_bytes() {
-  static const int most = [] {
-    int device = 0, n = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&n, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    return n;
-  }();
-  return most;
-}
-
 // Room for activations: those that are normed must fit whole; others go in passes if they are many.
 constexpr int kRoom = 100 * 1024 / 2;
 

@@ -183,13 +183,22 @@ __global__ void rope_kernel(RopeArgs a) {
   }
 }
 
+// The up to eight numbers of a row that a thread has, where rows are cut in eights.
+struct Eight {
+  std::int64_t row, k;
+  int n;
+  __device__ explicit Eight(std::int64_t columns) {
+    const std::int64_t groups = (columns + 7) / 8, at = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
+    row = at / groups, k = at % groups * 8;
+    n = static_cast<int>(min(columns - k, static_cast<std::int64_t>(8)));
+  }
+};
+
 template <class T>
 __global__ void silu_mul_kernel(SiluMulArgs a) {
   follow_previous();
-  const std::int64_t groups = (a.columns + 7) / 8, at = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
-  const std::int64_t row = at / groups, k = at % groups * 8;
+  const auto [row, k, n] = Eight(a.columns);
   if (row >= a.rows.count()) return;
-  const int n = static_cast<int>(min(a.columns - k, static_cast<std::int64_t>(8)));
   float gate[8], up[8];
   load8(static_cast<const T*>(a.gate) + row * a.input_stride + k, n, gate);
   load8(static_cast<const T*>(a.up) + row * a.input_stride + k, n, up);
@@ -197,6 +206,19 @@ __global__ void silu_mul_kernel(SiluMulArgs a) {
 #pragma unroll
   for (int i = 0; i < 8; ++i) gate[i] = rounded<T>(gate[i]) * up[i];
   store8(static_cast<T*>(a.y) + row * a.columns + k, n, gate);
+}
+
+template <class T>
+__global__ void sigmoid_mul_kernel(SigmoidMulArgs a) {
+  follow_previous();
+  const auto [row, k, n] = Eight(a.columns);
+  if (row >= a.rows.count()) return;
+  const float factor = rounded<T>(1.0f / (1.0f + expf(-load(static_cast<const T*>(a.gate)[row]))));
+  float v[8];
+  load8(static_cast<const T*>(a.x) + row * a.columns + k, n, v);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) v[i] = factor * v[i];
+  store8(static_cast<T*>(a.y) + row * a.columns + k, n, v);
 }
 
 template <class T>
@@ -351,6 +373,11 @@ void rope(const RopeArgs& a, cudaStream_t stream) {
 void silu_mul(const SiluMulArgs& a, cudaStream_t stream) {
   const unsigned blocks = blocks_for(a.rows.most * ((a.columns + 7) / 8));
   with_element(a.element, [&](auto t) { launch_kernel(silu_mul_kernel<decltype(t)>, blocks, kThreads, 0, stream, a); });
+}
+void sigmoid_mul(const SigmoidMulArgs& a, cudaStream_t stream) {
+  const unsigned blocks = blocks_for(a.rows.most * ((a.columns + 7) / 8));
+  with_element(a.element,
+               [&](auto t) { launch_kernel(sigmoid_mul_kernel<decltype(t)>, blocks, kThreads, 0, stream, a); });
 }
 void add(const AddArgs& a, cudaStream_t stream) {
   const unsigned blocks = blocks_for(a.rows.most * a.columns);

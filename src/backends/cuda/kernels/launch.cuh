@@ -24,15 +24,19 @@ __device__ inline void follow_previous() {
 }
 
 // Of the device that is current when it is first asked for.
-inline int multiprocessors() {
-  static const int count = [] {
+template <cudaDeviceAttr kAttribute>
+int device_attribute() {
+  static const int value = [] {
     int device = 0, n = 0;
     cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device);
+    cudaDeviceGetAttribute(&n, kAttribute, device);
     return n;
   }();
-  return count;
+  return value;
 }
+inline int multiprocessors() { return device_attribute<cudaDevAttrMultiProcessorCount>(); }
+// The most that a block may ask for.
+inline int shared_bytes() { return device_attribute<cudaDevAttrMaxSharedMemoryPerBlockOptin>(); }
 
 // Whether a kernel waits as it must: one that was compiled for older GPUs does not, whatever it runs on.
 inline bool may_overlap(const void* kernel) {
