@@ -48,6 +48,7 @@ struct RequestParser::Impl {
     parser.body_limit(limits.body_bytes);
   }
   beast::request_parser<beast::string_body> parser;
+  Request request;  // all but the body, from the head
 };
 
 RequestParser::RequestParser(const RequestLimits& limits) : limits_(limits), impl_(std::make_unique<Impl>(limits)) {}
@@ -114,10 +115,23 @@ void RequestParser::check_head(std::string_view head) {
     return fail(400, detail::join("the request has ", num_hosts, " headers Host, expected one"));
   if (message.count(beast::field::transfer_encoding) > 0 && !impl_->parser.chunked())
     return fail(400, "Transfer-Encoding is not chunked, the only one that there is");
+  if (message.count(beast::field::transfer_encoding) > 0 && message.version() == 10)
+    return fail(400, "Transfer-Encoding in a request of HTTP/1.0, which has none");
   const std::string_view target(message.target().data(), message.target().size());
   const bool asterisk = target == "*" && message.method() == beast::verb::options;
   if (!target.starts_with('/') && !asterisk) return fail(400, "the target of the request does not begin with /");
-  if (!percent_decoded(target.substr(0, target.find('?')))) fail(400, "the path has an escape that is none");
+  const std::size_t question = target.find('?');
+  auto path = percent_decoded(target.substr(0, question));
+  if (!path) return fail(400, "the path has an escape that is none");
+
+  // Kept now: the parser would put the fields of a trailer among these, and RFC 9110 §6.5.1 warns of taking one for a header.
+  Request& request = impl_->request;
+  request.method = text(message.method_string());
+  request.path = std::move(*path);
+  if (question != std::string_view::npos) request.query = target.substr(question + 1);
+  request.version = message.version() == 10 ? "1.0" : "1.1";
+  request.keep_alive = message.keep_alive();
+  for (const auto& field : message) request.headers.push_back({text(field.name_string()), text(field.value())});
 }
 
 bool RequestParser::expects_continue() const {
@@ -128,17 +142,8 @@ bool RequestParser::expects_continue() const {
 
 Request RequestParser::take() {
   CAJAL_CHECK(state_ == State::complete);
-  auto message = impl_->parser.release();
-  Request request;
-  request.method = text(message.method_string());
-  const std::string target = text(message.target());
-  const std::size_t question = target.find('?');
-  request.path = percent_decoded(std::string_view(target).substr(0, question)).value_or("/");
-  if (question != std::string::npos) request.query = target.substr(question + 1);
-  request.version = message.version() == 10 ? "1.0" : "1.1";
-  request.keep_alive = message.keep_alive();
-  for (const auto& field : message) request.headers.push_back({text(field.name_string()), text(field.value())});
-  request.body = std::move(message.body());
+  Request request = std::move(impl_->request);
+  request.body = std::move(impl_->parser.get().body());
   impl_ = std::make_unique<Impl>(limits_);
   state_ = State::nothing;
   return request;

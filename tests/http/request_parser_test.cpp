@@ -54,6 +54,7 @@ TEST(RequestParser, RefusesWhatTwoReadersCouldUnderstandDifferently) {
            post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
            post("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n"),
            post("Transfer-Encoding: gzip\r\n", "x"),
+           std::string("POST /a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
            post("Transfer-Encoding: chunked\r\n", "-2\r\nab\r\n"),
            post("Transfer-Encoding: chunked\r\n", "+2\r\nab\r\n"),
            post("Transfer-Encoding: chunked\r\n", "0x2\r\nab\r\n\r\n"),
@@ -77,6 +78,17 @@ TEST(RequestParser, RefusesWhatTwoReadersCouldUnderstandDifferently) {
     EXPECT_EQ(parser.state(), State::failed) << bytes;
     EXPECT_EQ(parser.failure().status, 400) << bytes;
   }
+}
+
+TEST(RequestParser, TakesNoFieldOfATrailerForAHeader) {
+  RequestParser parser(kSmall);
+  std::string trailer = "Authorization: Bearer key\r\nConnection: close\r\nHost: other\r\n";
+  for (int i = 0; i < 8; ++i) trailer += "A: b\r\n";
+  parser.push(post("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n" + trailer + "\r\n") + get());
+  ASSERT_EQ(parser.state(), State::complete);
+  EXPECT_EQ(described(parser.take()), "POST|/a||1.1|k|Host=h|Transfer-Encoding=chunked|abc");
+  ASSERT_EQ(parser.push(""), State::complete);
+  EXPECT_EQ(described(parser.take()), "GET|/a||1.1|k|Host=h|");
 }
 
 TEST(RequestParser, RefusesWhatIsBeyondItsLimitsBeforeItIsHere) {
