@@ -8,8 +8,9 @@
 
 All get random weights: cajal with --load-format dummy, the others a GGUF that is written here and quantised by
 llama.cpp's llama-quantize (Q8_0 beside int8, Q4_0 beside int4; groups of 32). In each round the engines run one behind
-the other, so that a machine that slows down slows all; ratios are of the medians, and behind them of the best rounds:
-where neighbours take a share of the memory that changes from minute to minute, only those compare like with like. --busy
+the other, so that a machine that slows down slows all; a ratio is the median of those within one round, and behind it
+stands that of the best rounds. Real-time priority (--priority) keeps other work away, but Linux stops what has it for
+50 ms of every second (sched_rt_runtime_us): leave it out where nothing else runs. --busy
 measures each test once more with a process that does nothing but count on every core, and prints what is left of the
 speed. --all is the table of docs/performance.md: about half an hour on two cores, most of it peers that fill 32,768
 positions. A peer that is absent is said to be absent, and cajal's own figures with the ceilings are printed all the same.
@@ -200,7 +201,8 @@ def rows_of(job, cajal, peers, work, priority):
             row["rounds_of"][engine.name] = rounds
             speed = row["tokens_per_s"][engine.name] = statistics.median(rounds)
             if engine is not cajal:
-                row["ratio"][engine.name] = row["tokens_per_s"][cajal.name] / speed
+                row["ratio"][engine.name] = statistics.median(
+                    own / other for own, other in zip(row["rounds_of"][cajal.name], rounds))
                 row["best_ratio"][engine.name] = max(row["rounds_of"][cajal.name]) / max(rounds)
             if job.busy:
                 row["kept"][engine.name] = statistics.median(speeds[engine.name, test, True]) / speed
@@ -306,7 +308,7 @@ def main():
         print(json.dumps({"peers": described, "threads": options.threads, "results": rows}))
         return
     print(f"\ntokens/s, medians of {options.rounds} rounds of all in turn (long contexts: of one), {options.threads} threads. "
-          "best: of the best rounds.")
+          "ratio: median of those within a round; best: of the best rounds.")
     print("\n".join(described + ["commands:"] + list(dict.fromkeys(c for row in rows for c in row["commands"].values()))))
 
 
