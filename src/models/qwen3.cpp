@@ -12,6 +12,8 @@ namespace {
 struct Step {
   KvCacheDType kv_cache_dtype;
   Value slot_mapping, block_tables, seq_indices, positions, rotary_table;
+  Value wanted;               // the rows that logits are asked for
+  bool early_gather = false;  // the last layer goes on with these alone once it has attended
   ExpertCapacity capacity;
   ColumnGroups groups;
 };
@@ -29,6 +31,22 @@ Value kv_cache(Scope s, const Qwen3Config& c, const char* name, KvCacheDType dty
   const Shape shape{Shape::kDynamic, heads_on_rank(c, s.tp()).kv_heads, kKvBlockSize, c.head_dim};
   const std::string path = (s / name).path();
   return s.graph().add_leaf(ops::State{path}, {s.dtype(), shape, cache_storage(c, dtype)}, path);
+}
+
+Value gather_wanted(Scope s, const Step& step, Value x) { return s.op(ops::GatherRows{}, {x, step.wanted}); }
+
+// Behind the last layer's attention nothing depends on a row but its own logits. Where few rows are computed all of them
+// cost what one does, the reading of the weights; a capacity is shared out among the rows, and choices of experts are
+// wanted of all.
+bool gathers_early(const Qwen3GraphOptions& options) {
+  constexpr std::int64_t kFewRows = 16;
+  const Bucket& b = options.bucket;
+  return b.num_tokens > kFewRows && 2 * b.num_logits <= b.num_tokens && !options.capacity_factor &&
+         !options.outputs.chosen_experts;
+}
+
+bool gathers_in(const Qwen3Config& c, int layer, const Step& step) {
+  return step.early_gather && layer + 1 == c.num_hidden_layers;
 }
 
 Value attention(Scope s, const Qwen3Config& c, int layer, const Step& step, Value x) {
@@ -56,15 +74,18 @@ Value attention(Scope s, const Qwen3Config& c, int layer, const Step& step, Valu
   const Value v_cache = s.op(ops::KvWrite{}, {kv_cache(s, c, "v_cache", kept), v, step.slot_mapping});
   const ops::PagedAttention op{1.0f / std::sqrt(static_cast<float>(c.head_dim)),
                                c.sliding_window[static_cast<std::size_t>(layer)]};
-  const Value out = s.op(op, {q, k_cache, v_cache, step.block_tables, step.seq_indices, step.positions});
-
-  return row_parallel_linear(s / "o_proj", reshape(s, out, {tokens, heads.q_heads * c.head_dim}), q_features,
-                             c.hidden_size, {.bias = c.attention_bias, .sharding = heads.o});
+  Value out = s.op(op, {q, k_cache, v_cache, step.block_tables, step.seq_indices, step.positions});
+  out = reshape(s, out, {tokens, heads.q_heads * c.head_dim});
+  if (gathers_in(c, layer, step)) out = gather_wanted(s, step, out);
+  return row_parallel_linear(s / "o_proj", out, q_features, c.hidden_size,
+                             {.bias = c.attention_bias, .sharding = heads.o});
 }
 
 Value decoder_layer(Scope s, const Qwen3Config& c, int layer, const Step& step, Value x) {
   Value h = rms_norm(s / "input_layernorm", x, c.rms_norm_eps);
-  x = add(s, x, attention(s / "self_attn", c, layer, step, h));
+  const Value attended = attention(s / "self_attn", c, layer, step, h);
+  if (gathers_in(c, layer, step)) x = gather_wanted(s, step, x);
+  x = add(s, x, attended);
   h = rms_norm(s / "post_attention_layernorm", x, c.rms_norm_eps);
   const bool sparse = c.num_experts > 0 && c.sparse_layer[static_cast<std::size_t>(layer)];
   return add(s, x,
@@ -116,7 +137,8 @@ Graph build_qwen3(const Qwen3Config& c, const Qwen3GraphOptions& options) {
   step.block_tables = input(g, names::kBlockTables, {b.num_seqs, b.max_blocks_per_seq});
   if (options.capacity_factor)
     step.capacity = {effective_capacity_factor(c, *options.capacity_factor), step.seq_indices};
-  const Value wanted = input(g, names::kLogitsIndices, {b.num_logits});
+  step.wanted = input(g, names::kLogitsIndices, {b.num_logits});
+  step.early_gather = gathers_early(options);
 
   ops::RotaryTable table = rotary_table(c.rope, c.head_dim, c.max_position_embeddings);
   table.dtype = options.dtype;
@@ -130,7 +152,7 @@ Graph build_qwen3(const Qwen3Config& c, const Qwen3GraphOptions& options) {
   Value x = parallel_embedding(model / "embed_tokens", embedding, cut, ids);
   for (int i = 0; i < c.num_hidden_layers; ++i) x = decoder_layer(model / "layers" / i, c, i, step, x);
 
-  x = (model / "gather_last").op(ops::GatherRows{}, {x, wanted});
+  if (!step.early_gather) x = gather_wanted(model / "gather_last", step, x);
   x = rms_norm(model / "norm", x, c.rms_norm_eps);
   std::vector<Value> outputs;
   if (options.outputs.logits) {

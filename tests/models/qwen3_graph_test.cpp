@@ -120,6 +120,34 @@ TEST(Qwen3Graph, HasTheOutputsThatItIsBuiltFor) {
   EXPECT_FALSE(hidden.find_leaf("lm_head.weight"));
 }
 
+// Rows that a layer's o_proj computes.
+std::int64_t rows_of_o_proj(const Graph& graph, int layer) {
+  const std::string name = detail::join("model.layers.", layer, ".self_attn.o_proj");
+  for (const Node& node : graph.nodes())
+    if (node.name == name && std::holds_alternative<ops::Linear>(node.op)) return graph.type(node.results[0]).shape[0];
+  return -1;
+}
+
+TEST(Qwen3Graph, ComputesInTheLastLayerOnlyTheRowsWhoseLogitsAreWantedOnceItHasAttended) {
+  for (const bool experts : {false, true}) {
+    const Qwen3Config config = test::small_config(experts);
+    const int last = config.num_hidden_layers - 1;
+    ASSERT_GT(last, 0);
+    const auto rows_of_last = [&](const Qwen3GraphOptions& options) {
+      const Graph graph = build_qwen3(config, options);
+      verify(graph);
+      for (int layer = 0; layer < last; ++layer) EXPECT_EQ(rows_of_o_proj(graph, layer), options.bucket.num_tokens);
+      return rows_of_o_proj(graph, last);
+    };
+    EXPECT_EQ(rows_of_last({.bucket = {64, 4, 2, 4}}), 4);
+    EXPECT_EQ(rows_of_last({.bucket = {64, 64, 2, 64}}), 64);
+    EXPECT_EQ(rows_of_last({.bucket = {16, 4, 2, 4}}), 16);  // few rows take the time of one
+    if (!experts) continue;
+    EXPECT_EQ(rows_of_last({.bucket = {64, 4, 2, 4}, .outputs = {.chosen_experts = true}}), 64);
+    EXPECT_EQ(rows_of_last({.bucket = {64, 4, 2, 4}, .capacity_factor = 1.0}), 64);
+  }
+}
+
 // The shape that the ranks' shares of a parameter add up to, by the loader's own reckoning of which rows a rank reads.
 void expect_shares_rejoin(const Graph& graph, const Node& node, int tp) {
   const ops::Parameter& parameter = parameter_of(node);
