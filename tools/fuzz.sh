@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # tools/fuzz.sh BUILD_DIR SECONDS [JOBS]: runs every fuzz program of a build for SECONDS each, JOBS (1) at a time, starting
 # from fuzz/corpus/.
-# What it finds on the way stays in BUILD_DIR/corpus/; an input that fails is kept in BUILD_DIR/crashes/.
+# What it finds on the way stays in BUILD_DIR/corpus/; an input that fails is kept in BUILD_DIR/crashes/. FUZZ_SEED fixes the
+# order of what is tried; without it every run looks elsewhere.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$1
@@ -21,7 +22,7 @@ fuzz_one() {
   mkdir -p "$build/corpus/$name"
   local folders=("$build/corpus/$name")
   if [ -d "fuzz/corpus/$name" ]; then folders+=("fuzz/corpus/$name"); fi
-  local options=(-max_total_time="$seconds" -timeout=20 -rss_limit_mb=3072 -artifact_prefix="$build/crashes/$name-")
+  local options=(-seed="${FUZZ_SEED:-0}" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=3072 -artifact_prefix="$build/crashes/$name-")
   if [ -f "fuzz/$name.dict" ]; then options+=(-dict="fuzz/$name.dict"); fi
   if "${fixed_addresses[@]}" "$program" "${options[@]}" "${folders[@]}" </dev/null >"$log" 2>&1; then
     echo "$name: no failure in $(sed -n 's/^Done \([0-9]*\) runs.*/\1/p' "$log") runs"
