@@ -81,6 +81,7 @@ api::EngineConfig engine_config(const Options& o, const Environment& environment
   if (!c.hf_overrides.is_null()) config.hf_overrides = to_json(c.hf_overrides);
   config.tensor_parallel_size = c.tensor_parallel_size;
   config.expert_parallel_size = c.expert_parallel_size;
+  config.capacity_factor = c.capacity_factor;
   config.threads = c.threads.value_or(0);
   config.max_model_len = c.max_model_len.value_or(0);
   // What is not said is an export's own.
@@ -190,6 +191,7 @@ void print_config(const Options& o, const api::EngineConfig& config, Output& out
   line("load-format", config.load_format);
   line("tensor-parallel-size", config.tensor_parallel_size.value_or(1));
   line("expert-parallel-size", config.expert_parallel_size.value_or(1));
+  line("capacity-factor", config.capacity_factor ? detail::join(*config.capacity_factor) : "none");
   line("threads", config.threads);
   line("max-model-len", config.max_model_len);
   line("max-num-seqs", config.max_num_seqs);

@@ -32,7 +32,7 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"speculation-length", "", "K", kExport | kInspect, Group::exports,
      "Rows that one pass validates: a token and K - 1 guesses. Default: 0, no speculation.",
      [](Options& o, const Given& g) { o.exports.speculation_length = integer(g, 0, 1024); }},
-    {"capacity-factor", "", "F", kExport | kGenerate | kScore | kChat | kBench, Group::exports,
+    {"capacity-factor", "", "F", kExport | kGenerate | kScore | kChat | kServe | kBench, Group::exports,
      "Tokens of a prompt that an expert takes in a step, relative to an even share; it drops those that come later. "
      "Default: all. With it answers depend on how a prompt is cut into steps.",
      [](Options& o, const Given& g) { o.common.capacity_factor = decimal(g, {.min = 0, .max = kLarge}); }},
