@@ -61,8 +61,9 @@ bool watch(std::chrono::microseconds time, const Done& done) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int num_threads) {
-  for (int i = 1; i < num_threads; ++i) workers_.emplace_back([this] { work(); });
+ThreadPool::ThreadPool(int num_threads)
+    : next_(std::make_unique<Next[]>(static_cast<std::size_t>(std::max(num_threads, 1)))) {
+  for (int i = 1; i < num_threads; ++i) workers_.emplace_back([this, i] { work(i); });
 }
 
 ThreadPool::~ThreadPool() {
@@ -72,12 +73,12 @@ ThreadPool::~ThreadPool() {
   for (auto& worker : workers_) worker.join();
 }
 
-void ThreadPool::run(std::int64_t n, std::int64_t grain, Call call, void* context) {
-  job_ = {call, context, n, std::max<std::int64_t>(grain, 1)};
-  next_.store(0, std::memory_order_relaxed);
+void ThreadPool::run(const Job& job) {
+  job_ = job;
+  for (int i = 0; i < job.runs; ++i) next_[i].item.store(run_begin(job.n, i, job.runs), std::memory_order_relaxed);
   epoch_.fetch_add(1);  // open; sequentially consistent, so a worker that sees it sees job_
   if (sleeping_.load() > 0) wake(epoch_, std::numeric_limits<int>::max());
-  claim_pieces();
+  claim_pieces(0);
   epoch_.fetch_add(1);  // closed: whoever comes now leaves again without looking at job_
   wait_for_workers();
 }
@@ -91,16 +92,20 @@ void ThreadPool::wait_for_workers() {
   caller_sleeps_ = false;
 }
 
-void ThreadPool::claim_pieces() {
+void ThreadPool::claim_pieces(int thread) {
   const Job job = job_;
-  for (;;) {
-    const std::int64_t begin = next_.fetch_add(job.grain, std::memory_order_relaxed);
-    if (begin >= job.n) return;
-    job.call(job.context, begin, std::min(begin + job.grain, job.n));
+  for (int i = 0; i < job.runs; ++i) {
+    const int run = (thread + i) % job.runs;
+    const std::int64_t stop = run_begin(job.n, run + 1, job.runs);
+    for (;;) {
+      const std::int64_t begin = next_[run].item.fetch_add(job.grain, std::memory_order_relaxed);
+      if (begin >= stop) break;
+      job.call(job.context, begin, std::min(begin + job.grain, stop));
+    }
   }
 }
 
-void ThreadPool::work() {
+void ThreadPool::work(int thread) {
   std::uint32_t done = 0;  // the last epoch that this worker has dealt with
   for (;;) {
     std::uint32_t epoch = 0;
@@ -115,7 +120,7 @@ void ThreadPool::work() {
     }
     if (stopping_) return;
     inside_.fetch_add(1);
-    if (epoch_.load() == epoch) claim_pieces();
+    if (epoch_.load() == epoch) claim_pieces(thread);
     if (inside_.fetch_sub(1) == 1 && caller_sleeps_) wake(inside_, 1);
     done = epoch;
   }

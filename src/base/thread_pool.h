@@ -5,12 +5,15 @@
 // bounded time, then sleep; pieces are claimed one by one, so that a worker that the system has taken off its core
 // delays nothing but the piece in its hands; a worker that never woke up is not waited for, and the caller watches for the
 // last pieces for a bounded time, then sleeps too.
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <thread>
 #include <type_traits>
 #include <vector>
+
+#include "base/checked.h"
 
 namespace cajal {
 
@@ -28,31 +31,53 @@ class ThreadPool {
   // results must not depend on it.
   template <class Body>
   void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
+    share_out(n, grain, 1, body);
+  }
+
+  // The same, but each thread begins with a run of its own, one of size() that lie side by side, takes its pieces in their
+  // order, and helps with other runs only then: for memory that is read from end to end, where whoever did a piece should do
+  // the next one too.
+  template <class Body>
+  void parallel_for_runs(std::int64_t n, std::int64_t grain, Body&& body) {
+    share_out(n, grain, size(), body);
+  }
+  // Whether a run of [0, n) begins there.
+  bool begins_run(std::int64_t n, std::int64_t at) const {
+    return run_begin(n, ceil_div(at * size(), n), size()) == at;
+  }
+
+ private:
+  using Call = void (*)(void* context, std::int64_t begin, std::int64_t end);
+  struct alignas(64) Job {
+    Call call = nullptr;
+    void* context = nullptr;
+    std::int64_t n = 0, grain = 1;
+    int runs = 1;
+  };
+  struct alignas(64) Next {
+    std::atomic<std::int64_t> item{0};  // the first one of its run that nobody has claimed
+  };
+
+  template <class Body>
+  void share_out(std::int64_t n, std::int64_t grain, int runs, Body& body) {
     if (n <= 0) return;
     if (n <= grain || workers_.empty()) {
       body(std::int64_t{0}, n);
       return;
     }
-    using Fn = std::remove_reference_t<Body>;
-    run(
-        n, grain, [](void* context, std::int64_t begin, std::int64_t end) { (*static_cast<Fn*>(context))(begin, end); },
-        const_cast<void*>(static_cast<const void*>(&body)));
+    const Call call = [](void* context, std::int64_t begin, std::int64_t end) {
+      (*static_cast<Body*>(context))(begin, end);
+    };
+    run({call, const_cast<void*>(static_cast<const void*>(&body)), n, std::max<std::int64_t>(grain, 1), runs});
   }
-
- private:
-  using Call = void (*)(void* context, std::int64_t begin, std::int64_t end);
-  void run(std::int64_t n, std::int64_t grain, Call call, void* context);
-  void work();
-  void claim_pieces();
+  static std::int64_t run_begin(std::int64_t n, std::int64_t run, int runs) { return n * run / runs; }
+  void run(const Job& job);
+  void work(int thread);
+  void claim_pieces(int thread);
   void wait_for_workers();
 
-  struct alignas(64) Job {
-    Call call = nullptr;
-    void* context = nullptr;
-    std::int64_t n = 0, grain = 1;
-  };
   Job job_;
-  alignas(64) std::atomic<std::int64_t> next_{0};    // first item that nobody has claimed
+  std::unique_ptr<Next[]> next_;                     // by run, of as many as there are threads
   alignas(64) std::atomic<std::uint32_t> epoch_{0};  // odd while a job is open
   alignas(64) std::atomic<int> inside_{0};           // workers that may touch job_
   alignas(64) std::atomic<int> sleeping_{0};

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <ctime>
@@ -12,19 +13,52 @@
 namespace cajal {
 namespace {
 
+// How often each of n items is done. Pieces are disjoint, so this needs no lock.
+std::vector<int> times_done(ThreadPool& pool, std::int64_t n, std::int64_t grain, bool runs) {
+  std::vector<int> times(static_cast<std::size_t>(n));
+  const auto piece = [&](std::int64_t begin, std::int64_t end) {
+    EXPECT_TRUE(pool.size() == 1 || end - begin <= grain);
+    for (std::int64_t i = begin; i < end; ++i) ++times[static_cast<std::size_t>(i)];
+  };
+  runs ? pool.parallel_for_runs(n, grain, piece) : pool.parallel_for(n, grain, piece);
+  return times;
+}
+
 TEST(ThreadPool, EveryItemIsDoneOnceInPiecesOfAtMostTheGrain) {
   for (const int threads : {1, 2, 5}) {
     ThreadPool pool(threads);
     EXPECT_EQ(pool.size(), threads);
-    for (const std::int64_t n : {0, 1, 7, 64, 1000}) {
-      for (const std::int64_t grain : {1, 3, 64, 5000}) {
-        std::vector<int> times(static_cast<std::size_t>(n));  // pieces are disjoint, so this needs no lock
-        pool.parallel_for(n, grain, [&](std::int64_t begin, std::int64_t end) {
-          EXPECT_TRUE(threads == 1 || end - begin <= grain);
-          for (std::int64_t i = begin; i < end; ++i) ++times[static_cast<std::size_t>(i)];
-        });
-        EXPECT_EQ(times, std::vector<int>(times.size(), 1)) << threads << " threads, n " << n << ", grain " << grain;
-      }
+    for (const std::int64_t n : {0, 1, 7, 64, 1000})
+      for (const std::int64_t grain : {1, 3, 64, 5000})
+        for (const bool runs : {false, true})
+          EXPECT_EQ(times_done(pool, n, grain, runs), std::vector<int>(static_cast<std::size_t>(n), 1))
+              << threads << " threads, n " << n << ", grain " << grain << (runs ? ", in runs" : "");
+  }
+}
+
+TEST(ThreadPool, AThreadDoesItsOwnRunInOrderBeforeItHelpsWithOthers) {
+  ThreadPool pool(2);
+  const std::thread::id caller = std::this_thread::get_id();
+  std::atomic<bool> worker_came = false, worker_may_end = false;
+  std::vector<std::int64_t> callers, workers;
+  pool.parallel_for_runs(10, 2, [&](std::int64_t begin, std::int64_t end) {
+    const bool is_caller = std::this_thread::get_id() == caller;
+    (is_caller ? callers : workers).push_back(begin);
+    if (!is_caller) worker_came = true;
+    if (end == 10) worker_may_end = true;
+    while (!(is_caller ? worker_came : worker_may_end)) std::this_thread::yield();
+  });
+  EXPECT_EQ(callers, (std::vector<std::int64_t>{0, 2, 4, 7, 9}));
+  EXPECT_EQ(workers, std::vector<std::int64_t>{5});
+}
+
+TEST(ThreadPool, KnowsWhereRunsBegin) {
+  for (const int threads : {1, 2, 3, 5}) {
+    const ThreadPool pool(threads);
+    for (const std::int64_t n : {1, 2, 7, 10, 64}) {
+      std::vector<bool> begins(static_cast<std::size_t>(n) + 1);
+      for (int i = 0; i < threads; ++i) begins[static_cast<std::size_t>(n * i / threads)] = true;
+      for (std::int64_t at = 0; at < n; ++at) EXPECT_EQ(pool.begins_run(n, at), begins[static_cast<std::size_t>(at)]);
     }
   }
 }

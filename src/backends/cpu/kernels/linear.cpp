@@ -60,11 +60,9 @@ void linear_stream(const LinearArgs& a, ThreadPool& pool) {
   const std::int64_t most =
       std::max<std::int64_t>(1, (std::int64_t{512} << 10) / std::max<std::int64_t>(unit_bytes, 1));
   const std::int64_t grain = std::clamp<std::int64_t>(units / (8 * pool.size()), 1, most);
-  pool.parallel_for(units, grain, [&](std::int64_t begin, std::int64_t end) {
+  pool.parallel_for_runs(units, grain, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t first = begin * step, stop = std::min(end * step, product.tiles());
-    // Threads probably take pieces in turn.
-    const std::int64_t after = (begin + grain * pool.size()) * step;
-    multiply_tiles(table, product, {0, a.rows, first, stop, weight_of(table, product, after)});
+    multiply_tiles(table, product, {0, a.rows, first, stop, weight_of(table, product, stop)});
   });
 }
 

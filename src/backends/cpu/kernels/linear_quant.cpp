@@ -49,12 +49,10 @@ void stream_tiles(const QuantBlockTable& table, const QuantProduct& product, Thr
   const std::int64_t step = quant_tiles_at_once(table, product.rows), tiles = product.layout.tiles();
   const std::int64_t units = ceil_div(tiles, step);
   const std::int64_t most = std::max<std::int64_t>(1, (std::int64_t{512} << 10) / (step * product.layout.tile_bytes()));
-  const std::int64_t grain = std::clamp<std::int64_t>(units / (8 * pool.size()), 1, most);
-  pool.parallel_for(units, grain, [&](std::int64_t begin, std::int64_t end) {
+  const std::int64_t grain = std::clamp<std::int64_t>(units / (4 * pool.size()), 1, most);
+  pool.parallel_for_runs(units, grain, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t first = begin * step, stop = std::min(end * step, tiles);
-    // Threads probably take pieces in turn.
-    const std::int64_t after = (begin + grain * pool.size()) * step;
-    multiply_quant_tiles(table, product, {0, product.rows, first, stop, weight_of(product, after)});
+    multiply_quant_tiles(table, product, {0, product.rows, first, stop, weight_of(product, stop)});
   });
 }
 

@@ -39,10 +39,8 @@ class MoeSteps {
       units[i + 1] = units[i] + static_cast<std::int32_t>(ceil_div(tiles, tiles_a_unit(group_rows(expert_at(i)))));
     const std::int64_t total = units[num_active_];
     const std::int64_t grain = std::clamp<std::int64_t>(total / (16 * pool_.size()), 1, 4);
-    pool_.parallel_for(total, grain, [&](std::int64_t begin, std::int64_t end) {
-      // Threads probably take pieces in turn.
-      const std::int64_t after = begin + grain * pool_.size();
-      bool fetched = begin >= grain * pool_.size();
+    pool_.parallel_for_runs(total, grain, [&](std::int64_t begin, std::int64_t end) {
+      bool fetched = !pool_.begins_run(total, begin);
       while (begin < end) {
         const std::int32_t i = active_of_unit(begin);
         const std::int64_t stop = std::min<std::int64_t>(end, units[i + 1]);
@@ -51,7 +49,7 @@ class MoeSteps {
         work(MoePiece{.expert = first.expert,
                       .tile_begin = first.tile,
                       .tile_end = std::min(first.tile + (stop - begin) * step, tiles),
-                      .after = unit_at(stop < end ? stop : after, tiles_a_unit),
+                      .after = unit_at(stop, tiles_a_unit),
                       .fetched = fetched});
         begin = stop;
         fetched = true;

@@ -11,7 +11,7 @@ namespace cajal::cpu {
 namespace {
 
 constexpr int kMaxLevels = std::bit_width(static_cast<unsigned>(kMaxQuantSumParts));
-constexpr std::int64_t kBytesAhead = 2560;  // of each tile, fetched before they are multiplied
+constexpr std::int64_t kBytesAhead = 2048;  // of each tile, fetched before they are multiplied
 constexpr std::int64_t kMaxGroup = 128;
 
 // Rows of x and tiles of the weight that are worked on together; see Place in linear_blocks.cpp.
