@@ -16,8 +16,10 @@
 #include "backends/cpu/kernels/linear.h"
 #include "backends/cpu/kernels/moe.h"
 #include "backends/cpu/probe.h"
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
+#include "tensor/pack.h"
 
 namespace cajal::cpu {
 namespace {
@@ -66,6 +68,7 @@ class Bench {
   Bench& operator=(const Bench&) = delete;
 
   void linear_line(const LinearKernel& kernel, const LinearShape& s, const char* what) {
+    if (std::holds_alternative<Lossless>(s.storage)) fill_lossless(s);
     const double weight_bytes =
         static_cast<double>(TensorType{s.dtype, {s.out_features, s.in_features}, s.storage}.bytes());
     LinearArgs a{.x = x_,
@@ -86,6 +89,24 @@ class Bench {
       a.weight = next_weights(static_cast<std::size_t>(weight_bytes));
       kernel.run(a, pool_);
     });
+  }
+
+  // As many matrices of normally distributed weights as the buffer holds, where next_weights() looks for them.
+  void fill_lossless(const LinearShape& s) {
+    const TensorType type{s.dtype, {s.out_features, s.in_features}, s.storage};
+    if (type == filled_) return;
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal(0.0f, 0.02f);
+    std::vector<std::uint16_t> words(static_cast<std::size_t>(type.shape.elements()));
+    std::vector<std::uint16_t> some(std::min<std::size_t>(words.size(), std::size_t{4} << 20));
+    for (auto& word : some) word = float_to_bf16(normal(random));
+    for (std::size_t i = 0; i < words.size(); ++i) words[i] = some[i % some.size()];
+    pack_rows(type, 0, s.out_features, reinterpret_cast<const std::byte*>(words.data()), weights_);
+    const std::size_t step = round_up<std::size_t>(type.bytes(), 4096);
+    for (std::size_t at = step; at + type.bytes() <= kWeights; at += step)
+      std::memcpy(weights_ + at, weights_, type.bytes());
+    filled_ = type;
+    at_ = 0;
   }
 
   void moe_line(const MoeKernel& kernel, const MoeShape& s, const char* what) {
@@ -194,6 +215,7 @@ class Bench {
   std::byte* y_ = allocate_huge(std::size_t{320} << 20);
   std::byte* scratch_ = allocate_huge(std::size_t{128} << 20);
   std::size_t at_ = 0;
+  TensorType filled_;  // with what, if not with arbitrary numbers
   double read_ = 0, f32_ = 0, f32_avx2_ = 0, bf16_ = 0, int8_ = 0;
 };
 
@@ -221,6 +243,7 @@ std::vector<Format> formats() {
   std::vector<Format> all;
   for (const DType dtype : {DType::bf16, DType::f32})
     all.push_back({dtype, linear_weight_storage(dtype, detect_isa())});
+  all.push_back({DType::bf16, Lossless{}});
   for (const int bits : {8, 4})
     for (const int group : {32, 128})
       all.push_back({DType::bf16, quantized_weight_storage({.bits = bits, .group_size = group})});
