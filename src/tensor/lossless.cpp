@@ -124,18 +124,25 @@ void for_each_tile(const TensorType& type, const Layout& l, std::int64_t first_r
 
 }  // namespace
 
-std::uint16_t lossless_weight(const LosslessLayout& layout, const std::byte* tile, std::int64_t place) {
-  const std::byte* unit = tile + layout.head_bytes() + place / Layout::kUnitWeights * Layout::kUnitBytes;
-  const std::int64_t at = place % Layout::kUnitWeights;
-  const auto pair = static_cast<unsigned>(unit[Layout::kLowBytes + at % 64]);
-  auto high = static_cast<std::uint32_t>(tile[at < 64 ? pair & 15 : pair >> 4]);
-  for (const std::byte* escape = tile + Layout::kTableBytes;; escape += 4) {
-    std::uint32_t word;
-    std::memcpy(&word, escape, sizeof word);
-    if (word >> 8 == place) high = word & 0xff;
-    if (word >> 8 >= place) break;
+void read_lossless_row(const LosslessLayout& l, const std::byte* tile, std::int64_t n, std::byte* row) {
+  const auto put = [row](std::int64_t k, unsigned low, unsigned high) {
+    const auto bits = static_cast<std::uint16_t>(high << 8 | low);
+    std::memcpy(row + k * 2, &bits, sizeof bits);
+  };
+  for (std::int64_t k = 0; k < l.columns; ++k) {
+    const std::byte* const unit = l.unit(tile, k / Layout::kUnitColumns);
+    const std::int64_t at = Layout::place(n, k % Layout::kUnitColumns);
+    const auto pair = static_cast<unsigned>(unit[Layout::kLowBytes + at % 64]);
+    put(k, static_cast<unsigned>(unit[at]), static_cast<unsigned>(tile[at < 64 ? pair & 15 : pair >> 4]));
   }
-  return static_cast<std::uint16_t>(high << 8 | static_cast<std::uint32_t>(unit[at]));
+  std::uint32_t escape;
+  for (const std::byte* e = tile + Layout::kTableBytes; std::memcpy(&escape, e, sizeof escape), escape != kNoEscape;
+       e += sizeof escape) {
+    const std::int64_t place = escape >> 8, k = Layout::column_of(place);
+    if (Layout::row_of(place) != n || k >= l.columns) continue;
+    const std::byte* const unit = l.unit(tile, place / Layout::kUnitWeights);
+    put(k, static_cast<unsigned>(unit[place % Layout::kUnitWeights]), escape & 0xff);
+  }
 }
 
 void pack_lossless_rows(const TensorType& type, std::int64_t first_row, std::int64_t num_rows, const std::byte* rows,
@@ -154,12 +161,8 @@ void unpack_lossless_rows(const TensorType& type, std::int64_t first_row, std::i
   const Layout l = layout_of(type);
   for_each_tile(type, l, first_row, num_rows,
                 [&](std::int64_t offset, std::int64_t n, std::int64_t end, std::int64_t to) {
-                  std::byte* out = rows + to;
-                  for (; n < end; ++n)
-                    for (std::int64_t k = 0; k < l.columns; ++k, out += 2) {
-                      const std::uint16_t bits = lossless_weight(l, stored + offset, Layout::place(n, k));
-                      std::memcpy(out, &bits, sizeof bits);
-                    }
+                  for (std::int64_t i = n; i < end; ++i)
+                    read_lossless_row(l, stored + offset, i % Layout::kTileRows, rows + to + (i - n) * l.columns * 2);
                 });
 }
 

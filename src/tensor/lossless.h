@@ -34,18 +34,22 @@ struct LosslessLayout {
   std::int64_t tile_bytes() const { return head_bytes() + units() * kUnitBytes; }
   std::int64_t matrix_bytes() const { return tiles() * tile_bytes(); }
 
+  const std::byte* unit(const std::byte* tile, std::int64_t u) const { return tile + head_bytes() + u * kUnitBytes; }
+
   // Of a weight within its tile: 128 * unit + 64 * half + byte.
   static std::int64_t place(std::int64_t n, std::int64_t k) {
     const std::int64_t element = n % kTileRows * 2 + k % 2, group = k % kUnitColumns / 2;
     return k / kUnitColumns * kUnitWeights + group / 2 * 64 + element / 8 * 16 + group % 2 * 8 + element % 8;
   }
+  static std::int64_t row_of(std::int64_t place) { return place / 16 % 4 * 4 + place % 8 / 2; }
+  static std::int64_t column_of(std::int64_t place) { return place / 64 * 4 + place / 8 % 2 * 2 + place % 2; }
 };
 
 // An escape is its place * 256 + the high byte; a tile's ascend, and end in this one.
 constexpr std::uint32_t kNoEscape = 0xffffffff;
 
-// Which high bytes the weight at a place has in a tile; what a kernel's reading of units must come to.
-std::uint16_t lossless_weight(const LosslessLayout& layout, const std::byte* tile, std::int64_t place);
+// Row n of a tile as 16 bits a column; what a kernel's reading of units must come to.
+void read_lossless_row(const LosslessLayout& layout, const std::byte* tile, std::int64_t n, std::byte* row);
 
 // pack_rows and unpack_rows of pack.h. Tiles are written whole: from a first row of one on, to the last of one or of the matrix.
 void pack_lossless_rows(const TensorType& type, std::int64_t first_row, std::int64_t num_rows, const std::byte* rows,
