@@ -101,7 +101,7 @@ void linear_quant(const LinearArgs& a, ThreadPool& pool) {
 
 void linear_lossless_tiles(const LinearArgs& a, ThreadPool& pool) {
   if (a.rows <= kBlocksLosslessAvx512Bf16.max_rows) return linear_stream<kBlocksLosslessAvx512Bf16>(a, pool);
-  run_lossless_tiles(kBlocksLosslessAvx512Bf16, kBlocksBf16Avx512Bf16, a, pool);
+  run_lossless_tiles(kBlocksLosslessAvx512Bf16, a, pool);
 }
 
 void linear_lossless_ref(const LinearArgs& a, ThreadPool& pool) { linear_ref(lossless_plain(a), pool); }

@@ -183,7 +183,7 @@ namespace cajal::cpu {
 constexpr BlockTable kBlocksBf16Avx512Bf16 = make_table<Avx512DotBf16>(6);
 constexpr BlockTable kBlocksLosslessAvx512Bf16 = [] {
   BlockTable table = make_table<LosslessDotBf16>(6);
-  table.lossless = true;
+  table.unpacked = &kBlocksBf16Avx512Bf16;
   return table;
 }();
 }  // namespace cajal::cpu

@@ -37,8 +37,8 @@ struct Multiplier {
   std::int64_t groups = ceil_div(p.in_features, group_size);
   std::int64_t tile_stride = p.tile_bytes(table);
   // Of what is read of a tile, the bytes in front and of each group.
-  std::int64_t head_bytes = table.lossless ? LosslessLayout{p.out_features, p.in_features}.head_bytes() : 0;
-  std::int64_t group_bytes = table.lossless ? LosslessLayout::kUnitBytes / 4 : kGroupBytes;
+  std::int64_t head_bytes = table.lossless() ? LosslessLayout{p.out_features, p.in_features}.head_bytes() : 0;
+  std::int64_t group_bytes = table.lossless() ? LosslessLayout::kUnitBytes / 4 : kGroupBytes;
   // A tree of sums in the making: level i holds a sum that waits for its sibling.
   alignas(64) float sums[kMaxLevels][kLevelStride];
 
@@ -73,7 +73,7 @@ struct Multiplier {
     const bool ragged = p.in_features % group_size != 0;
     Block b{.x = x + first * kXGroupBytes,
             .x_stride = p.x_stride,
-            .weight = table.lossless ? weight : weight + first * kGroupBytes,
+            .weight = table.lossless() ? weight : weight + first * kGroupBytes,
             .tile_stride = tile_stride,
             .groups = part_groups - ragged,
             .first_group = first,
@@ -111,7 +111,7 @@ struct Multiplier {
                   static_cast<std::size_t>(element_bytes));
     b.x = padded;
     b.x_stride = kXGroupBytes;
-    b.weight = p.weight + at.tile * tile_stride + (table.lossless ? 0 : final_group * kGroupBytes);
+    b.weight = p.weight + at.tile * tile_stride + (table.lossless() ? 0 : final_group * kGroupBytes);
     b.groups = 1;
     b.first_group = final_group;
     b.turn = 0;

@@ -54,12 +54,15 @@ struct Finish {
 
 struct BlockTable {
   DType dtype;
-  bool lossless;  // reads tiles of Lossless storage, or else packed ones
   int best_rows;  // of a block, when there are many rows
   int max_rows;   // of any block: up to here the weights are read once
   // [rows - 1][tiles - 1]; null where the registers do not suffice. Every number of rows up to max_rows has one tile.
   void (*block[kMaxBlockRows][kMaxBlockTiles])(const Block&);
   void (*finish)(const Finish&);
+  // Not null: these blocks read tiles of Lossless storage, and those the same tiles once they are unpacked.
+  const BlockTable* unpacked;
+
+  bool lossless() const { return unpacked != nullptr; }
 };
 
 extern const BlockTable kBlocksBf16Sse2, kBlocksF32Sse2;  // any x86-64
@@ -84,7 +87,7 @@ struct MatrixProduct {
 
   std::int64_t tiles() const { return ceil_div<std::int64_t>(out_features, kTileOutputs); }
   std::int64_t tile_bytes(const BlockTable& table) const {
-    if (table.lossless) return LosslessLayout{out_features, in_features}.tile_bytes();
+    if (table.lossless()) return LosslessLayout{out_features, in_features}.tile_bytes();
     return ceil_div<std::int64_t>(in_features, table.dtype == DType::bf16 ? 2 : 1) * kGroupBytes;
   }
 };

@@ -1,7 +1,7 @@
 #include "backends/cpu/kernels/linear_lossless.h"
 
 #include <algorithm>
-#include <atomic>
+#include <bit>
 
 #include "tensor/pack.h"
 
@@ -10,18 +10,6 @@ namespace {
 
 std::int64_t packed_tile_bytes(std::int64_t in_features) {
   return ceil_div<std::int64_t>(in_features, 2) * kGroupBytes;
-}
-
-// A thread's memory for unpacked tiles.
-std::int64_t slot_bytes(std::int64_t in_features) { return kMaxBlockTiles * packed_tile_bytes(in_features); }
-
-// Calls work(piece, slot) for all pieces; no two calls at a time have the same slot, of which there are as many as threads.
-template <class Work>
-void for_pieces(ThreadPool& pool, std::int64_t pieces, const Work& work) {
-  std::atomic<std::int64_t> next{0};
-  pool.parallel_for(pool.size(), 1, [&](std::int64_t slot, std::int64_t) {
-    for (std::int64_t piece; (piece = next.fetch_add(1, std::memory_order_relaxed)) < pieces;) work(piece, slot);
-  });
 }
 
 // Tiles from `tile` on, unpacked at `memory`, as a matrix of their own.
@@ -43,29 +31,65 @@ MatrixProduct unpacked(const BlockTable& lossless, const MatrixProduct& p, std::
 
 bool is_lossless(const LinearShape& s) { return std::holds_alternative<Lossless>(s.storage); }
 
-void run_lossless_tiles(const BlockTable& lossless, const BlockTable& packed, const LinearArgs& a, ThreadPool& pool) {
+std::int64_t unpacked_bytes(std::int64_t in_features) { return kMaxBlockTiles * packed_tile_bytes(in_features); }
+
+void multiply_unpacked(const BlockTable& table, const MatrixProduct& p, const TileRange& range, std::byte* memory) {
+  const std::int64_t step = tiles_at_once(*table.unpacked, range.row_end - range.row_begin);
+  for (std::int64_t tile = range.tile_begin; tile < range.tile_end; tile += step) {
+    const std::int64_t tiles = std::min(step, range.tile_end - tile), next = tile + tiles;
+    const MatrixProduct part = unpacked(table, p, tile, tiles, memory);
+    multiply_tiles(*table.unpacked, part,
+                   {.row_begin = range.row_begin,
+                    .row_end = range.row_end,
+                    .tile_begin = 0,
+                    .tile_end = tiles,
+                    .weight_after = next < range.tile_end ? p.weight + next * p.tile_bytes(table) : range.weight_after,
+                    .fetched = true});
+  }
+}
+
+void run_lossless_tiles(const BlockTable& table, const LinearArgs& a, ThreadPool& pool) {
   const MatrixProduct product = linear_product(a);
-  const std::int64_t step = tiles_at_once(packed, a.rows), units = ceil_div(product.tiles(), step);
+  const std::int64_t step = tiles_at_once(*table.unpacked, a.rows), units = ceil_div(product.tiles(), step);
   // Rows are cut only as far as it takes to give every thread several pieces: each chunk unpacks the tiles again.
   const std::int64_t chunks = std::clamp<std::int64_t>(ceil_div<std::int64_t>(12 * pool.size(), units), 1,
-                                                       ceil_div<std::int64_t>(a.rows, 16 * packed.best_rows));
-  for_pieces(pool, units * chunks, [&](std::int64_t piece, std::int64_t slot) {
-    const std::int64_t tile = piece / chunks * step, chunk = piece % chunks;
-    const std::int64_t tiles = std::min(step, product.tiles() - tile), after = (piece + pool.size()) / chunks * step;
-    const MatrixProduct part = unpacked(lossless, product, tile, tiles, a.scratch + slot * slot_bytes(a.in_features));
-    multiply_tiles(
-        packed, part,
-        {.row_begin = a.rows * chunk / chunks,
-         .row_end = a.rows * (chunk + 1) / chunks,
-         .tile_begin = 0,
-         .tile_end = tiles,
-         .weight_after = after < product.tiles() ? product.weight + after * product.tile_bytes(lossless) : nullptr,
-         .fetched = true});
+                                                       ceil_div<std::int64_t>(a.rows, 16 * table.best_rows));
+  ScratchSlots slots;
+  pool.parallel_for(units * chunks, 1, [&](std::int64_t begin, std::int64_t end) {
+    const int slot = slots.take();
+    for (std::int64_t piece = begin; piece < end; ++piece) {
+      const std::int64_t tile = piece / chunks * step, chunk = piece % chunks;
+      const std::int64_t after = (piece + pool.size()) / chunks * step;
+      multiply_unpacked(
+          table, product,
+          {.row_begin = a.rows * chunk / chunks,
+           .row_end = a.rows * (chunk + 1) / chunks,
+           .tile_begin = tile,
+           .tile_end = std::min(tile + step, product.tiles()),
+           .weight_after = after < product.tiles() ? product.weight + after * product.tile_bytes(table) : nullptr},
+          a.scratch + slot * unpacked_bytes(a.in_features));
+    }
+    slots.give_back(slot);
   });
 }
 
 std::size_t lossless_tiles_scratch(const LinearShape& s, int threads) {
-  return static_cast<std::size_t>(threads * slot_bytes(s.in_features));
+  return static_cast<std::size_t>(threads * unpacked_bytes(s.in_features));
+}
+
+int ScratchSlots::take() {
+  for (std::size_t word = 0;; word = (word + 1) % taken_.size()) {
+    std::uint64_t bits = taken_[word].load(std::memory_order_relaxed);
+    while (~bits) {
+      const int free = std::countr_one(bits);
+      if (taken_[word].compare_exchange_weak(bits, bits | std::uint64_t{1} << free, std::memory_order_acquire))
+        return static_cast<int>(word) * 64 + free;
+    }
+  }
+}
+
+void ScratchSlots::give_back(int slot) {
+  taken_[static_cast<std::size_t>(slot / 64)].fetch_and(~(std::uint64_t{1} << slot % 64), std::memory_order_release);
 }
 
 std::size_t lossless_plain_bytes(const LinearShape& s, int) {

@@ -78,7 +78,7 @@ constexpr MoeKernel kKernels[] = {
     {"moe_bf16_avx512_bf16_grouped", kBf16Class, kUpToBf16, tiles_bf16, moe_grouped<kBlocksBf16Avx512Bf16, kUpToBf16>,
      scratch_bytes},
     {"moe_lossless_avx512_bf16_grouped", kBf16Class, kUpToBf16, lossless,
-     moe_grouped<kBlocksLosslessAvx512Bf16, kUpToBf16>, scratch_bytes},
+     moe_grouped<kBlocksLosslessAvx512Bf16, kUpToBf16>, lossless_moe_scratch},
     {"moe_bf16_avx512_grouped", kBf16Class, kUpToAvx512, tiles_bf16, moe_grouped<kBlocksBf16Avx512, kUpToAvx512>,
      scratch_bytes},
     {"moe_bf16_avx2_grouped", kBf16Class, kAvx2, tiles_bf16, moe_grouped<kBlocksBf16Avx2, kAvx2>, scratch_bytes},
