@@ -16,8 +16,10 @@
 #include "backends/cpu/kernels/linear.h"
 #include "backends/cpu/kernels/moe.h"
 #include "backends/cpu/probe.h"
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
+#include "tensor/pack.h"
 
 namespace cajal::cpu {
 namespace {
@@ -52,11 +54,7 @@ struct Work {
 class Bench {
  public:
   explicit Bench(const Options& options) : options_(options), pool_(options.threads) {
-    // Bit patterns of bf16 numbers around 1, which as f32 are ordinary numbers too, and as f16 scales.
-    std::mt19937 random(1);
-    auto* words = reinterpret_cast<std::uint16_t*>(weights_);
-    for (std::size_t i = 0; i < kWeights / 2; ++i)
-      words[i] = static_cast<std::uint16_t>(0x3c00u + (random() & 0x80ffu));
+    fill_ordinary();
     std::memcpy(x_, weights_ + 4096, kActivations);
   }
   ~Bench() {
@@ -66,8 +64,9 @@ class Bench {
   Bench& operator=(const Bench&) = delete;
 
   void linear_line(const LinearKernel& kernel, const LinearShape& s, const char* what) {
-    const double weight_bytes =
-        static_cast<double>(TensorType{s.dtype, {s.out_features, s.in_features}, s.storage}.bytes());
+    const TensorType type{s.dtype, {s.out_features, s.in_features}, s.storage};
+    fill_weights({{type, kWeights}});
+    const auto weight_bytes = static_cast<double>(type.bytes());
     LinearArgs a{.x = x_,
                  .weight = weights_,
                  .bias = nullptr,
@@ -98,13 +97,14 @@ class Bench {
       ids.insert(ids.end(), experts.begin(), experts.begin() + s.top_k);
     }
     for (const auto id : ids) touched[static_cast<std::size_t>(id)] = true;
-    const double expert_bytes =
-        1.5 *
-        static_cast<double>(TensorType{s.dtype, {2 * s.intermediate_size, s.hidden_size}, s.gate_up_storage}.bytes());
+    const TensorType gate_up{s.dtype, {2 * s.intermediate_size, s.hidden_size}, s.gate_up_storage};
+    const TensorType down{s.dtype, {s.hidden_size, s.intermediate_size}, s.down_storage};
+    const auto num_experts = static_cast<std::size_t>(s.num_experts);
+    fill_weights({{gate_up, num_experts * gate_up.bytes()}, {down, num_experts * down.bytes()}});
+    const auto expert_bytes = static_cast<double>(gate_up.bytes() + down.bytes());
     const double experts_touched = static_cast<double>(std::count(touched.begin(), touched.end(), true));
     const Work work{expert_bytes * experts_touched,
                     2.0 * static_cast<double>(s.rows * s.top_k * 3 * s.intermediate_size * s.hidden_size)};
-    const auto gate_up_bytes = static_cast<std::size_t>(expert_bytes) / 3 * 2 * static_cast<std::size_t>(s.num_experts);
     // Few rows read few experts: other ones in each run, or they would lie in the cache.
     std::int32_t shift = 0;
     std::vector<std::int32_t> now = ids;
@@ -112,7 +112,7 @@ class Bench {
                     .weights = x_ + 64,
                     .ids = now.data(),
                     .gate_up = weights_,
-                    .down = weights_ + gate_up_bytes,
+                    .down = weights_ + num_experts * gate_up.bytes(),
                     .y = y_,
                     .scratch = scratch_,
                     .rows = s.rows,
@@ -123,7 +123,8 @@ class Bench {
                     .sum_parts = s.sum_parts,
                     .dtype = s.dtype,
                     .packed = tile_of(s.down_storage),
-                    .quantized = quantized_of(s.down_storage)};
+                    .quantized = quantized_of(s.down_storage),
+                    .lossless = std::holds_alternative<Lossless>(s.down_storage)};
     const std::string name = kernel.name + format_name(s.down_storage);
     report(name.c_str(), kernel.isa, s.dtype, what, s.rows, work, [&] {
       shift = (shift + 11) % static_cast<std::int32_t>(s.num_experts);
@@ -140,6 +141,46 @@ class Bench {
   static constexpr std::size_t kWeights = std::size_t{1280} << 20, kActivations = std::size_t{16} << 20;
 
  private:
+  struct Filling {
+    TensorType type;
+    std::size_t bytes;
+    bool operator==(const Filling&) const = default;
+  };
+
+  // Bit patterns of bf16 numbers around 1, which as f32 are ordinary numbers too, and as f16 scales.
+  void fill_ordinary() {
+    std::mt19937 random(1);
+    auto* words = reinterpret_cast<std::uint16_t*>(weights_);
+    for (std::size_t i = 0; i < kWeights / 2; ++i)
+      words[i] = static_cast<std::uint16_t>(0x3c00u + (random() & 0x80ffu));
+  }
+
+  // Lossless weights are matrices of normally distributed ones, one as the other. Any numbers do for what is stored otherwise.
+  void fill_weights(const std::vector<Filling>& wanted) {
+    const bool lossless = wanted.front().type.lossless();
+    if (lossless ? wanted == filled_ : filled_.empty()) return;
+    filled_ = lossless ? wanted : std::vector<Filling>{};
+    if (!lossless) return fill_ordinary();
+    std::byte* at = weights_;
+    for (const Filling& f : filled_) {
+      const std::size_t bytes = f.type.bytes(), step = filled_.size() == 1 ? round_up<std::size_t>(bytes, 4096) : bytes;
+      pack_normal(f.type, at);
+      for (std::size_t next = step; next + bytes <= f.bytes; next += step) std::memcpy(at + next, at, bytes);
+      at += f.bytes;
+    }
+    at_ = 0;
+  }
+
+  static void pack_normal(const TensorType& type, std::byte* stored) {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal(0.0f, 0.02f);
+    std::vector<std::uint16_t> words(static_cast<std::size_t>(type.shape.elements()));
+    constexpr std::size_t kRepeat = std::size_t{4} << 20;
+    for (std::size_t i = 0; i < words.size(); ++i)
+      words[i] = i < kRepeat ? float_to_bf16(normal(random)) : words[i - kRepeat];
+    pack_rows(type, 0, type.shape[0], reinterpret_cast<const std::byte*>(words.data()), stored);
+  }
+
   void probe() {
     read_ = std::max(read_, memory_.rate(pool_, isa_));
     f32_ = std::max(f32_, multiply_rate(pool_, Multiply::f32, isa_));
@@ -194,6 +235,7 @@ class Bench {
   std::byte* y_ = allocate_huge(std::size_t{320} << 20);
   std::byte* scratch_ = allocate_huge(std::size_t{128} << 20);
   std::size_t at_ = 0;
+  std::vector<Filling> filled_;  // with what, if not with arbitrary numbers
   double read_ = 0, f32_ = 0, f32_avx2_ = 0, bf16_ = 0, int8_ = 0;
 };
 
@@ -221,6 +263,7 @@ std::vector<Format> formats() {
   std::vector<Format> all;
   for (const DType dtype : {DType::bf16, DType::f32})
     all.push_back({dtype, linear_weight_storage(dtype, detect_isa())});
+  all.push_back({DType::bf16, Lossless{}});
   for (const int bits : {8, 4})
     for (const int group : {32, 128})
       all.push_back({DType::bf16, quantized_weight_storage({.bits = bits, .group_size = group})});

@@ -87,7 +87,7 @@ typedef struct cajal_engine_config {
   int64_t prompt_lookup_num_tokens; /* guessed from what the text said before, at most 64; 0: none */
   cajal_string trace_file;          /* what the engine does when, for ui.perfetto.dev; or empty */
   int64_t enable_prefix_caching;    /* 0 or 1 */
-  cajal_string quantization;        /* of weights: "none", "int8" or "int4" */
+  cajal_string quantization;        /* of weights: "none", "lossless", "int8" or "int4" */
   cajal_string quantization_overrides; /* families with kinds of their own, "lm_head=int4,attention=none"; or empty */
   int64_t quantization_group_size;     /* weights of a row that share a scale: 32 or 128 */
   cajal_string kv_cache_dtype;         /* of keys and values: "auto" (the model's), or "int8" on a CPU */

@@ -53,10 +53,10 @@ class Pass {
     Value weight{}, bias{};
   };
 
-  // Whether rows are stored one by one, so that those of several tensors can be put below each other.
+  // Whether rows are stored one by one, or will be laid out later, so that those of several tensors can be put below each other.
   bool row_by_row(Value v) const {
     const TensorType& type = graph_.type(v);
-    return type.plain() || (type.quantized() && type.quantized()->tile_rows == 1);
+    return type.plain() || type.lossless() || (type.quantized() && type.quantized()->tile_rows == 1);
   }
 
   // A parameter that only this linear reads, made of such rows.

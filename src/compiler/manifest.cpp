@@ -149,7 +149,7 @@ QuantizationRecipe read_quantization(const Reader& r) {
   recipe.group_size = static_cast<int>(r.integer("group_size", 1, 1 << 16));
   for (int f = 0; f < kWeightFamilies; ++f)
     recipe.bits[static_cast<std::size_t>(f)] =
-        static_cast<int>(r.integer(to_string(static_cast<WeightFamily>(f)), 0, 8));
+        static_cast<int>(r.integer(to_string(static_cast<WeightFamily>(f)), 0, kLosslessBits));
   return recipe;
 }
 

@@ -17,11 +17,15 @@ int bits_of_kind(std::string_view kind, std::string_view where) {
   if (kind == "none") return 0;
   if (kind == "int8") return 8;
   if (kind == "int4") return 4;
+  if (kind == "lossless") return kLosslessBits;
   fail(ErrorCode::invalid_argument, "quantization", where.empty() ? "" : " of ", where, " is '", kind,
-       "', expected none, int8 or int4");
+       "', expected none, lossless, int8 or int4");
 }
 
-std::string kind_of_bits(int bits) { return bits == 0 ? "none" : "int" + std::to_string(bits); }
+std::string kind_of_bits(int bits) {
+  if (bits == kLosslessBits) return "lossless";
+  return bits == 0 ? "none" : "int" + std::to_string(bits);
+}
 
 std::size_t family_of_name(std::string_view name) {
   for (std::size_t f = 0; f < kWeightFamilies; ++f)
@@ -95,6 +99,14 @@ class Families {
   std::vector<Uses> uses_;
 };
 
+Storage storage_of(const TensorType& type, const QuantizationRecipe& recipe, int bits) {
+  if (bits != kLosslessBits) return Quantized{.bits = bits, .group_size = recipe.group_size};
+  if (type.dtype != DType::bf16)
+    fail(ErrorCode::unsupported, "lossless weights of ", to_string(type.dtype), ", expected bf16",
+         remedy("use --dtype bfloat16, or --quantization none"));
+  return Lossless{};
+}
+
 }  // namespace
 
 const char* to_string(WeightFamily family) { return kFamilyNames[static_cast<std::size_t>(family)]; }
@@ -137,8 +149,7 @@ Graph quantize_weights(const Graph& graph, const QuantizationRecipe& recipe) {
     const Value v = node.results[0];
     TensorType type = graph.type(v);
     const bool matrix = std::holds_alternative<ops::Parameter>(node.op) && type.shape.rank() >= 2 && type.plain();
-    if (const int bits = matrix ? families.bits_of(v, recipe) : 0)
-      type.storage = Quantized{.bits = bits, .group_size = recipe.group_size};
+    if (const int bits = matrix ? families.bits_of(v, recipe) : 0) type.storage = storage_of(type, recipe, bits);
     rewriter.map(v, rewriter.to().add_leaf(node.op, type, node.name));
   }
   for (const Node& node : graph.nodes())

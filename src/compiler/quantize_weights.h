@@ -1,6 +1,6 @@
 #pragma once
 // Which weights are kept in how many bits. Unlike the passes of passes.h this one changes results: it says that weights are
-// to be rounded when they are loaded.
+// to be rounded when they are loaded; all but those of kind lossless.
 #include <array>
 #include <cstdint>
 #include <string>
@@ -15,8 +15,10 @@ enum class WeightFamily : std::uint8_t { embed_tokens, lm_head, attention, mlp, 
 inline constexpr int kWeightFamilies = 5;
 const char* to_string(WeightFamily family);
 
+inline constexpr int kLosslessBits = 12;  // of weights that Lossless storage keeps as they are
+
 struct QuantizationRecipe {
-  std::array<int, kWeightFamilies> bits{};  // by family: 8, 4, or 0 for weights as they are
+  std::array<int, kWeightFamilies> bits{};  // by family: 8, 4, kLosslessBits, or 0 for weights as they are
   int group_size = 32;
 
   int& bits_of(WeightFamily family) { return bits[static_cast<std::size_t>(family)]; }
@@ -25,7 +27,7 @@ struct QuantizationRecipe {
   bool operator==(const QuantizationRecipe&) const = default;
 };
 
-// `kind` is none, int8 or int4; int4 keeps embeddings and head in 8 bits, whose errors reach every token directly.
+// `kind` is none, lossless, int8 or int4; int4 keeps embeddings and head in 8 bits, whose errors reach every token directly.
 // `overrides` are families with kinds of their own, "lm_head=int4,attention=none", or empty. `group_size` is 32 or 128.
 // Error(invalid_argument) names the word that is unknown.
 QuantizationRecipe quantization_recipe(std::string_view kind, int group_size = 32, std::string_view overrides = {});
@@ -33,7 +35,8 @@ QuantizationRecipe quantization_recipe(std::string_view kind, int group_size = 3
 std::string to_string(const QuantizationRecipe& recipe);
 
 // Gives the weights of linears, experts and embeddings the storage that the recipe names, before projections are fused. A
-// weight of two families, an embedding that is the head too, has the more precise of both.
+// weight of two families, an embedding that is the head too, has the more precise of both. Error(unsupported) for lossless
+// weights that are not bf16.
 Graph quantize_weights(const Graph& graph, const QuantizationRecipe& recipe);
 
 }  // namespace cajal

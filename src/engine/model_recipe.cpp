@@ -67,7 +67,8 @@ void check_kv_cache_dtype(KvCacheDType dtype, std::string_view target) {
 
 ColumnGroups column_groups(const QuantizationRecipe& recipe) {
   const auto of = [&](WeightFamily family) -> std::int64_t {
-    return recipe.bits_of(family) == 0 ? 1 : recipe.group_size;
+    const int bits = recipe.bits_of(family);
+    return bits == 0 || bits == kLosslessBits ? 1 : recipe.group_size;
   };
   return {of(WeightFamily::attention), of(WeightFamily::mlp), of(WeightFamily::experts)};
 }

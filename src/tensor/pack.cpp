@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/checked.h"
+#include "tensor/lossless.h"
 #include "tensor/quantized.h"
 
 #if defined(__x86_64__)
@@ -158,6 +159,7 @@ void pack_rows(const TensorType& type, std::int64_t first_row, std::int64_t num_
     return;
   }
   if (type.quantized()) return pack_quantized_rows(type, first_row, num_rows, rows, stored);
+  if (type.lossless()) return pack_lossless_rows(type, first_row, num_rows, rows, stored);
   for_each_matrix(type, first_row, num_rows,
                   [&](const Layout& l, std::int64_t n, std::int64_t count, std::int64_t from, std::int64_t matrix) {
                     pack_matrix_rows(l, n, count, rows + from, stored + matrix);
@@ -172,6 +174,7 @@ void unpack_rows(const TensorType& type, std::int64_t first_row, std::int64_t nu
     return;
   }
   if (type.quantized()) return unpack_quantized_rows(type, first_row, num_rows, stored, rows);
+  if (type.lossless()) return unpack_lossless_rows(type, first_row, num_rows, stored, rows);
   for_each_matrix(type, first_row, num_rows,
                   [&](const Layout& l, std::int64_t n, std::int64_t count, std::int64_t to, std::int64_t matrix) {
                     for (std::int64_t i = 0; i < count; ++i)
@@ -181,6 +184,7 @@ void unpack_rows(const TensorType& type, std::int64_t first_row, std::int64_t nu
 
 std::int64_t rows_per_tile(const TensorType& type) {
   if (const Quantized* quantized = type.quantized()) return quantized->tile_rows;
+  if (type.lossless()) return LosslessLayout::kTileRows;
   const auto* packed = std::get_if<Packed>(&type.storage);
   return packed ? packed->rows : 1;
 }

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/checked.h"
+#include "tensor/lossless.h"
 
 namespace cajal {
 namespace {
@@ -61,6 +62,8 @@ bool take_storage(std::string_view& text, Storage& into) {
     if (take(text, ", tile ") && !take_int(text, q.tile_rows)) return false;
     if (!take(text, "}") || q.bits < 1 || q.bits > 8 || q.group_size < 1 || q.tile_rows < 1) return false;
     into = q;
+  } else if (take(text, "{lossless}")) {
+    into = Lossless{};
   }
   return true;
 }
@@ -76,6 +79,19 @@ std::size_t stored_elements(const Shape& shape, std::int64_t row_multiple, std::
     n = checked_mul(n, d, kWhat);
   }
   return static_cast<std::size_t>(n);
+}
+
+std::size_t lossless_bytes(const Shape& shape) {
+  constexpr std::string_view kWhat = "size of a tensor";
+  const std::int64_t columns = shape.rank() ? shape[-1] : 1, rows = shape.rank() > 1 ? shape[-2] : 1;
+  CAJAL_CHECK(!shape.dynamic(), "size of the dynamic shape ", to_string(shape));
+  if (columns > LosslessLayout::kMaxColumns)
+    fail(ErrorCode::unsupported, "lossless storage of ", columns, " columns, expected at most ",
+         LosslessLayout::kMaxColumns);
+  const LosslessLayout layout{checked_add(rows, LosslessLayout::kTileRows, kWhat) - LosslessLayout::kTileRows, columns};
+  std::int64_t bytes = checked_mul(layout.tiles(), layout.tile_bytes(), kWhat);
+  for (int i = 0; i + 2 < shape.rank(); ++i) bytes = checked_mul(bytes, shape[i], kWhat);
+  return static_cast<std::size_t>(bytes);
 }
 
 }  // namespace
@@ -110,6 +126,7 @@ std::size_t TensorType::bytes() const {
             const std::size_t bits = checked_mul(n, static_cast<std::size_t>(q.bits), kWhat);
             return checked_add(bits / 8 + (bits % 8 != 0), checked_mul(groups, per_group, kWhat), kWhat);
           },
+          [&](const Lossless&) { return lossless_bytes(shape); },
       },
       storage);
 }
@@ -122,6 +139,7 @@ std::string to_string(const TensorType& t) {
                       q->zero_points ? ", zero points" : "");
     s += q->tile_rows == 1 ? "}" : detail::join(", tile ", q->tile_rows, "}");
   }
+  if (t.lossless()) s += "{lossless}";
   return s;
 }
 
@@ -140,7 +158,8 @@ bool parse_shape(std::string_view& text, Shape& into) {
 
 bool parse_tensor_type(std::string_view& text, TensorType& into) {
   into = {};
-  return take_dtype(text, into.dtype) && parse_shape(text, into.shape) && take_storage(text, into.storage);
+  return take_dtype(text, into.dtype) && parse_shape(text, into.shape) && take_storage(text, into.storage) &&
+         (!into.lossless() || (into.dtype == DType::bf16 && into.shape.rank() >= 2));
 }
 
 }  // namespace cajal

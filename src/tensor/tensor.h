@@ -73,7 +73,12 @@ struct Quantized {
   bool operator==(const Quantized&) const = default;
 };
 
-using Storage = std::variant<Plain, Packed, Quantized>;
+// A bf16 matrix in 12 bits a weight, without loss; lossless.h says how.
+struct Lossless {
+  bool operator==(const Lossless&) const = default;
+};
+
+using Storage = std::variant<Plain, Packed, Quantized, Lossless>;
 
 struct TensorType {
   DType dtype = DType::bf16;
@@ -83,9 +88,11 @@ struct TensorType {
   std::size_t bytes() const;  // as stored, padding included; not of a dynamic shape
   const Quantized* quantized() const { return std::get_if<Quantized>(&storage); }
   bool plain() const { return std::holds_alternative<Plain>(storage); }
+  bool lossless() const { return std::holds_alternative<Lossless>(storage); }
   bool operator==(const TensorType&) const = default;
 };
-// "bf16[2048,1024]", "bf16[2048,1024]{tile 16x2}", "bf16[64,64]{bits 4, group 32, scales f16, tile 32}"
+// "bf16[2048,1024]", "bf16[2048,1024]{tile 16x2}", "bf16[64,64]{bits 4, group 32, scales f16, tile 32}",
+// "bf16[2048,1024]{lossless}"
 std::string to_string(const TensorType& type);
 // The inverse; nothing if `text` does not begin with a type. On success `text` is advanced past it.
 bool parse_tensor_type(std::string_view& text, TensorType& into);

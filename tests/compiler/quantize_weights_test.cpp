@@ -71,15 +71,19 @@ TEST(QuantizeWeights, ProjectionsStillJoinWhereTheirStorageIsTheSame) {
 }
 
 TEST(QuantizeWeights, TheTextOfAGraphKeepsStorage) {
-  const Graph graph = model(true, true, "int4");
-  const std::string text = to_text(graph);
-  EXPECT_NE(text.find("{bits 4, group 32, scales f16}"), std::string::npos);
-  EXPECT_EQ(to_text(parse_graph(text, "text")), text);
+  for (const auto& [kind, storage] :
+       {std::pair{"int4", "{bits 4, group 32, scales f16}"}, {"lossless", "{lossless}"}}) {
+    const Graph graph = model(true, true, kind);
+    const std::string text = to_text(graph);
+    EXPECT_NE(text.find(storage), std::string::npos);
+    EXPECT_EQ(to_text(parse_graph(text, "text")), text);
+  }
 }
 
 TEST(QuantizationRecipe, SaysItsKindGroupsAndOverrides) {
   EXPECT_EQ(to_string(quantization_recipe("none")), "none");
   EXPECT_EQ(to_string(quantization_recipe("int4")), "int4");
+  EXPECT_EQ(to_string(quantization_recipe("lossless", 32, "lm_head=int8")), "lossless, lm_head int8");
   EXPECT_EQ(to_string(quantization_recipe("int8", 128)), "int8 by 128");
   EXPECT_EQ(to_string(quantization_recipe("int4", 32, "lm_head=int4,attention=none")),
             "int4, lm_head int4, attention none");

@@ -73,5 +73,50 @@ TEST_P(Quantization, StaysNearTheModelAndTakesItsBits) {
   EXPECT_LT(ratio, (four_bits ? 5.5 : 8.6) / bits);
 }
 
+class LosslessWeights : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (two_->target() != "cpu-avx512_bf16") GTEST_SKIP() << "no AVX512-BF16 here";
+  }
+  std::unique_ptr<Backend> two_ = make_backend("cpu", {2});
+};
+
+TEST_F(LosslessWeights, ChangeNoBitAndTakeThreeQuartersOfTheMemory) {
+  for (const ModelOptions& lossless :
+       {dummy("Qwen3-0.6B", kDense, "lossless"), dummy("Qwen3-0.6B", kUntied, "lossless"),
+        dummy("Qwen3-30B-A3B", kMoe, "lossless")}) {
+    ModelOptions plain = lossless;
+    plain.quantization = {};
+    const Model model(lossless, *two_), exact(plain, *two_);
+    for (const std::int64_t chunk : {70, 1, 9}) ASSERT_EQ(logits_of(model, chunk), logits_of(exact, chunk)) << chunk;
+    EXPECT_LT(static_cast<double>(model.weight_bytes()), 0.78 * static_cast<double>(exact.weight_bytes()));
+  }
+}
+
+TEST_F(LosslessWeights, OfTrainedModelsChangeNoBit) {
+  for (const char* name : {"demo-model", "demo-model-moe"}) {
+    ModelOptions options{.folder = std::string(CAJAL_SOURCE_DIR) + "/share/" + name};
+    const Model exact(options, *two_);
+    options.quantization = quantization_recipe("lossless");
+    EXPECT_EQ(logits_of(Model(options, *two_), 70), logits_of(exact, 70)) << name;
+  }
+}
+
+TEST(LosslessWeightsElsewhere, AreRefusedWhereNothingReadsThem) {
+  const auto refusal = [](const ModelOptions& options) -> std::string {
+    try {
+      const auto backend = make_backend("cpu", {1});
+      Model(options, *backend);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_NE(refusal(dummy("Qwen3-0.6B", kF32, "lossless")).find("expected bf16"), std::string::npos);
+  setenv("CAJAL_CPU_ISA", "avx2", 1);
+  EXPECT_NE(refusal(dummy("Qwen3-0.6B", kDense, "lossless")).find("only cpu-avx512_bf16"), std::string::npos);
+  unsetenv("CAJAL_CPU_ISA");
+}
+
 }  // namespace
 }  // namespace cajal

@@ -29,7 +29,8 @@ class CpuTarget final : public Target {
 
   Graph prepare(const Graph& graph) const override {
     StoragePolicy policy;
-    policy.linear_weight = [this](const TensorType& t) {
+    policy.linear_weight = [this](const TensorType& t) -> Storage {
+      if (t.lossless()) return check_lossless_weights(isa_), t.storage;
       return t.quantized() ? quantized_weight_storage(*t.quantized()) : linear_weight_storage(t.dtype, isa_);
     };
     policy.k_cache = [this](const TensorType& t) { return cache_storage(t).k; };

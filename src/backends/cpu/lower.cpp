@@ -359,6 +359,7 @@ class Lowering {
                      .dtype = x.dtype,
                      .packed = tile_of(gate_up),
                      .quantized = quantized_of(gate_up),
+                     .lossless = gate_up.lossless(),
                      .first_expert = shared_out ? static_cast<std::int32_t>(ranks_->expert->rank() * down.shape[0]) : 0,
                      .partial = partial != nullptr};
     });

@@ -170,9 +170,10 @@ constexpr auto kFlags =
             {"against", "", "MODEL", kScore, Group::output, "Compare with what another model says of the same tokens.",
              [](Options& o, const Given& g) { o.score.against = g.text; }},
             {"against-quantization", "", "KIND", kScore, Group::output,
-             "none, int8 or int4: the KIND of the other model, which without --against is the same one. Default none.",
+             "none, lossless, int8 or int4: the KIND of the other model, which without --against is the same one. "
+             "Default none.",
              [](Options& o, const Given& g) {
-               o.score.against_quantization = one_of(g, {"none", "int8", "int4"});
+               o.score.against_quantization = one_of(g, {"none", "lossless", "int8", "int4"});
              }},
             {"graph", "", "KIND", kInspect, Group::output,
              "Print one graph: context_encoding, chunked_prefill, token_generation or speculation.",

@@ -12,9 +12,10 @@ TEST(Embedding, EveryKernelCopiesRowsOutOfEveryStorage) {
   std::mt19937 random(1);
   for (const DType dtype : {DType::bf16, DType::f32})
     for (const Storage& storage :
-         {Storage{Plain{}}, Storage{Packed{16, 2}}, Storage{Packed{16, 1}}, Storage{Packed{3, 4}}})
+         {Storage{Plain{}}, Storage{Packed{16, 2}}, Storage{Packed{16, 1}}, Storage{Packed{3, 4}}, Storage{Lossless{}}})
       for (const std::int64_t hidden : {1, 2, 33, 64})
         for (const std::int64_t vocab : {1, 16, 37}) {
+          if (dtype == DType::f32 && storage == Storage{Lossless{}}) continue;
           const std::int64_t rows = 70;
           const Bytes plain = random_tensor(dtype, vocab * hidden, Values::special, random);
           const Bytes table = packed_tensor({dtype, {vocab, hidden}, storage}, plain);

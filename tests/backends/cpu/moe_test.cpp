@@ -261,6 +261,7 @@ Bytes run(const MoeKernel& kernel, const Problem& p, std::int64_t first, std::in
               .dtype = s.dtype,
               .packed = tile_of(s.gate_up_storage),
               .quantized = quantized_of(s.gate_up_storage),
+              .lossless = std::holds_alternative<Lossless>(s.gate_up_storage),
               .first_expert = p.first_expert,
               .partial = s.partial},
              pool);
@@ -288,6 +289,23 @@ TEST_P(Moe, KernelsAgreeInEveryBit) {
         if (!runs_here(kernel) || !kernel.accepts(s) || &kernel == &moe_kernels().back()) continue;
         ASSERT_TRUE(same_bits(run(kernel, p, pool_), want, GetParam())) << kernel.name << " rows " << s.rows;
       }
+    }
+}
+
+TEST(LosslessMoe, GivesTheBitsOfPackedWeights) {
+  ThreadPool pool(2);
+  for (const bool partial : {false, true})
+    for (MoeShape s : {packed_shape(DType::bf16, 1, 8, 3, 33, 21), packed_shape(DType::bf16, 7, 4, 2, 64, 48, 8),
+                       packed_shape(DType::bf16, 3, 16, 1, 1, 1), packed_shape(DType::bf16, 70, 4, 2, 152, 40, 2)}) {
+      s.partial = partial;
+      const Bytes want = run(choose(moe_kernels(), s, detect_isa()), make_problem(s, Values::special), pool);
+      s.gate_up_storage = s.down_storage = Lossless{};
+      const Problem p = make_problem(s, Values::special);
+      for (const MoeKernel& kernel : moe_kernels())
+        if (runs_here(kernel) && kernel.accepts(s)) {
+          EXPECT_TRUE(same_bits(run(kernel, p, pool), want, partial ? DType::f32 : DType::bf16))
+              << kernel.name << " rows " << s.rows;
+        }
     }
 }
 

@@ -134,6 +134,21 @@ TEST(OnRanks, QuantizedWeightsGiveTheSameBitsWhateverTheNumberOfGroups) {
       }
 }
 
+TEST(OnRanks, LosslessWeightsGiveTheBitsOfOthers) {
+  if (!(detect_isa() & kAvx512Bf16)) GTEST_SKIP() << "no AVX512-BF16 here";
+  for (const bool experts : {false, true}) {
+    Case c{.config = cajal::test::small_config(experts), .dtype = DType::bf16, .prepared = true};
+    c.config.num_hidden_layers = 1;
+    for (const int tp : {1, 2, 3}) {
+      c.quantization = {};
+      const Outputs want = run(c, tp);
+      c.quantization = quantization_recipe("lossless");
+      c.quantization.group_size = 1;  // ranks may cut anywhere
+      EXPECT_EQ(run(c, tp), want) << "tp " << tp << (experts ? " moe" : "");
+    }
+  }
+}
+
 TEST(OnRanks, AModelThatDegreesDoNotDivideGivesTheSameNumbers) {
   for (const bool tied : {false, true}) {
     Case c{.config = cajal::test::small_config(false), .tied = tied};

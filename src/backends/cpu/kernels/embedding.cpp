@@ -4,6 +4,7 @@
 #include "backends/cpu/kernels/linear_ref.h"
 #include "backends/cpu/kernels/quant_blocks.h"
 #include "base/thread_pool.h"
+#include "tensor/lossless.h"
 
 namespace cajal::cpu {
 namespace {
@@ -77,6 +78,19 @@ void embedding_quantized(const EmbeddingArgs& a, ThreadPool& pool) {
   });
 }
 
+void embedding_lossless(const EmbeddingArgs& a, ThreadPool& pool) {
+  const LosslessLayout l{a.vocab_size, a.hidden_size};
+  pool.parallel_for(a.rows, 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row)
+      if (std::byte* const to = row_to_fill(a, row)) {
+        const std::int64_t n = a.table_row(row);
+        read_lossless_row(l, a.table + n / LosslessLayout::kTileRows * l.tile_bytes(), n % LosslessLayout::kTileRows,
+                          to);
+      }
+  });
+}
+
+bool lossless(const EmbeddingShape& s) { return std::holds_alternative<Lossless>(s.storage); }
 bool plain(const EmbeddingShape& s) { return std::holds_alternative<Plain>(s.storage); }
 bool packed_by_words(const EmbeddingShape& s) {
   const auto* packed = std::get_if<Packed>(&s.storage);
@@ -88,12 +102,13 @@ bool quantized(const EmbeddingShape& s) {
   if (auto* q = std::get_if<Quantized>(&tiled); q && q->tile_rows == 1) q->tile_rows = kQuantTileOutputs;
   return is_quant_storage(tiled, s.dtype);
 }
-bool anything(const EmbeddingShape& s) { return !std::holds_alternative<Quantized>(s.storage); }
+bool anything(const EmbeddingShape& s) { return !std::holds_alternative<Quantized>(s.storage) && !lossless(s); }
 
 constexpr EmbeddingKernel kKernels[] = {
     {"embedding_plain", kClass, kBaseline, plain, embedding_plain},
     {"embedding_words", kClass, kBaseline, packed_by_words, embedding_words},
     {"embedding_quantized", "integer times scale, rounded once", kBaseline, quantized, embedding_quantized},
+    {"embedding_lossless", kClass, kBaseline, lossless, embedding_lossless},
     {"embedding_ref", kClass, kBaseline, anything, embedding_ref},
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "backends/cpu/kernels/linear_blocks.h"
+#include "backends/cpu/kernels/linear_lossless.h"
 #include "backends/cpu/kernels/linear_quant.h"
 #include "backends/cpu/kernels/linear_ref.h"
 #include "base/checked.h"
@@ -31,21 +32,6 @@ void linear_ref(const LinearArgs& a, ThreadPool& pool) {
   });
 }
 
-MatrixProduct product_of(const LinearArgs& a) {
-  const auto bytes = static_cast<std::int64_t>(size_of(a.dtype));
-  return {.x = a.x,
-          .x_stride = a.in_features * bytes,
-          .weight = a.weight,
-          .bias = a.bias,
-          .y = a.y,
-          .y_stride = a.out_features * (a.partial ? static_cast<std::int64_t>(sizeof(float)) : bytes),
-          .rows = a.rows,
-          .in_features = a.in_features,
-          .out_features = a.out_features,
-          .sum_parts = a.sum_parts,
-          .partial = a.partial};
-}
-
 const std::byte* weight_of(const BlockTable& table, const MatrixProduct& product, std::int64_t tile) {
   return tile < product.tiles() ? product.weight + tile * product.tile_bytes(table) : nullptr;
 }
@@ -53,10 +39,10 @@ const std::byte* weight_of(const BlockTable& table, const MatrixProduct& product
 // Few rows: the weights come from memory once, several tiles of a thread at a time; pieces of tiles.
 template <const BlockTable& table>
 void linear_stream(const LinearArgs& a, ThreadPool& pool) {
-  const MatrixProduct product = product_of(a);
+  const MatrixProduct product = linear_product(a);
   const std::int64_t step = tiles_at_once(table, a.rows), units = ceil_div(product.tiles(), step);
   // At least eight pieces a thread where there are so many, at most 512 KiB of weights in one.
-  const std::int64_t unit_bytes = step * kTileOutputs * a.in_features * static_cast<std::int64_t>(size_of(a.dtype));
+  const std::int64_t unit_bytes = step * product.tile_bytes(table);
   const std::int64_t most =
       std::max<std::int64_t>(1, (std::int64_t{512} << 10) / std::max<std::int64_t>(unit_bytes, 1));
   const std::int64_t grain = std::clamp<std::int64_t>(units / (8 * pool.size()), 1, most);
@@ -70,7 +56,7 @@ void linear_stream(const LinearArgs& a, ThreadPool& pool) {
 template <const BlockTable& table>
 void linear_tiles(const LinearArgs& a, ThreadPool& pool) {
   if (a.rows <= table.max_rows) return linear_stream<table>(a, pool);
-  const MatrixProduct product = product_of(a);
+  const MatrixProduct product = linear_product(a);
   const std::int64_t step = tiles_at_once(table, a.rows), units = ceil_div(product.tiles(), step);
   // Rows are cut only as far as it takes to give every thread several pieces.
   const std::int64_t wanted = ceil_div<std::int64_t>(12 * pool.size(), units);
@@ -102,18 +88,29 @@ bool tiles_f32(const LinearShape& s) { return packed_for(s, DType::f32); }
 bool few_rows_bf16(const LinearShape& s) { return tiles_bf16(s) && s.rows <= kMaxBlockRows; }
 bool few_rows_f32(const LinearShape& s) { return tiles_f32(s) && s.rows <= kMaxBlockRows; }
 bool quantized(const LinearShape& s) { return is_quant_storage(s.storage, s.dtype); }
-bool any_quantized(const LinearShape& s) { return std::holds_alternative<Quantized>(s.storage); }
-bool any_bf16(const LinearShape& s) { return s.dtype == DType::bf16 && !any_quantized(s); }
-bool anything(const LinearShape& s) { return !any_quantized(s); }
+bool few_rows_lossless(const LinearShape& s) { return is_lossless(s) && s.rows <= kMaxBlockRows; }
+bool anything(const LinearShape& s) { return !std::holds_alternative<Quantized>(s.storage) && !is_lossless(s); }
+bool any_bf16(const LinearShape& s) { return s.dtype == DType::bf16 && anything(s); }
 
 template <const QuantBlockTable& table>
 void linear_quant(const LinearArgs& a, ThreadPool& pool) {
   run_quant_linear(table, a, pool);
 }
 
+void linear_lossless_tiles(const LinearArgs& a, ThreadPool& pool) {
+  if (a.rows <= kBlocksLosslessAvx512Bf16.max_rows) return linear_stream<kBlocksLosslessAvx512Bf16>(a, pool);
+  run_lossless_tiles(kBlocksLosslessAvx512Bf16, a, pool);
+}
+
+void linear_lossless_ref(const LinearArgs& a, ThreadPool& pool) { linear_ref(lossless_plain(a), pool); }
+
 constexpr LinearKernel kKernels[] = {
     {"linear_bf16_avx512_bf16_stream", kBf16Class, kAvx512Bf16, few_rows_bf16, linear_stream<kBlocksBf16Avx512Bf16>},
     {"linear_bf16_avx512_bf16_tiles", kBf16Class, kAvx512Bf16, tiles_bf16, linear_tiles<kBlocksBf16Avx512Bf16>},
+    {"linear_lossless_avx512_bf16_stream", kBf16Class, kAvx512Bf16, few_rows_lossless,
+     linear_stream<kBlocksLosslessAvx512Bf16>},
+    {"linear_lossless_avx512_bf16_tiles", kBf16Class, kAvx512Bf16, is_lossless, linear_lossless_tiles,
+     lossless_tiles_scratch},
     {"linear_bf16_avx512_stream", kBf16Class, kAvx512, few_rows_bf16, linear_stream<kBlocksBf16Avx512>},
     {"linear_bf16_avx512_tiles", kBf16Class, kAvx512, tiles_bf16, linear_tiles<kBlocksBf16Avx512>},
     {"linear_bf16_avx2_stream", kBf16Class, kAvx2, few_rows_bf16, linear_stream<kBlocksBf16Avx2>},
@@ -128,11 +125,27 @@ constexpr LinearKernel kKernels[] = {
     {"linear_quant_ref", kQuantClass, kBaseline, quantized, run_quant_linear_ref, quant_linear_scratch},
     {"linear_bf16_baseline", kBf16Class, kBaseline, tiles_bf16, linear_tiles<kBlocksBf16Sse2>},
     {"linear_f32_baseline", kF32Class, kBaseline, tiles_f32, linear_tiles<kBlocksF32Sse2>},
+    {"linear_lossless_ref", kBf16Class, kBaseline, is_lossless, linear_lossless_ref, lossless_plain_bytes},
     {"linear_bf16_ref", kBf16Class, kBaseline, any_bf16, linear_ref},
     {"linear_ref", kF32Class, kBaseline, anything, linear_ref},
 };
 
 }  // namespace
+
+MatrixProduct linear_product(const LinearArgs& a) {
+  const auto bytes = static_cast<std::int64_t>(size_of(a.dtype));
+  return {.x = a.x,
+          .x_stride = a.in_features * bytes,
+          .weight = a.weight,
+          .bias = a.bias,
+          .y = a.y,
+          .y_stride = a.out_features * (a.partial ? static_cast<std::int64_t>(sizeof(float)) : bytes),
+          .rows = a.rows,
+          .in_features = a.in_features,
+          .out_features = a.out_features,
+          .sum_parts = a.sum_parts,
+          .partial = a.partial};
+}
 
 std::span<const LinearKernel> linear_kernels() { return kKernels; }
 
@@ -150,6 +163,13 @@ Storage quantized_weight_storage(const Quantized& wanted) {
     fail(ErrorCode::unsupported, "weights in ", wanted.bits, " bits by groups of ", wanted.group_size,
          " have no kernel on the CPU", remedy("8 and 4 bits by groups of 32 and 128 do"));
   return tiled;
+}
+
+void check_lossless_weights(std::uint32_t isa) {
+  if (!(isa & kAvx512Bf16))
+    fail(ErrorCode::unsupported, "lossless weights on cpu-", isa_name(isa),
+         ": only cpu-avx512_bf16 has kernels for them",
+         remedy("use --quantization none, which gives the same answers"));
 }
 
 }  // namespace cajal::cpu

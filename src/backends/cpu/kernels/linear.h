@@ -34,6 +34,8 @@ std::span<const LinearKernel> linear_kernels();
 Storage linear_weight_storage(DType dtype, std::uint32_t isa);
 // The same for weights that are to be quantised so; Error(unsupported) if no kernel reads them.
 Storage quantized_weight_storage(const Quantized& wanted);
+// Error(unsupported) if this machine has no kernels that read Lossless storage as fast as others read what is packed.
+void check_lossless_weights(std::uint32_t isa);
 
 struct EmbeddingShape {
   DType dtype;

@@ -36,6 +36,9 @@ struct Multiplier {
   std::int64_t element_bytes = static_cast<std::int64_t>(size_of(table.dtype));
   std::int64_t groups = ceil_div(p.in_features, group_size);
   std::int64_t tile_stride = p.tile_bytes(table);
+  // Of what is read of a tile, the bytes in front and of each group.
+  std::int64_t head_bytes = table.lossless() ? LosslessLayout{p.out_features, p.in_features}.head_bytes() : 0;
+  std::int64_t group_bytes = table.lossless() ? LosslessLayout::kUnitBytes / 4 : kGroupBytes;
   // A tree of sums in the making: level i holds a sum that waits for its sibling.
   alignas(64) float sums[kMaxLevels][kLevelStride];
 
@@ -70,16 +73,19 @@ struct Multiplier {
     const bool ragged = p.in_features % group_size != 0;
     Block b{.x = x + first * kXGroupBytes,
             .x_stride = p.x_stride,
-            .weight = weight + first * kGroupBytes,
+            .weight = table.lossless() ? weight : weight + first * kGroupBytes,
             .tile_stride = tile_stride,
             .groups = part_groups - ragged,
+            .first_group = first,
+            .columns = p.in_features,
             .sums = sums[level],
             .siblings = siblings,
             .from_zero = true,
-            .fetch_step = kGroupBytes,
+            .fetch_step = group_bytes,
             .turn = 0,
             .fetch = weight,
-            .fetch_after_turn = weight};
+            .fetch_after_turn = weight,
+            .fetch_head = at.next};
     plan_fetching(at, first, part + 1 == p.sum_parts, b);
     table.block[at.rows - 1][at.tiles - 1](b);
     if (ragged) add_half_group(at, x, b);
@@ -88,11 +94,12 @@ struct Multiplier {
   void plan_fetching(const Place& at, std::int64_t first_group, bool last_part, Block& b) const {
     if (at.cold) {
       b.turn = std::max<std::int64_t>(b.groups - kGroupsAhead, 0);
-      b.fetch = b.weight + kGroupsAhead * kGroupBytes;
-      b.fetch_after_turn = last_part ? at.next : b.weight + b.groups * kGroupBytes;
+      const std::byte* weight = p.weight + at.tile * tile_stride + head_bytes + first_group * group_bytes;
+      b.fetch = weight + kGroupsAhead * group_bytes;
+      b.fetch_after_turn = last_part ? at.next + head_bytes : weight + b.groups * group_bytes;
     } else {
-      b.fetch_step = (kGroupBytes - 1) / at.shares + 1;
-      b.fetch_after_turn = at.next + at.share * tile_stride / at.shares + first_group * b.fetch_step;
+      b.fetch_step = (group_bytes - 1) / at.shares + 1;
+      b.fetch_after_turn = at.next + head_bytes + at.share * tile_stride / at.shares + first_group * b.fetch_step;
     }
   }
 
@@ -104,8 +111,9 @@ struct Multiplier {
                   static_cast<std::size_t>(element_bytes));
     b.x = padded;
     b.x_stride = kXGroupBytes;
-    b.weight = p.weight + at.tile * tile_stride + final_group * kGroupBytes;
+    b.weight = p.weight + at.tile * tile_stride + (table.lossless() ? 0 : final_group * kGroupBytes);
     b.groups = 1;
+    b.first_group = final_group;
     b.turn = 0;
     b.from_zero = false;
     table.block[at.rows - 1][at.tiles - 1](b);

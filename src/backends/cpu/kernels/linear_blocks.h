@@ -11,6 +11,7 @@
 #include "backends/cpu/kernels/kernel.h"
 #include "base/checked.h"
 #include "base/thread_pool.h"
+#include "tensor/lossless.h"
 
 namespace cajal::cpu {
 
@@ -23,10 +24,12 @@ constexpr int kMaxSumParts = 64;
 
 struct Block {
   const std::byte* x;
-  std::int64_t x_stride;     // bytes from a row to the next
-  const std::byte* weight;   // of the first tile
+  std::int64_t x_stride;  // bytes from a row to the next
+  // Of the first tile: its first group of these. Where tiles are lossless its head, and `first_group` says which.
+  const std::byte* weight;
   std::int64_t tile_stride;  // bytes from a tile to the next
-  std::int64_t groups;
+  std::int64_t groups, first_group;
+  std::int64_t columns;  // of the matrix
   // [levels, kMaxBlockRows, kSumsStride]: what the first `siblings` levels hold is added, the last one's first, and the first
   // one gets the sum.
   float* sums;
@@ -36,6 +39,7 @@ struct Block {
   // with each group, from `fetch` on, and behind group `turn` from `fetch_after_turn` on.
   std::int64_t fetch_step, turn;
   const std::byte *fetch, *fetch_after_turn;
+  const std::byte* fetch_head;  // of a lossless tile; any address otherwise
 };
 
 // What becomes of finished sums.
@@ -55,11 +59,19 @@ struct BlockTable {
   // [rows - 1][tiles - 1]; null where the registers do not suffice. Every number of rows up to max_rows has one tile.
   void (*block[kMaxBlockRows][kMaxBlockTiles])(const Block&);
   void (*finish)(const Finish&);
+  // Not null: these blocks read tiles of Lossless storage, and those the same tiles once they are unpacked.
+  const BlockTable* unpacked;
+
+  bool lossless() const { return unpacked != nullptr; }
 };
 
 extern const BlockTable kBlocksBf16Sse2, kBlocksF32Sse2;  // any x86-64
 extern const BlockTable kBlocksBf16Avx2, kBlocksF32Avx2;
 extern const BlockTable kBlocksBf16Avx512, kBlocksF32Avx512, kBlocksBf16Avx512Bf16;
+extern const BlockTable kBlocksLosslessAvx512Bf16;
+
+// A lossless tile as it would be packed, 16 x 2; the inside of kBlocksLosslessAvx512Bf16.
+void unpack_lossless_tile_avx512(const LosslessLayout& layout, const std::byte* tile, std::byte* packed);
 
 // One matrix product; the weight packed in tiles.
 struct MatrixProduct {
@@ -75,6 +87,7 @@ struct MatrixProduct {
 
   std::int64_t tiles() const { return ceil_div<std::int64_t>(out_features, kTileOutputs); }
   std::int64_t tile_bytes(const BlockTable& table) const {
+    if (table.lossless()) return LosslessLayout{out_features, in_features}.tile_bytes();
     return ceil_div<std::int64_t>(in_features, table.dtype == DType::bf16 ? 2 : 1) * kGroupBytes;
   }
 };

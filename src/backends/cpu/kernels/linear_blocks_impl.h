@@ -5,7 +5,8 @@
 //
 // An `Isa` has: kDType, kMaxVectors (accumulators that fit, counted in tiles), Sum (16 floats), zero, load, store, add;
 // X and Weight: one group of a row, one group of a tile, ready to multiply; load_x, load_weight; multiply_add; and
-// store_y, which rounds, with load_bias beside it, both for the first `n` outputs of a tile.
+// store_y, which rounds, with load_bias beside it, both for the first `n` outputs of a tile. One with blocks of its own has
+// multiply<rows, tiles>.
 namespace cajal::cpu {
 namespace {
 
@@ -30,19 +31,17 @@ template <class Isa, int kRows, int kTiles>
 }
 
 template <class Isa, int kRows, int kTiles>
-void multiply_block(const Block& b) {
-  typename Isa::Sum sums[kRows][kTiles];
-  const std::byte* x[kRows];
-  const std::byte* weight[kTiles];
-  CAJAL_UNROLL for (int r = 0; r < kRows; ++r) x[r] = b.x + r * b.x_stride;
-  CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) weight[t] = b.weight + t * b.tile_stride;
+[[gnu::always_inline]] inline void load_sums(const Block& b, typename Isa::Sum (&sums)[kRows][kTiles]) {
   CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
     CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) {
       sums[r][t] = b.from_zero ? Isa::zero() : Isa::load(b.sums + r * kSumsStride + t * kTileOutputs);
     }
   }
-  multiply_stretch<Isa>(sums, x, weight, b, 0, b.turn, b.fetch);
-  multiply_stretch<Isa>(sums, x, weight, b, b.turn, b.groups, b.fetch_after_turn);
+}
+
+// Adds the siblings of earlier parts, the last one's first.
+template <class Isa, int kRows, int kTiles>
+[[gnu::always_inline]] inline void store_sums(const Block& b, typename Isa::Sum (&sums)[kRows][kTiles]) {
   for (int level = b.siblings - 1; level >= 0; --level) {
     const float* other = b.sums + level * kLevelStride;
     CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
@@ -56,6 +55,19 @@ void multiply_block(const Block& b) {
       Isa::store(b.sums + r * kSumsStride + t * kTileOutputs, sums[r][t]);
     }
   }
+}
+
+template <class Isa, int kRows, int kTiles>
+void multiply_block(const Block& b) {
+  typename Isa::Sum sums[kRows][kTiles];
+  const std::byte* x[kRows];
+  const std::byte* weight[kTiles];
+  CAJAL_UNROLL for (int r = 0; r < kRows; ++r) x[r] = b.x + r * b.x_stride;
+  CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) weight[t] = b.weight + t * b.tile_stride;
+  load_sums<Isa>(b, sums);
+  multiply_stretch<Isa>(sums, x, weight, b, 0, b.turn, b.fetch);
+  multiply_stretch<Isa>(sums, x, weight, b, b.turn, b.groups, b.fetch_after_turn);
+  store_sums<Isa>(b, sums);
 }
 
 template <class Isa>
@@ -74,7 +86,9 @@ void finish_sums(const Finish& f) {
 
 template <class Isa, int kRows, int kTiles>
 constexpr auto block_or_null() -> void (*)(const Block&) {
-  if constexpr (kRows * kTiles <= Isa::kMaxVectors)
+  if constexpr (kRows * kTiles <= Isa::kMaxVectors && requires { Isa::template multiply<kRows, kTiles>; })
+    return Isa::template multiply<kRows, kTiles>;
+  else if constexpr (kRows * kTiles <= Isa::kMaxVectors)
     return multiply_block<Isa, kRows, kTiles>;
   else
     return nullptr;

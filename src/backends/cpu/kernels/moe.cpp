@@ -61,8 +61,11 @@ bool any_quantized(const MoeShape& s) {
 bool quantized(const MoeShape& s) {
   return is_quant_storage(s.down_storage, s.dtype) && s.gate_up_storage == s.down_storage;
 }
-bool any_bf16(const MoeShape& s) { return s.dtype == DType::bf16 && !any_quantized(s); }
-bool anything(const MoeShape& s) { return !any_quantized(s); }
+bool lossless(const MoeShape& s) {
+  return std::holds_alternative<Lossless>(s.gate_up_storage) && s.gate_up_storage == s.down_storage;
+}
+bool anything(const MoeShape& s) { return !any_quantized(s) && !std::holds_alternative<Lossless>(s.down_storage); }
+bool any_bf16(const MoeShape& s) { return s.dtype == DType::bf16 && anything(s); }
 
 template <const QuantBlockTable& table, std::uint32_t isa>
 void moe_quant(const MoeArgs& a, ThreadPool& pool) {
@@ -74,6 +77,8 @@ constexpr std::uint32_t kUpToAvx512 = kAvx2 | kAvx512, kUpToBf16 = kUpToAvx512 |
 constexpr MoeKernel kKernels[] = {
     {"moe_bf16_avx512_bf16_grouped", kBf16Class, kUpToBf16, tiles_bf16, moe_grouped<kBlocksBf16Avx512Bf16, kUpToBf16>,
      scratch_bytes},
+    {"moe_lossless_avx512_bf16_grouped", kBf16Class, kUpToBf16, lossless,
+     moe_grouped<kBlocksLosslessAvx512Bf16, kUpToBf16>, lossless_moe_scratch},
     {"moe_bf16_avx512_grouped", kBf16Class, kUpToAvx512, tiles_bf16, moe_grouped<kBlocksBf16Avx512, kUpToAvx512>,
      scratch_bytes},
     {"moe_bf16_avx2_grouped", kBf16Class, kAvx2, tiles_bf16, moe_grouped<kBlocksBf16Avx2, kAvx2>, scratch_bytes},

@@ -46,6 +46,7 @@ struct MoeArgs {
   DType dtype;
   Packed packed;             // tile of both weights; {1,1} if plain
   Quantized quantized = {};  // of both, if they are
+  bool lossless = false;     // both are
   // The ids that are here are first_expert .. first_expert + num_experts - 1. Where some may be elsewhere, y is partial:
   // each choice's output by itself, as its sum is; zeros for what is elsewhere.
   std::int32_t first_expert = 0;

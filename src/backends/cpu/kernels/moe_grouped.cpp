@@ -2,10 +2,16 @@
 
 #include <cstring>
 
+#include "backends/cpu/kernels/linear_lossless.h"
 #include "backends/cpu/kernels/moe_steps.h"
 
 namespace cajal::cpu {
 namespace {
+
+template <class Sizes>
+std::int64_t moe_slot_bytes(const Sizes& s) {
+  return unpacked_bytes(std::max(s.hidden_size, s.intermediate_size));
+}
 
 class GroupedMoe {
  public:
@@ -53,13 +59,16 @@ class GroupedMoe {
     const auto tiles_a_unit = [this](std::int64_t rows) { return std::int64_t{tiles_at_once(table_, rows)}; };
     steps_.for_units(ceil_div<std::int64_t>(p.matrix.outputs, kTileOutputs), tiles_a_unit, [&](const MoePiece& piece) {
       const MatrixProduct product = product_of(p, piece.expert);
-      multiply_tiles(table_, product,
-                     {.row_begin = 0,
-                      .row_end = product.rows,
-                      .tile_begin = piece.tile_begin,
-                      .tile_end = piece.tile_end,
-                      .weight_after = piece.after ? weight_of(p, *piece.after) : nullptr,
-                      .fetched = piece.fetched});
+      const TileRange range{.row_begin = 0,
+                            .row_end = product.rows,
+                            .tile_begin = piece.tile_begin,
+                            .tile_end = piece.tile_end,
+                            .weight_after = piece.after ? weight_of(p, *piece.after) : nullptr,
+                            .fetched = piece.fetched};
+      if (!table_.lossless() || product.rows <= table_.max_rows) return multiply_tiles(table_, product, range);
+      const int slot = slots_.take();
+      multiply_unpacked(table_, product, range, bytes(at_.bytes) + slot * moe_slot_bytes(a_));
+      slots_.give_back(slot);
     });
   }
 
@@ -91,9 +100,14 @@ class GroupedMoe {
   ThreadPool& pool_;
   const MoeScratch at_;
   MoeSteps steps_;
+  ScratchSlots slots_;
 };
 
 }  // namespace
+
+std::size_t lossless_moe_scratch(const MoeShape& s, int threads) {
+  return moe_scratch(s).bytes + static_cast<std::size_t>(threads * moe_slot_bytes(s));
+}
 
 void run_grouped_moe(const BlockTable& table, std::uint32_t isa, const MoeArgs& args, ThreadPool& pool) {
   if (args.rows > 0) GroupedMoe(table, isa, args, pool).run();

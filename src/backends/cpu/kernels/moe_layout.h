@@ -6,6 +6,7 @@
 
 #include "backends/cpu/kernels/moe.h"
 #include "base/checked.h"
+#include "tensor/lossless.h"
 
 namespace cajal::cpu {
 
@@ -13,14 +14,20 @@ struct ExpertMatrix {
   std::int64_t outputs, inputs;
   Packed packed;
   DType dtype;
+  bool lossless = false;
 
   std::int64_t bytes() const {
+    if (lossless) return LosslessLayout{outputs, inputs}.matrix_bytes();
     return round_up<std::int64_t>(outputs, packed.rows) * round_up<std::int64_t>(inputs, packed.group) *
            static_cast<std::int64_t>(size_of(dtype));
   }
 };
-inline ExpertMatrix gate_up_of(const MoeArgs& a) { return {2 * a.intermediate_size, a.hidden_size, a.packed, a.dtype}; }
-inline ExpertMatrix down_of(const MoeArgs& a) { return {a.hidden_size, a.intermediate_size, a.packed, a.dtype}; }
+inline ExpertMatrix gate_up_of(const MoeArgs& a) {
+  return {2 * a.intermediate_size, a.hidden_size, a.packed, a.dtype, a.lossless};
+}
+inline ExpertMatrix down_of(const MoeArgs& a) {
+  return {a.hidden_size, a.intermediate_size, a.packed, a.dtype, a.lossless};
+}
 
 // Consecutive arrays, each from a cache line on.
 class ScratchLayout {
