@@ -302,20 +302,28 @@ void run_moe(Bench& bench, const Options& options) {
 
 Options parse(int argc, char** argv) {
   Options o;
-  for (int i = 1; i + 1 < argc; i += 2) {
+  for (int i = 1; i < argc; i += 2) {
     const std::string_view name = argv[i];
-    const char* value = argv[i + 1];
-    if (name == "--threads") o.threads = std::max(1, std::atoi(value));
-    if (name == "--kernel") o.kernel = value;
-    if (name == "--shapes") o.shapes = value;
-    if (name == "--seconds") o.seconds = std::atof(value);
-    if (name == "--rows") {
+    const char* value = i + 1 < argc ? argv[i + 1] : "";
+    if (name == "--threads") {
+      o.threads = std::max(1, std::atoi(value));
+    } else if (name == "--kernel") {
+      o.kernel = value;
+    } else if (name == "--shapes") {
+      o.shapes = value;
+    } else if (name == "--seconds") {
+      o.seconds = std::atof(value);
+    } else if (name == "--rows") {
       o.rows.clear();
       for (const char* p = value; *p;) {
         char* end = nullptr;
         o.rows.push_back(std::clamp<std::int64_t>(std::strtoll(p, &end, 10), 1, 512));
         p = *end == ',' ? end + 1 : end + std::strlen(end);
       }
+    } else {
+      std::puts(
+          "linear_bench [--threads N] [--kernel PART_OF_NAME] [--shapes PART_OF_NAME] [--rows 1,4,512] [--seconds S]");
+      std::exit(name == "--help" ? 0 : 2);
     }
   }
   return o;

@@ -830,7 +830,7 @@ def rope_table(folder):
     with open(os.path.join(folder, "rope_tables.json"), "w") as f:
         json.dump({"note": "inv_freq f32[d/2] and attention_scaling by kind and sequence length (null: as at load); "
                            "cos/sin f32[6,d] at `positions`, attention scaling applied; dense Qwen3 config keys",
-                   "configs": described}, f, indent=1)
+                   "configs": described}, f, separators=(",", ":"))
         f.write("\n")
 
 

@@ -198,7 +198,7 @@ def main():
                         "cases": variant_cases(Tokenizer.from_str(text))})
     goldens = {"source": f"Hugging Face tokenizers {tokenizers.__version__}",
                "qwen3": qwen(Tokenizer.from_file(str(DATA / "qwen3-tokenizer" / "tokenizer.json"))), "base": small, "variants": written}
-    (DATA / "text" / "tokenizer_goldens.json").write_text(json.dumps(goldens, ensure_ascii=True, separators=(",", ":")) + "\n")
+    (DATA / "text" / "tokenizer_goldens.json").write_text(json.dumps(goldens, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":
