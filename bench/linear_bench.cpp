@@ -322,7 +322,7 @@ Options parse(int argc, char** argv) {
       }
     } else {
       std::puts(
-          "linear_bench [--threads N] [--kernel PART_OF_NAME] [--shapes PART_OF_NAME] [--rows 1,4,512] [--seconds S]");
+          "linear_bench [--threads N] [--kernel PART_OF_NAME] [--shapes 0.6b|1.7b] [--rows 1,4,512] [--seconds S]");
       std::exit(name == "--help" ? 0 : 2);
     }
   }
