@@ -36,8 +36,9 @@ struct EngineConfig {
   std::string load_format = "auto";  // "auto", or "dummy": random weights in the shapes of config.json
   std::string hf_overrides = {};     // a JSON object whose keys replace those of config.json; or empty
   // Weights rounded while they are loaded: "none", "int8" or "int4" (embeddings and head in 8 bits), as docs/quantization.md
-  // says, `quantization_group_size` (32 or 128) of a row sharing a scale, and families with kinds of their own, as in
-  // "lm_head=int4,attention=none". An export has them as it was made, and takes "none" alone or the very same.
+  // says, or "lossless": bf16 in 12 bits, with AVX512-BF16. `quantization_group_size` (32 or 128) of a row share a scale, and
+  // families may have kinds of their own, as in "lm_head=int4,attention=none". An export has them as it was made, and takes
+  // "none" alone or the very same.
   std::string quantization = "none";
   int quantization_group_size = 32;
   std::string quantization_overrides = {};
