@@ -3,17 +3,21 @@
 
   bench/compare_llama_cpp.py [--all] [--cajal PATH] [--llama-bench PATH] [--ik-bench PATH] [--llama-quantize PATH]
                              [--shapes 0.6b,moe-small] [--formats bf16,int8,int4] [--prefill 512] [--decode 32]
-                             [--depths 0] [--busy] [--threads N] [--rounds 3] [--priority "chrt -r 1"] [--work DIR]
-                             [--json]
+                             [--depths 0] [--busy] [--threads N] [--rounds 3] [--head q8_0] [--work DIR] [--json]
+                             [--priority "chrt -r 1"]
 
 All get random weights: cajal with --load-format dummy, the others a GGUF that is written here and quantised by
-llama.cpp's llama-quantize (Q8_0 beside int8, Q4_0 beside int4; groups of 32). In each round the engines run one behind
-the other, so that a machine that slows down slows all; a ratio is the median of those within one round, and behind it
-stands that of the best rounds. Real-time priority (--priority) keeps other work away, but Linux stops what has it for
-50 ms of every second (sched_rt_runtime_us): leave it out where nothing else runs. --busy
-measures each test once more with a process that does nothing but count on every core, and prints what is left of the
-speed. --all is the table of docs/performance.md: about half an hour on two cores, most of it peers that fill 32,768
-positions. A peer that is absent is said to be absent, and cajal's own figures with the ceilings are printed all the same.
+llama.cpp's llama-quantize: Q8_0 beside int8, Q4_0 beside int4, in groups of 32. Embeddings and head have 8 bits in cajal's
+int4, so theirs are Q8_0; --head q6_k is what llama-quantize does by itself, with fewer bytes to read. bf16 stands beside
+lossless too, whose results have the same bits.
+
+In each round the engines run one behind the other, so that a machine that slows down slows all; a ratio is the median of
+those within one round, and behind it stands that of the best rounds. --busy measures each test once more with a process
+that does nothing but count on every core, and prints what is left of the speed. Real-time priority (--priority) keeps other
+work away, but Linux stops what has it for 50 ms of every second (sched_rt_runtime_us): leave it out where nothing else runs.
+
+--all is the table of docs/performance.md: about half an hour on two cores, most of it peers that fill 32,768 positions. A
+peer that is absent is said to be absent, and cajal's own figures with the ceilings are printed all the same.
 Only the standard library is needed.
 """
 import argparse
@@ -32,7 +36,7 @@ import tempfile
 from dummy_models import SHAPES, config_of, write_gguf
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-QUANTIZED = {"bf16": None, "int8": "Q8_0", "int4": "Q4_0"}
+QUANTIZED = {"bf16": None, "lossless": None, "int8": "Q8_0", "int4": "Q4_0"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,9 +118,10 @@ class Llama:
             write_gguf(job.shape, plain)
         path = plain
         if QUANTIZED[job.format]:
-            path = work / f"{job.shape}-{QUANTIZED[job.format]}.gguf"
+            path = work / f"{job.shape}-{QUANTIZED[job.format]}-{self.options.head}.gguf"
             if not path.exists():
-                run([self.quantize, str(plain), str(path), QUANTIZED[job.format], str(self.options.threads)],
+                head = ["--token-embedding-type", self.options.head, "--output-tensor-type", self.options.head]
+                run([self.quantize, *head, str(plain), str(path), QUANTIZED[job.format], str(self.options.threads)],
                     "llama-quantize")
         tests = ["-p", str(job.prompt), "-n", str(job.generated)]
         if job.depth and self.name == "llama.cpp":
@@ -219,7 +224,7 @@ def print_row(row, peers):
         columns += f"{speed:>14.1f} {row['ratio'][peer.name]:>5.2f} {row['best_ratio'][peer.name]:>5.2f}" if speed else (
             f"{'absent' if peer.name in row['absent'] else '-':>14}     -     -")
     peaks = ", ".join(f"{key.split('_')[0]} {value:.2f}" for key, value in row["ceilings"].items() if value)
-    print(f"{row['shape']:<10} {row['format']:<5} {test:<20} {row['tokens_per_s']['cajal']:>8.1f} {columns} "
+    print(f"{row['shape']:<10} {row['format']:<8} {test:<20} {row['tokens_per_s']['cajal']:>8.1f} {columns} "
           f"{row['percent_of_ceiling']:>5.0f}   {peaks}", flush=True)
     if row["kept"]:
         print(" " * 17 + "with busy cores, kept: " +
@@ -230,7 +235,7 @@ def all_jobs(rounds):
     """The table of docs/performance.md. Long contexts take peers minutes to fill, so they are measured once."""
     for shape in ("0.6b", "1.7b", "moe-small"):
         for kind in QUANTIZED:
-            yield Job(shape, kind, rounds=rounds, busy=shape == "0.6b" and kind != "int8")
+            yield Job(shape, kind, rounds=rounds, busy=shape == "0.6b" and kind in ("bf16", "int4"))
     yield Job("0.6b", "bf16", prompt=0, depth=8192, rounds=1)
     yield Job("0.6b", "bf16", prompt=0, depth=32768, generated=16, rounds=1)
 
@@ -268,6 +273,7 @@ def parse_arguments():
     parser.add_argument("--busy", action="store_true", help="measure with all cores in use by others, too")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--head", default="q8_0", help="the peers' type of embeddings and head, where weights are quantised")
     parser.add_argument("--priority", default="",
                         help='a command in front of all engines and of what keeps cores busy, as in "chrt -r 1"')
     parser.add_argument("--work", help="where GGUF files are kept; default: a temporary folder")
@@ -294,7 +300,7 @@ def main():
         work = pathlib.Path(options.work or temporary)
         work.mkdir(parents=True, exist_ok=True)
         if not options.json:
-            print(f"{'shape':<10} {'format':<5} {'test':<20} {'cajal':>8} " +
+            print(f"{'shape':<10} {'format':<8} {'test':<20} {'cajal':>8} " +
                   "".join(f"{peer.name:>14} ratio  best" for peer in peers) +
                   "  % of ceiling; ceilings (read GB/s, TFLOP/s or TOPS)")
         rows = []

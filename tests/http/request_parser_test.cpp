@@ -1,6 +1,6 @@
 #include "http/request_parser.h"
 
-#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
@@ -8,7 +8,6 @@
 namespace cajal::http {
 namespace {
 
-using ::testing::HasSubstr;
 using State = RequestParser::State;
 
 const RequestLimits kSmall{.head_bytes = 512, .num_headers = 8, .body_bytes = 64};
