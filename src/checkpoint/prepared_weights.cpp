@@ -3,6 +3,7 @@
 #include "base/checked.h"
 #include "base/checksum.h"
 #include "base/error.h"
+#include "tensor/lossless.h"
 
 namespace cajal {
 namespace {
@@ -73,10 +74,14 @@ PreparedWeights::PreparedWeights(const std::string& path, std::vector<PreparedTe
 }
 
 void PreparedWeights::verify(ThreadPool& pool) const {
-  for (std::size_t i = 0; i < tensors_.size(); ++i)
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
     if (const std::uint64_t found = checksum_of_pieces(places_[i], pool); found != tensors_[i].checksum)
       fail(ErrorCode::data_loss, file_.path(), ": ", tensors_[i].name, " has the checksum ", checksum_text(found),
            ", expected ", checksum_text(tensors_[i].checksum), ": the file was changed", remedy(kDamaged));
+    if (tensors_[i].type.lossless() && !lossless_tiles_are_sound(tensors_[i].type, places_[i].data()))
+      fail(ErrorCode::data_loss, file_.path(), ": ", tensors_[i].name,
+           " has lists of escapes that do not end, or name no weight", remedy(kDamaged));
+  }
 }
 
 }  // namespace cajal

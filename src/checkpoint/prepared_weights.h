@@ -46,7 +46,8 @@ class PreparedWeights {
 
   std::span<const PreparedTensor> tensors() const { return tensors_; }
   std::span<const std::byte> bytes(std::size_t i) const { return places_[i]; }  // of tensor i
-  // Reads all of it, which also brings it into memory. Error(data_loss) names the first tensor that was changed.
+  // Reads all of it, which also brings it into memory. Error(data_loss) names the first tensor that was changed,
+  // or of which kernels could not read all.
   void verify(ThreadPool& pool) const;
 
  private:

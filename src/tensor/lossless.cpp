@@ -124,6 +124,26 @@ void for_each_tile(const TensorType& type, const Layout& l, std::int64_t first_r
 
 }  // namespace
 
+bool lossless_tiles_are_sound(const TensorType& type, const std::byte* stored) {
+  const Layout l = layout_of(type);
+  bool sound = true;
+  for_each_tile(type, l, 0, type.shape.elements() / l.columns,
+                [&](std::int64_t offset, std::int64_t, std::int64_t, std::int64_t) {
+                  const std::byte* next = stored + offset + Layout::kTableBytes;
+                  std::int64_t last = -1;
+                  for (std::int64_t i = 0; i <= l.max_escapes(); ++i, next += sizeof(std::uint32_t)) {
+                    std::uint32_t escape;
+                    std::memcpy(&escape, next, sizeof escape);
+                    if (escape == kNoEscape) return;
+                    const std::int64_t place = escape >> 8;
+                    if (place <= last || place >= l.units() * Layout::kUnitWeights) break;
+                    last = place;
+                  }
+                  sound = false;
+                });
+  return sound;
+}
+
 void read_lossless_row(const LosslessLayout& l, const std::byte* tile, std::int64_t n, std::byte* row) {
   const auto put = [row](std::int64_t k, unsigned low, unsigned high) {
     const auto bits = static_cast<std::uint16_t>(high << 8 | low);

@@ -51,6 +51,10 @@ constexpr std::uint32_t kNoEscape = 0xffffffff;
 // Row n of a tile as 16 bits a column; what a kernel's reading of units must come to.
 void read_lossless_row(const LosslessLayout& layout, const std::byte* tile, std::int64_t n, std::byte* row);
 
+// Whether every tile of a tensor [.., rows, columns] has a list of escapes that kernels can follow: ascending, of weights that
+// the tile has, and ended within its head. The other bytes may be anything.
+bool lossless_tiles_are_sound(const TensorType& type, const std::byte* stored);
+
 // pack_rows and unpack_rows of pack.h. Tiles are written whole: from a first row of one on, to the last of one or of the matrix.
 void pack_lossless_rows(const TensorType& type, std::int64_t first_row, std::int64_t num_rows, const std::byte* rows,
                         std::byte* stored);

@@ -111,6 +111,31 @@ TEST(Lossless, PiecesOfWholeTilesGiveTheBytesOfTheWhole) {
   EXPECT_TRUE(std::equal(part.begin(), part.end(), words.begin() + 37 * 24));
 }
 
+TEST(Lossless, KnowsListsOfEscapesThatKernelsCannotFollow) {
+  const TensorType t{DType::bf16, {2, 40, 24}, Lossless{}};
+  const LosslessLayout l{40, 24};
+  const Bytes whole = packed(t, normal_weights(t.shape.elements(), 5));
+  EXPECT_TRUE(lossless_tiles_are_sound(t, whole.data()));
+  const auto sound_with = [&](std::int64_t tile, const std::vector<std::uint32_t>& escapes) {
+    Bytes changed = whole;
+    const std::int64_t list = tile * l.tile_bytes() + LosslessLayout::kTableBytes;
+    for (std::size_t i = 0; i < 4 * escapes.size(); ++i)
+      changed.at(static_cast<std::size_t>(list) + i) = static_cast<std::byte>(escapes[i / 4] >> i % 4 * 8);
+    return lossless_tiles_are_sound(t, changed.data());
+  };
+  const auto end = static_cast<std::uint32_t>(l.units() * LosslessLayout::kUnitWeights);
+  EXPECT_TRUE(sound_with(5, {kNoEscape}));
+  EXPECT_TRUE(sound_with(5, {8 << 8, (end - 1) << 8, kNoEscape}));
+  EXPECT_FALSE(sound_with(5, {8 << 8, end << 8, kNoEscape}));
+  EXPECT_FALSE(sound_with(0, {9 << 8, 8 << 8, kNoEscape}));
+  std::vector<std::uint32_t> many;
+  for (std::uint32_t i = 0; i < l.max_escapes(); ++i) many.push_back(i << 8);
+  many.push_back(kNoEscape);
+  EXPECT_TRUE(sound_with(2, many));
+  many.back() = 0x1000 << 8 | 0xff;
+  EXPECT_FALSE(sound_with(2, many));
+}
+
 TEST(Lossless, TakesTwelveBitsAWeightAndAFortieth) {
   const TensorType t{DType::bf16, {4096, 1024}, Lossless{}};
   EXPECT_EQ(t.bytes() % 64, 0u);
