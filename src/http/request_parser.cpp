@@ -113,9 +113,10 @@ void RequestParser::check_head(std::string_view head) {
   if (message.version() != 10 && message.version() != 11) return fail(400, "the request is not of HTTP/1.1");
   if (num_hosts > 1 || (num_hosts == 0 && message.version() == 11))
     return fail(400, detail::join("the request has ", num_hosts, " headers Host, expected one"));
-  if (message.count(beast::field::transfer_encoding) > 0 && !impl_->parser.chunked())
+  const bool encoded = message.count(beast::field::transfer_encoding) > 0;
+  if (encoded && !impl_->parser.chunked())
     return fail(400, "Transfer-Encoding is not chunked, the only one that there is");
-  if (message.count(beast::field::transfer_encoding) > 0 && message.version() == 10)
+  if (encoded && message.version() == 10)
     return fail(400, "Transfer-Encoding in a request of HTTP/1.0, which has none");
   const std::string_view target(message.target().data(), message.target().size());
   const bool asterisk = target == "*" && message.method() == beast::verb::options;

@@ -44,7 +44,8 @@ class RequestParser {
   std::size_t num_held_bytes() const { return held_.size(); }  // behind the request
   bool expects_continue() const;  // the head is here, and the client waits for a word before it sends the body
 
-  // The complete request, without the fields of a trailer; the parser then begins the next, of which some may be here: push("") looks.
+  // The complete request, without the fields of a trailer; the parser then begins the next, of which some may be here:
+  // push("") looks.
   Request take();
 
  private:

@@ -38,7 +38,8 @@ struct Multiplier {
   std::int64_t tile_stride = p.tile_bytes(table);
   // Of what is read of a tile, the bytes in front and of each group.
   std::int64_t head_bytes = table.lossless() ? LosslessLayout{p.out_features, p.in_features}.head_bytes() : 0;
-  std::int64_t group_bytes = table.lossless() ? LosslessLayout::kUnitBytes / 4 : kGroupBytes;
+  std::int64_t group_bytes =
+      table.lossless() ? LosslessLayout::kUnitBytes * group_size / LosslessLayout::kUnitColumns : kGroupBytes;
   // A tree of sums in the making: level i holds a sum that waits for its sibling.
   alignas(64) float sums[kMaxLevels][kLevelStride];
 
