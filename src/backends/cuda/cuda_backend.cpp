@@ -30,7 +30,7 @@ class CudaBackend final : public Backend {
   CudaBackend(int index, const BackendOptions& options)
       : stream_(index),
         sm_(options.target.empty() ? sm_of(index) : least_of(options.target, sm_of(index))),
-        decode_chain_(options.decode_chain),
+        kernels_{.sm = sm_, .decode_chain = options.decode_chain},
         target_(make_cuda_target(sm_)),
         pool_(options.num_threads > 0 ? options.num_threads : available_cores()) {
     cudaDeviceProp properties{};
@@ -58,7 +58,7 @@ class CudaBackend final : public Backend {
   std::string target() const override { return target_->name(); }
   Graph prepare(const Graph& graph) const override { return target_->prepare(graph); }
   std::unique_ptr<Executable> compile(const Graph& prepared) override {
-    return make_executable(with_kernel_regions(prepared, sm_), stream_, {.sm = sm_, .decode_chain = decode_chain_});
+    return make_executable(with_kernel_regions(prepared, sm_), stream_, kernels_);
   }
 
   DeviceRates measure_rates() const { return cuda::measure_rates(stream_, free_bytes(), sm_); }
@@ -66,7 +66,7 @@ class CudaBackend final : public Backend {
  private:
   Stream stream_;
   int sm_;
-  bool decode_chain_;
+  KernelOptions kernels_;
   std::unique_ptr<Target> target_;
   std::string device_name_;
   ThreadPool pool_;

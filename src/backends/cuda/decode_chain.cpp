@@ -191,7 +191,8 @@ class Matcher {
 // Where launches find their memory: nowhere yet, when only sizes matter.
 class Builder {
  public:
-  Builder(const DecodeChain& chain, const Places* places) : chain_(chain), places_(places) {
+  Builder(const DecodeChain& chain, const Places* places, std::int32_t spare_bytes)
+      : chain_(chain), places_(places), spare_bytes_(spare_bytes) {
     if (places) exchange_ = places->keep(3 * set_bytes());
   }
 
@@ -200,7 +201,7 @@ class Builder {
     a.tokens = {chain_.rows, places_ ? &places_->header->num_tokens : nullptr, 1};
     a.logits_rows = {chain_.logits_rows, places_ ? &places_->header->num_logits : nullptr, 1};
     a.logits_indices = reinterpret_cast<const std::int32_t*>(at(chain_.logits_indices));
-    a.epsilon = chain_.epsilon, a.spare_bytes = kSpareBytes;
+    a.epsilon = chain_.epsilon, a.spare_bytes = spare_bytes_;
     a.first_block = first_block_;
     const void* x = at(chain_.x);
     if (i > 0) x = rest_of_layer(a, i - 1);
@@ -219,9 +220,6 @@ class Builder {
   }
 
  private:
-  // What the kernels of attention need of a multiprocessor's shared memory to begin beside a chain.
-  static constexpr std::int32_t kSpareBytes = 0;
-
   std::byte* at(Value v) const { return places_ ? places_->at(v) : nullptr; }
 
   // Three sets of buffers take turns: layer l works in set l % 3, reads what layer l - 1 left in the one before, and cleans
@@ -263,12 +261,13 @@ class Builder {
 
   const DecodeChain& chain_;
   const Places* places_;
+  std::int32_t spare_bytes_;
   std::byte* exchange_ = nullptr;
   std::int32_t first_block_ = 0;
 };
 
-bool accepts(const DecodeChain& chain) {
-  Builder builder(chain, nullptr);
+bool accepts(const DecodeChain& chain, std::int32_t spare_bytes) {
+  Builder builder(chain, nullptr, spare_bytes);
   for (std::size_t i = 0; i <= chain.layers.size(); ++i)
     if (!chain_accepts(builder.launch(i))) return false;
   return true;
@@ -298,15 +297,15 @@ std::optional<std::size_t> DecodeChain::launch_of(std::uint32_t node) const {
 std::optional<DecodeChain> find_decode_chain(const Graph& graph) {
   try {
     DecodeChain chain = Matcher(graph).run();
-    if (accepts(chain)) return chain;
+    if (accepts(chain, 0)) return chain;
   } catch (const NoMatch&) {
   }
   return std::nullopt;
 }
 
-std::vector<Launch> chain_launches(const DecodeChain& chain, const Places& places) {
+std::vector<Launch> chain_launches(const DecodeChain& chain, const Places& places, std::int32_t spare_bytes) {
   std::vector<Launch> launches;
-  Builder builder(chain, &places);
+  Builder builder(chain, &places, accepts(chain, spare_bytes) ? spare_bytes : 0);
   for (std::size_t i = 0; i <= chain.layers.size(); ++i) {
     const ChainArgs a = builder.launch(i);
     std::vector<std::uint32_t> linears;

@@ -1,6 +1,7 @@
 #include "backends/cuda/executable.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <map>
@@ -66,6 +67,7 @@ class CudaExecutable final : public Executable {
     Selection selection = select_kernels(graph_, options_);
     kernel_names_ = std::move(selection.kernel_names);
     max_rows_ = selection.max_rows;
+    short_steps_ = std::move(selection.short_steps);
     kinds_ = row_kinds(graph_);
     plan_ = plan_memory(graph_, sequential_schedule(graph_), selection.scratch_bytes, selection.late_reads);
     lay_out_inputs();
@@ -96,12 +98,17 @@ class CudaExecutable final : public Executable {
     places.header = reinterpret_cast<const StepHeader*>(device_inputs_->data());
     places.keep = [this](std::size_t bytes) { return keep(bytes); };
     kept_.clear();
-    launches_ = lower(graph_, options_, places);
-    step_.capture(stream_.get(), [this] {
-      upload_inputs();
-      for (const Launch& launch : launches_) run(launch);
-      if (chosen_output_) choose();
-    });
+    for (const bool short_step : {false, true}) {
+      if (short_step && !short_steps_) continue;
+      kept_count_ = 0;
+      Way& way = ways_[short_step];
+      way.launches = lower(graph_, options_, places, short_step);
+      way.step.capture(stream_.get(), [&] {
+        upload_inputs();
+        for (const Launch& launch : way.launches) run(launch);
+        if (chosen_output_) choose();
+      });
+    }
   }
 
   std::span<std::byte> input(std::string_view name) override {
@@ -118,10 +125,11 @@ class CudaExecutable final : public Executable {
     stream_.make_current();
     DeviceTurn turn(stream_);
     fill_hidden_inputs(rows);
+    const Way& way = ways_[is_short(rows)];
     if (profiling_)
-      run_timed();
+      run_timed(way.launches);
     else
-      step_.launch(stream_.get());
+      way.step.launch(stream_.get());
     stays_ = rows.all_chosen ? chosen_output_ : std::nullopt;
     last_rows_ = rows;
     for (std::size_t i = 0; i < outputs_.size(); ++i)
@@ -187,6 +195,12 @@ class CudaExecutable final : public Executable {
   }
 
  private:
+  // What a step may be launched as: one by one, to be timed, or captured.
+  struct Way {
+    std::vector<Launch> launches;
+    CapturedGraph step;
+  };
+
   static DeviceBuffer& device_buffer(Buffer* buffer) {
     auto* ours = dynamic_cast<DeviceBuffer*>(buffer);
     CAJAL_CHECK(ours, "memory of another backend");
@@ -250,9 +264,21 @@ class CudaExecutable final : public Executable {
   }
 
   std::byte* keep(std::size_t bytes) {
-    kept_.push_back(std::make_unique<DeviceBuffer>(stream_, bytes));
-    check(cudaMemsetAsync(kept_.back()->data(), 0xff, bytes, stream_.get()), "preparing memory");
-    return kept_.back()->data();
+    if (kept_count_ == kept_.size()) {
+      kept_.push_back(std::make_unique<DeviceBuffer>(stream_, bytes));
+      check(cudaMemsetAsync(kept_.back()->data(), 0xff, bytes, stream_.get()), "preparing memory");
+    }
+    const DeviceBuffer& kept = *kept_[kept_count_++];
+    CAJAL_CHECK(kept.bytes() == bytes);
+    return kept.data();
+  }
+
+  bool is_short(const StepRows& rows) {
+    if (!short_steps_) return false;
+    const auto* positions = reinterpret_cast<const std::int32_t*>(input(short_steps_->positions).data());
+    std::int64_t blocks = 0;
+    for (std::int64_t i = 0; i < rows.num_tokens; ++i) blocks += positions[i] / short_steps_->block_size + 1;
+    return blocks * short_steps_->units <= short_steps_->most_blocks;
   }
 
   void fill_hidden_inputs(const StepRows& rows) {
@@ -306,9 +332,9 @@ class CudaExecutable final : public Executable {
   }
 
   // One launch after the other, each between events.
-  void run_timed() {
+  void run_timed(const std::vector<Launch>& launches) {
     std::vector<const Launch*> timed;
-    for (const Launch& launch : launches_) {
+    for (const Launch& launch : launches) {
       if (launch.apart.empty()) timed.push_back(&launch);
       for (const Launch& one : launch.apart) timed.push_back(&one);
     }
@@ -356,9 +382,10 @@ class CudaExecutable final : public Executable {
   StepRows last_rows_;
   DeviceBuffer* arena_ = nullptr;
   std::vector<std::unique_ptr<DeviceBuffer>> kept_;  // beside the arena, for what must outlive a step
+  std::size_t kept_count_ = 0;                       // of those that the launches being made have asked for
   std::vector<std::byte*> addresses_;                // by value
-  std::vector<Launch> launches_;
-  CapturedGraph step_;
+  std::optional<ShortSteps> short_steps_;
+  std::array<Way, 2> ways_;  // of all steps; of short ones
   std::shared_ptr<CudaEvent> done_;
   std::uint64_t serial_ = 0;
   bool profiling_ = false;

@@ -54,20 +54,24 @@ std::int64_t rows_per_row(const Shape& shape) {
 // Visits one node: picks its kernel and, where the places are known, makes its launch.
 class Lowering {
  public:
-  Lowering(const Graph& graph, const KernelOptions& options)
-      : graph_(graph), sm_(options.sm), kinds_(row_kinds(graph)) {
+  Lowering(const Graph& graph, const KernelOptions& options, bool short_step)
+      : graph_(graph),
+        sm_(options.sm),
+        short_steps_(options.short_steps),
+        short_step_(short_step),
+        kinds_(row_kinds(graph)) {
     if (options.decode_chain && sm_ == 90) decode_ = find_decode_chain(graph);
     if (sm_ == 90) moe_chains_ = MoeChains(graph);
+    find_joined_attention();
   }
   void with_memory(const Places& places) {
     places_ = &places;
-    if (decode_) chain_launches_ = chain_launches(*decode_, places);
+    if (decode_) chain_launches_ = chain_launches(*decode_, places, short_step_ ? short_bytes_ : 0);
   }
 
   void run() {
     find_rows();
     find_routes();
-    find_joined_attention();
     for (index_ = 0; index_ < graph_.nodes().size(); ++index_) {
       node_ = &graph_.node(index_);
       selection.kernel_names.emplace_back();
@@ -192,7 +196,7 @@ class Lowering {
     if (joined == joined_attention_.end()) return emit(kernel.name, kernel.run, args);
     const Node& before = graph_.node(joined->second);
     for (const Value v : before.inputs) selection.late_reads.push_back({v, index_});
-    emit("attention_decode", attention_decode, [&] {
+    emit("attention_decode", short_step_ ? attention_short : attention_decode, [&] {
       return AttentionDecodeArgs{qk_norm_rope_kv_write_args(before), args(), attention_slots()};
     });
   }
@@ -319,7 +323,16 @@ class Lowering {
         continue;
       joined_attention_[i] = at, joins_attention_.insert(at);
       slot_bytes_ = std::max(slot_bytes_, attention_decode_bytes(shape));
+      short_bytes_ = std::max(short_bytes_, attention_short_shared_bytes(shape));
+      find_short_steps(graph_.node(i), shape);
     }
+  }
+  void find_short_steps(const Node& attention, const AttentionShape& shape) {
+    const auto* positions = std::get_if<ops::Input>(&graph_.producer_node(attention.inputs[5]).op);
+    if (!short_steps_ || !positions) return;
+    if (!selection.short_steps) selection.short_steps = {positions->name, shape.block_size, 0, kMostShortBlocks};
+    CAJAL_CHECK(selection.short_steps->positions == positions->name);
+    selection.short_steps->units = std::max<std::int64_t>(selection.short_steps->units, attention_units(shape));
   }
   // One set for all layers, which run one after the other.
   float* attention_slots() {
@@ -477,11 +490,13 @@ class Lowering {
 
   const Graph& graph_;
   int sm_;
+  bool short_steps_, short_step_;
   std::vector<RowKind> kinds_;
   std::set<std::uint32_t> routes_;                           // linears that their router makes
   std::map<std::uint32_t, std::uint32_t> joined_attention_;  // the region that goes along
   std::set<std::uint32_t> joins_attention_;                  // those regions
   std::size_t slot_bytes_ = 0;
+  std::int32_t short_bytes_ = 0;  // of shared memory, for attention of short steps
   std::byte* slots_ = nullptr;
   std::optional<DecodeChain> decode_;
   MoeChains moe_chains_;
@@ -494,13 +509,13 @@ class Lowering {
 }  // namespace
 
 Selection select_kernels(const Graph& graph, const KernelOptions& options) {
-  Lowering lowering(graph, options);
+  Lowering lowering(graph, options, false);
   lowering.run();
   return std::move(lowering.selection);
 }
 
-std::vector<Launch> lower(const Graph& graph, const KernelOptions& options, const Places& places) {
-  Lowering lowering(graph, options);
+std::vector<Launch> lower(const Graph& graph, const KernelOptions& options, const Places& places, bool short_step) {
+  Lowering lowering(graph, options, short_step);
   lowering.with_memory(places);
   lowering.run();
   return std::move(lowering.launches);

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,7 +35,14 @@ struct Launch {
 // What kernels are chosen for.
 struct KernelOptions {
   int sm = 0;
-  bool decode_chain = true;
+  bool decode_chain = true, short_steps = true;
+};
+
+// Steps that see little of the cache, which have launches of their own: the blocks of `block_size` positions that its rows see,
+// from an input with the position of each, times `units`, are at most `most_blocks`.
+struct ShortSteps {
+  std::string positions;
+  std::int64_t block_size = 0, units = 0, most_blocks = 0;
 };
 
 // What compiling learns before memory is known.
@@ -42,6 +50,7 @@ struct Selection {
   std::vector<std::string> kernel_names;   // by node; empty for leaves and views
   std::vector<std::size_t> scratch_bytes;  // by node
   std::vector<LateRead> late_reads;
+  std::optional<ShortSteps> short_steps;
   StepRows max_rows;  // of a step; 0 where the graph has no such rows
 };
 Selection select_kernels(const Graph& graph, const KernelOptions& options);
@@ -52,13 +61,15 @@ struct Places {
   std::function<std::byte*(std::uint32_t node)> scratch;
   std::function<const float*(const ops::RotaryTable&)> frequencies;  // [T, D/2] or [D/2], as row_frequencies says
   const StepHeader* header = nullptr;
-  // Memory that lives across steps and belongs to the executable alone, all ones before the first.
+  // Memory that lives across steps and belongs to the executable alone, all ones before the first; for all its launches,
+  // which ask for the same in the same order.
   std::function<std::byte*(std::size_t bytes)> keep;
 };
 // Frequencies that differ from row to row.
 bool row_frequencies(const ops::RotaryTable& op);
 
-std::vector<Launch> lower(const Graph& graph, const KernelOptions& options, const Places& places);
+// With the launches of short steps, or with those that all steps may have.
+std::vector<Launch> lower(const Graph& graph, const KernelOptions& options, const Places& places, bool short_step);
 
 // Regions that have kernels here.
 bool has_region_kernel(std::string_view kind);

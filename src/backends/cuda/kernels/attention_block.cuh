@@ -163,11 +163,12 @@ __device__ inline void block_softmax(float (&s)[kBlock / 8][4], float factor, in
   whole_block_softmax(s, factor, m, l);
 }
 
-template <int D, class Layout = InRows<D>>
-__device__ void block_values(const float (&p)[kBlock / 8][4], std::uint32_t v, float (&o)[D / 8][4]) {
+// Columns 8 * first .. 8 * (first + kTiles) of the probabilities' sum of the block's values.
+template <int D, class Layout = InRows<D>, int kTiles>
+__device__ void block_values_of(const float (&p)[kBlock / 8][4], std::uint32_t v, int first, float (&o)[kTiles][4]) {
   const int lane = threadIdx.x % 32, matrix = lane / 8, in = lane % 8;
 #pragma unroll
-  for (int j = 0; j < D / 8; ++j)
+  for (int j = 0; j < kTiles; ++j)
 #pragma unroll
     for (int e = 0; e < 4; ++e) o[j][e] = 0;
 #pragma unroll
@@ -176,13 +177,17 @@ __device__ void block_values(const float (&p)[kBlock / 8][4], std::uint32_t v, f
     const std::uint32_t x[4] = {pack_bf16(a[0], a[1]), pack_bf16(a[2], a[3]), pack_bf16(b[0], b[1]),
                                 pack_bf16(b[2], b[3])};
 #pragma unroll
-    for (int j = 0; j < D / 8; j += 2) {
+    for (int j = 0; j < kTiles; j += 2) {
       std::uint32_t y[4];
-      ldmatrix_x4_trans(y, v + Layout::at(step * 16 + (matrix & 1) * 8 + in, j + matrix / 2));
+      ldmatrix_x4_trans(y, v + Layout::at(step * 16 + (matrix & 1) * 8 + in, first + j + matrix / 2));
       mma_16816(o[j], x, y[0], y[1]);
       mma_16816(o[j + 1], x, y[2], y[3]);
     }
   }
+}
+template <int D, class Layout = InRows<D>>
+__device__ void block_values(const float (&p)[kBlock / 8][4], std::uint32_t v, float (&o)[D / 8][4]) {
+  block_values_of<D, Layout>(p, v, 0, o);
 }
 
 template <int D>

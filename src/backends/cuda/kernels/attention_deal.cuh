@@ -10,6 +10,7 @@ namespace cajal::cuda {
 
 constexpr int kDecodeRows = kMostDecodeAttentionRows;
 static_assert(kDecodeRows < 32, "a lane each, and one behind them");
+constexpr int kMostMultiprocessors = 144;
 constexpr int kSinglesPerShare = kBlocksPerPiece - 1;  // blocks of a piece that began in another share
 
 constexpr int kSlice = 32,

@@ -4,18 +4,19 @@
 // has a row's last position writes them to the cache. What several have of a row, the last of them merge.
 #include <algorithm>
 
+#include "backends/cuda/kernels/attention_cache.cuh"
 #include "backends/cuda/kernels/attention_deal.cuh"
 #include "backends/cuda/kernels/attention_merge.cuh"
 #include "backends/cuda/kernels/heads.cuh"
 #include "backends/cuda/kernels/launch.cuh"
-#include "backends/cuda/kernels/tensor_map.h"
 
 namespace cajal::cuda {
 namespace {
 
 constexpr int kWarps = kMergeWarps, kThreads = kWarps * 32, kListed = 512;
 constexpr int kSlots = 4, kBlocksPerMultiprocessor = 2;
-constexpr int kMostMultiprocessors = 144, kMostBlocks = 1 << 12;  // of a row: what the list of slots has room for
+constexpr int kMostBlocks = 1 << 12, kMostMerged = 1536;  // of a row: what the list of slots has room for
+using Work = MergeWork<kMostMerged>;
 constexpr float kLog2E = 1.4426950408889634f;
 
 // kHalves: 1 where at most 8 heads share keys, which leaves rows 8 to 15 of the matrix instruction empty, else 2.
@@ -24,7 +25,7 @@ struct Shared {
   static constexpr int kBlockBytes = kBlock * D * 2, kQBytes = 8 * kHalves * D * 2;
   static constexpr int kPairs = D / 8 * kHalves;  // of numbers that a thread has of a state
   static constexpr int kQ = kSlots * kBlockBytes, kState = kQ + kWarps * kQBytes, kTotal = kState + kPairs * 32 * 8;
-  static constexpr int kMerge = kTotal + kPairs * 32 * 8, kBytes = kMerge + 2 * sizeof(MergeWork) + 1024;
+  static constexpr int kMerge = kTotal + kPairs * 32 * 8, kBytes = kMerge + 2 * sizeof(Work) + 1024;
 };
 
 struct Common {
@@ -34,22 +35,6 @@ struct Common {
   int asked[kSlots];         // how often a slot was asked for: parity alone does not tell rounds apart
   float m[2][16], l[2][16];  // of the state and of the total
 };
-
-template <int D>
-__device__ bf16* cache_row(void* cache, int slot, int kv_head, int kv_heads) {
-  return static_cast<bf16*>(cache) +
-         ((static_cast<std::int64_t>(slot / kBlock) * kv_heads + kv_head) * kBlock + slot % kBlock) * D;
-}
-
-// copy_tensor of what leaves the cache first: weights that others have asked for, and results of pieces, are to stay.
-__device__ inline void copy_read_once(std::uint32_t to, const CUtensorMap* map, int x, int y, std::uint64_t* bar) {
-  asm volatile(
-      "{\n.reg .b64 policy;\ncreatepolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-      "[%0], [%1, {%2, %3}], [%4], policy;\n}" ::"r"(to),
-      "l"(map), "r"(x), "r"(y), "r"(shared_address(bar))
-      : "memory");
-}
 
 template <int D, int kHalves>
 class DecodeWarp {
@@ -363,7 +348,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   __syncthreads();
   DecodeWarp<D, kHalves> warp(args, sizes, &k, &v, common, shared);
   if (threadIdx.x == 0) warp.fill_ring();
-  auto* merge = reinterpret_cast<MergeWork*>(shared + Shared<D, kHalves>::kMerge);
+  auto* merge = reinterpret_cast<Work*>(shared + Shared<D, kHalves>::kMerge);
   const int number = static_cast<int>(threadIdx.x) / 32 - 1;
   if (number == 0 || number == 1) {
     if (threadIdx.x % 32 == 0) merge[number].count = 0;
@@ -382,13 +367,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
 
 template <int D, int kHalves>
 bool launch(const AttentionDecodeArgs& args, const DealSizes& sizes, cudaStream_t stream) {
-  constexpr std::int64_t kMostRows = std::int64_t{1} << 31;  // of a cache; no more than it has is ever asked for
-  const std::int64_t d = D;
-  const AttentionArgs& a = args.attention;
   CUtensorMap k, v;
-  if (!make_tensor_map(k, a.k_cache, {{d, 0, 64}, {kMostRows, d * 2, kBlock}}, CU_TENSOR_MAP_SWIZZLE_128B) ||
-      !make_tensor_map(v, a.v_cache, {{d, 0, 64}, {kMostRows, d * 2, kBlock}}, CU_TENSOR_MAP_SWIZZLE_128B))
-    return false;
+  if (!make_cache_maps<D>(args.attention, k, v)) return false;
   constexpr int kBytes = Shared<D, kHalves>::kBytes;
   cudaFuncSetAttribute(attention_decode_kernel<D, kHalves>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   launch_kernel(attention_decode_kernel<D, kHalves>,

@@ -186,8 +186,8 @@ constexpr int kMergeWarps = 4;
 
 // What a block has to merge of the first or the last item of its share, if
 // others have a part of that; known early.
+template <int kMostSlots>
 struct MergeWork {
-  static constexpr int kMostSlots = 1536;
   int count, slices, begin,
       step;  // count: of slots; from which slice on, and every which
   std::int64_t y;
