@@ -294,6 +294,10 @@ std::optional<std::size_t> DecodeChain::launch_of(std::uint32_t node) const {
   return std::nullopt;
 }
 
+std::int64_t DecodeChain::layer_bytes() const {
+  return std::int64_t{2} * hidden * (qkv_columns + heads_columns + 3 * intermediate);
+}
+
 std::optional<DecodeChain> find_decode_chain(const Graph& graph) {
   try {
     DecodeChain chain = Matcher(graph).run();

@@ -32,6 +32,7 @@ struct DecodeChain {
   float epsilon = 0;
 
   std::optional<std::size_t> launch_of(std::uint32_t node) const;
+  std::int64_t layer_bytes() const;  // of weights
 };
 
 // Nothing where the graph is not of this kind, or has sizes that the kernel does not take.

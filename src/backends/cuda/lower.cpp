@@ -37,6 +37,8 @@ bool row_frequencies(const ops::RotaryTable& op) { return op.original_length > 0
 
 namespace {
 
+constexpr std::int64_t kLargeLayer = std::int64_t{128} << 20;
+
 std::int32_t narrow(std::int64_t n) { return checked_cast<std::int32_t>(n, "a size on the device"); }
 
 Tile tile_of(const TensorType& t) {
@@ -326,7 +328,10 @@ class Lowering {
   void find_short_steps(const Node& attention, const AttentionShape& shape) {
     const auto* positions = std::get_if<ops::Input>(&graph_.producer_node(attention.inputs[5]).op);
     if (!positions) return;
-    if (!selection.short_steps) selection.short_steps = {positions->name, shape.block_size, 0, most_short_blocks()};
+    // Large layers lose more by a chain's shorter ring than they gain once attention does two blocks after each other.
+    const bool large = decode_ && decode_->layer_bytes() > kLargeLayer;
+    const int most = most_short_blocks() / (large ? kBlocksEach : 1);
+    if (!selection.short_steps) selection.short_steps = {positions->name, shape.block_size, 0, most};
     CAJAL_CHECK(selection.short_steps->positions == positions->name);
     selection.short_steps->units = std::max<std::int64_t>(selection.short_steps->units, attention_units(shape));
   }

@@ -22,6 +22,7 @@ void attention_decode(const AttentionDecodeArgs& args, cudaStream_t stream);
 // (attention_units), by a kernel that ends sooner and leaves most of a multiprocessor to the kernels around it:
 // attention_short_shared_bytes is what it takes of shared memory there. Two blocks for each multiprocessor; with four
 // attention_decode was as fast.
+constexpr int kBlocksEach = 2;
 int most_short_blocks();
 int attention_units(const AttentionShape& shape);
 std::int32_t attention_short_shared_bytes(const AttentionShape& shape);

@@ -13,7 +13,7 @@
 namespace cajal::cuda {
 namespace {
 
-constexpr int kWarps = kMergeWarps, kThreads = kWarps * 32, kListed = 32, kBlocksEach = 2;
+constexpr int kWarps = kMergeWarps, kThreads = kWarps * 32, kListed = 32;
 constexpr float kLog2E = 1.4426950408889634f;
 constexpr int kMostRegisters = 128;  // so that a warp fits beside three of a chain, which have as many
 
