@@ -32,9 +32,11 @@ def requests(count, vocab_size):
 
 def run(cajal, model, path, flags):
     start = time.monotonic()
-    done = subprocess.run([cajal, "generate", *([model] if model else []), "--prompt-file", path, "--json", *flags], stdout=subprocess.PIPE,
-                          check=True)
+    done = subprocess.run([cajal, "generate", *([model] if model else []), "--prompt-file", path, "--json", *flags], stdout=subprocess.PIPE)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
+    if failed := [a for a in answers if "error" in a]:
+        sys.exit(f"{len(failed)} requests failed, the first, {failed[0]['id']}, by: {failed[0]['error']}")
+    done.check_returncode()
     return {a["id"]: [(c["token_ids"], c["logprobs"], c["finish_reason"]) for c in a["choices"]] for a in answers}, time.monotonic() - start
 
 

@@ -81,10 +81,14 @@ Steps some_steps() {
 
 class AttentionDecodeOnDevice : public OnDevice, public testing::WithParamInterface<Case> {
  protected:
+  // Kernels for sm_90 are what a step takes there; any other target has one kernel for steps of every size.
+  static std::string_view here(std::string_view kernel) {
+    return device().target() == "sm_90" ? kernel : "attention_mma";
+  }
   // What each step leaves.
   std::vector<Bytes> run(std::int64_t bucket, std::string_view kernel) {
     Ran ran(device(), decode_graph(GetParam(), bucket));
-    EXPECT_EQ(ran.executable().kernel_names().back(), kernel);
+    EXPECT_EQ(ran.executable().kernel_names().back(), here(kernel));
     std::vector<Bytes> results;
     for (const auto& rows : some_steps())
       if (rows.size() <= static_cast<std::size_t>(bucket))
