@@ -193,8 +193,11 @@ class Builder {
  public:
   Builder(const DecodeChain& chain, const Places* places, std::int32_t spare_bytes)
       : chain_(chain), places_(places), spare_bytes_(spare_bytes) {
-    if (places) exchange_ = places->keep(3 * set_bytes());
+    if (places) exchange_ = places->keep(copies() * 3 * set_bytes());
   }
+
+  // Launches from here on are chain_row's: all of a step, since one cleans what another writes.
+  void use_row_kernel() { copy_apart_ = static_cast<std::int64_t>(3 * set_bytes()); }
 
   ChainArgs launch(std::size_t i) {
     ChainArgs a{};
@@ -203,6 +206,7 @@ class Builder {
     a.logits_indices = reinterpret_cast<const std::int32_t*>(at(chain_.logits_indices));
     a.epsilon = chain_.epsilon, a.spare_bytes = spare_bytes_;
     a.first_block = first_block_;
+    a.copy_apart = copy_apart_;
     const void* x = at(chain_.x);
     if (i > 0) x = rest_of_layer(a, i - 1);
     const bool last = i == chain_.layers.size();
@@ -230,6 +234,7 @@ class Builder {
   std::size_t set_bytes() const {
     return round_up(static_cast<std::size_t>(chain_.rows) * row_elements() * 2, std::size_t{128});
   }
+  std::size_t copies() const { return chain_.rows == 1 ? kChainCopies : 1; }
   std::byte* set(std::size_t layer) const { return places_ ? exchange_ + layer % 3 * set_bytes() : nullptr; }
   std::byte* buffer(std::size_t layer, std::int64_t columns_before) const {
     return places_ ? set(layer) + chain_.rows * columns_before * 2 : nullptr;
@@ -264,12 +269,14 @@ class Builder {
   std::int32_t spare_bytes_;
   std::byte* exchange_ = nullptr;
   std::int32_t first_block_ = 0;
+  std::int64_t copy_apart_ = 0;
 };
 
-bool accepts(const DecodeChain& chain, std::int32_t spare_bytes) {
+// Whether a kernel takes all launches.
+bool accepts(const DecodeChain& chain, std::int32_t spare_bytes, bool (&kernel)(const ChainArgs&)) {
   Builder builder(chain, nullptr, spare_bytes);
   for (std::size_t i = 0; i <= chain.layers.size(); ++i)
-    if (!chain_accepts(builder.launch(i))) return false;
+    if (!kernel(builder.launch(i))) return false;
   return true;
 }
 
@@ -301,7 +308,7 @@ std::int64_t DecodeChain::layer_bytes() const {
 std::optional<DecodeChain> find_decode_chain(const Graph& graph) {
   try {
     DecodeChain chain = Matcher(graph).run();
-    if (accepts(chain, 0)) return chain;
+    if (accepts(chain, 0, chain_accepts)) return chain;
   } catch (const NoMatch&) {
   }
   return std::nullopt;
@@ -309,7 +316,9 @@ std::optional<DecodeChain> find_decode_chain(const Graph& graph) {
 
 std::vector<Launch> chain_launches(const DecodeChain& chain, const Places& places, std::int32_t spare_bytes) {
   std::vector<Launch> launches;
-  Builder builder(chain, &places, accepts(chain, spare_bytes) ? spare_bytes : 0);
+  const std::int32_t spare = accepts(chain, spare_bytes, chain_accepts) ? spare_bytes : 0;
+  Builder builder(chain, &places, spare);
+  if (accepts(chain, spare, chain_row_accepts)) builder.use_row_kernel();
   for (std::size_t i = 0; i <= chain.layers.size(); ++i) {
     const ChainArgs a = builder.launch(i);
     std::vector<std::uint32_t> linears;

@@ -128,34 +128,39 @@ TEST_P(DecodeOnDevice, GivesTheBitsOfManyLaunches) {
 }
 
 TEST_P(DecodeOnDevice, GivesTheSameBitsWhenItsOperationsAreTimedOneByOne) {
-  const Graph graph = decode_graph(GetParam(), 4);
-  Ran ran(device(), graph);
-  Step step;
-  for (std::int32_t r = 0; r < 3; ++r) step.add(r, 70 * r);
-  const Bytes together = ran.run(inputs(step), {3, 3});
-  ran.executable().set_profiling(true);
-  EXPECT_EQ(ran.run(inputs(step), {3, 3}), together);
-  std::set<std::uint32_t> timed;
-  for (const NodeTiming& t : ran.executable().timings()) {
-    const Op& op = ran.executable().graph().node(t.node).op;
-    if (std::holds_alternative<ops::Linear>(op)) timed.insert(t.node);
-    EXPECT_EQ(t.calls, 1U);
+  for (const std::int64_t rows : {1, 3}) {
+    const Graph graph = decode_graph(GetParam(), rows);
+    Ran ran(device(), graph);
+    Step step;
+    for (std::int32_t r = 0; r < rows; ++r) step.add(r, 70 * r);
+    const Bytes together = ran.run(inputs(step), {rows, rows});
+    ran.executable().set_profiling(true);
+    EXPECT_EQ(ran.run(inputs(step), {rows, rows}), together);
+    std::set<std::uint32_t> timed;
+    for (const NodeTiming& t : ran.executable().timings()) {
+      const Op& op = ran.executable().graph().node(t.node).op;
+      if (std::holds_alternative<ops::Linear>(op)) timed.insert(t.node);
+      EXPECT_EQ(t.calls, 1U);
+    }
+    EXPECT_EQ(timed.size(), 4 * kLayers + 1) << "a layer's products and the head";
   }
-  EXPECT_EQ(timed.size(), 4 * kLayers + 1) << "a layer's products and the head";
 }
 
 TEST_P(DecodeOnDevice, RowsThatWantNoLogitsStillFillTheCache) {
-  const Graph graph = decode_graph(GetParam(), 4);
-  Ran one(device(), graph), many(by_launches(), graph);
-  Step fill, next;
-  for (std::int32_t r = 0; r < 4; ++r) fill.add(0, 62 + r);
-  next.add(0, 66);
-  one.run(inputs(fill), {4, 0}), many.run(inputs(fill), {4, 0});
-  EXPECT_EQ(one.run(inputs(next), {1, 1}), many.run(inputs(next), {1, 1}));
+  for (const std::int64_t rows : {1, 4}) {
+    const Graph graph = decode_graph(GetParam(), rows);
+    Ran one(device(), graph), many(by_launches(), graph);
+    Step fill, next;
+    for (std::int32_t r = 0; r < rows; ++r) fill.add(0, 66 + r - static_cast<std::int32_t>(rows));
+    next.add(0, 66);
+    one.run(inputs(fill), {rows, 0}), many.run(inputs(fill), {rows, 0});
+    EXPECT_EQ(one.run(inputs(next), {1, 1}), many.run(inputs(next), {1, 1}));
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, DecodeOnDevice,
                          testing::Values(Case{"sums_in_parts", 1024, 1536, 1024, 8, 4, 128},
+                                         Case{"long_parts", 1024, 3072, 9000 / 16 * 16, 16, 8, 128},
                                          Case{"sums_in_one_part", 2048, 768, 512, 4, 2, 128},
                                          Case{"heads_of_64", 512, 1024, 1024, 8, 2, 64},
                                          Case{"windows", 512, 1024, 1024, 8, 4, 128, 100},

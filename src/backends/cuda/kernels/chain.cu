@@ -1,5 +1,4 @@
-#include "backends/cuda/kernels/chain.h"
-
+#include "backends/cuda/kernels/chain_row.h"
 #include "backends/cuda/kernels/chain_stage.cuh"
 #include "backends/cuda/kernels/launch.cuh"
 
@@ -341,6 +340,7 @@ bool chain_accepts(const ChainArgs& a) {
 }
 
 void chain(const ChainArgs& a, cudaStream_t stream) {
+  if (a.copy_apart > 0) return chain_row(a, stream);
   const ChainPlan plan = make_plan(a, multiprocessors(), shared_bytes());
   const bool beside = a.spare_bytes > 0;
   const auto kernel = a.tokens.most > 8 ? (beside ? chain_kernel<true, true> : chain_kernel<true, false>)

@@ -8,7 +8,7 @@
 
 namespace cajal::cuda {
 
-constexpr int kMostChainRows = 16, kMostChainLinears = 4;
+constexpr int kMostChainRows = 16, kMostChainLinears = 4, kChainCopies = 4;
 
 // What becomes of the sums of a linear operation.
 enum class ChainResult : std::uint8_t {
@@ -40,10 +40,15 @@ struct ChainArgs {
   std::int32_t spare_bytes;  // of shared memory, left for the kernels beside this one
   void* clean;               // filled with ones, for a later launch; or null
   std::int64_t clean_bytes;
+  // Or 0. For one row alone: chain_row runs, and what launches leave for themselves and each other lies kChainCopies times, so
+  // many bytes apart; `clean` names the first. All launches of a step have it or none.
+  std::int64_t copy_apart;
 };
 
 // Looks at sizes alone; needs no device. Rows, linears' sizes and spare_bytes count.
 bool chain_accepts(const ChainArgs& args);
+// Whether a step of one row is faster by chain_row: one whose weights take less time than its multiprocessors wait for each other.
+bool chain_row_accepts(const ChainArgs& args);
 void chain(const ChainArgs& args, cudaStream_t stream);
 
 }  // namespace cajal::cuda
