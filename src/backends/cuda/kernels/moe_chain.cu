@@ -1,6 +1,7 @@
 // moe_chain: one block a multiprocessor. Four warps stream all weights that the block will need through one ring, the next
 // operation's while the inputs of this one are awaited; eight warps multiply.
 #include "backends/cuda/kernels/moe_chain.h"
+#include <cstdlib>
 
 #include "backends/cuda/kernels/launch.cuh"
 #include "backends/cuda/kernels/moe_chain_experts.cuh"
@@ -10,6 +11,7 @@ namespace cajal::cuda {
 namespace moe_chain_parts {
 
 struct Layout {
+  int under_way, wait_first;
   int stages, x_bytes,
       rows_bytes;  // x: what attention made, then the experts' inner activations; rows: the normed ones
 };
@@ -31,7 +33,7 @@ struct Run {
 };
 
 // The side that fills: lane 0 of each of kFeeders warps brings every kFeeders-th piece.
-__device__ __forceinline__ void feed(Walk& walk, const Run& run, std::uint64_t policy) {
+__device__ __forceinline__ void feed(Walk& walk, Walk& late, int& asked, int walk_under_way, const Run& run, std::uint64_t policy) {
   constexpr int kMost = 4;
   const int first = (static_cast<int>(threadIdx.x) - kConsumerThreads) / 32;
   const bf16* at[kMost];
@@ -46,6 +48,7 @@ __device__ __forceinline__ void feed(Walk& walk, const Run& run, std::uint64_t p
       const int pieces = run.abreast * (run.stage_k > run.piece_k ? min(run.stage_k, left) / run.piece_k : 1);
       std::uint64_t* full = &chain_shared().full[walk.stage];
       barrier_wait(&chain_shared().empty[walk.stage], walk.parity ^ 1);
+      if (++asked > walk_under_way) barrier_wait(&chain_shared().full[late.stage], late.parity), late.next();
       barrier_expect(full, bytes * static_cast<std::uint32_t>((pieces - first + kFeeders - 1) / kFeeders));
 #pragma unroll
       for (int i = 0; i < kMost; ++i) {
@@ -59,6 +62,7 @@ __device__ __forceinline__ void feed(Walk& walk, const Run& run, std::uint64_t p
       }
     }
   }
+  __syncwarp();
   walk.stage = __shfl_sync(~0u, walk.stage, 0), walk.parity = __shfl_sync(~0u, walk.parity, 0);
 }
 
@@ -108,18 +112,30 @@ __device__ void prefetch_norms(const MoeChainArgs& a) {
   if (threadIdx.x == kConsumerThreads + 1 && a.qkv_columns > 0) prefetch(a.next_norm, a.hidden * 2);
 }
 
-__device__ void feed_all(const MoeChainArgs& a, int stages) {
+__device__ inline int set_of(const MoeChainArgs& a) { return (a.ordinal + (a.chains % 2) * *a.serial) & 1; }
+
+__device__ void feed_all(const MoeChainArgs& a, const Layout& layout) {
+  const int stages = layout.stages;
   std::uint64_t policy;  // weights are read once a step: they leave the cache first
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  Walk walk{stages};
+  Walk walk{stages}, late{stages};
+  int asked = 0;
   prefetch_norms(a);
 #pragma unroll 1
   for (int p = 0; p < 5; ++p) {
     const Phase phase = static_cast<Phase>(p);
-    if (phase == Phase::gate_up) barrier_wait(&chain_shared().planned, 0);
+    if (layout.wait_first == static_cast<int>(phase) + 1) wait_for_previous();
+    if (phase == Phase::gate_up) {
+      if (a.rows.count() == 1) {
+        wait_for_previous();  // long over
+        choose_for_one(a, exchange_of(a, set_of(a)).logits);
+      } else {
+        barrier_wait(&chain_shared().planned, 0);
+      }
+    }
     const int batches = batches_of(a, phase);
 #pragma unroll 1
-    for (int batch = 0; batch < batches; ++batch) feed(walk, run_of(a, phase, batch), policy);
+    for (int batch = 0; batch < batches; ++batch) feed(walk, late, asked, layout.under_way, run_of(a, phase, batch), policy);
   }
 }
 
@@ -161,6 +177,7 @@ __device__ __forceinline__ void run_layer(const MoeChainArgs& a, int rows, Drain
 #pragma unroll
   for (int p = 0; p < 5; ++p) {
     const Phase phase = static_cast<Phase>(p);
+    if (layout.wait_first == static_cast<int>(phase) + 1) wait_for_previous();
     if (phase == Phase::gate_up) {
       run_gate_up(drain, a, shared_address(normed_rows), exchange.inner);
       mark();
@@ -198,25 +215,29 @@ __device__ __forceinline__ void run_layer(const MoeChainArgs& a, int rows, Drain
     });
     mark();
     if (phase != Phase::router) continue;
-    choose(a, rows, exchange);
+    if (rows == 1)
+      wait_barrier(&chain_shared().planned, 0);
+    else
+      choose(a, rows, exchange);
     mark();
   }
 }
 
-__global__ void __launch_bounds__(kThreads, 1) moe_chain_kernel(const __grid_constant__ MoeChainArgs a, Layout layout) {
+constexpr int kMostRegisters = 128;  // leaves 128 to each of 128 threads of an attention beside it
+__global__ void __maxnreg__(kMostRegisters) moe_chain_kernel(const __grid_constant__ MoeChainArgs a, Layout layout) {
   let_next_begin();
   Shared& shared = chain_shared();
   if (threadIdx.x < layout.stages) {
     barrier_init(&shared.full[threadIdx.x], kFeeders);
     barrier_init(&shared.empty[threadIdx.x], kConsumers);
   }
-  if (threadIdx.x == 0) barrier_init(&shared.planned, 1);
+  if (threadIdx.x == 0) barrier_init(&shared.planned, kFeeders);
   barrier_fence_init();
   __syncthreads();
-  if (threadIdx.x >= kConsumerThreads) return feed_all(a, layout.stages);
+  if (threadIdx.x >= kConsumerThreads) return feed_all(a, layout);
 
   const int rows = a.rows.count();  // of the step, like its number: there since before its first kernel
-  const int set = (a.ordinal + (a.chains % 2) * *a.serial) & 1;
+  const int set = set_of(a);
   unsigned long long* stamp = a.stamps && threadIdx.x == 0 ? a.stamps + blockIdx.x * kMoeChainStamps : nullptr;
   if (stamp) *stamp++ = nanoseconds();
   wait_for_previous();
@@ -227,7 +248,7 @@ __global__ void __launch_bounds__(kThreads, 1) moe_chain_kernel(const __grid_con
 }
 
 // Of a multiprocessor's 227 KiB some are left to attention, beside which this kernel begins; more brought nothing.
-constexpr int kChainBytes = 176 * 1024;
+constexpr int kChainBytes = 171 * 1024;
 Layout layout_of(const MoeChainArgs& a) {
   const auto rounded_up = [](int bytes) { return (bytes + 127) / 128 * 128; };
   const int attention = a.rows.most * a.attention_columns * 2, inner = a.rows.most * a.top_k * a.intermediate * 2;
@@ -261,7 +282,9 @@ std::size_t moe_chain_exchange_bytes(const MoeChainArgs& a) {
 
 void moe_chain(const MoeChainArgs& a, cudaStream_t stream) {
   using namespace moe_chain_parts;
-  const Layout l = layout_of(a);
+  Layout l = layout_of(a);
+  static const int under = getenv("UNDER") ? atoi(getenv("UNDER")) : 2, first = getenv("FIRST") ? atoi(getenv("FIRST")) : 0;
+  l.under_way = under, l.wait_first = first;
   const int bytes = kStateBytes + l.stages * kStageBytes + l.x_bytes + l.rows_bytes;
   cudaFuncSetAttribute(moe_chain_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   launch_kernel(moe_chain_kernel, multiprocessors(), kThreads, bytes, stream, a, l);
