@@ -125,17 +125,24 @@ __device__ void feed_all(const MoeChainArgs& a, const Layout& layout) {
   for (int p = 0; p < 5; ++p) {
     const Phase phase = static_cast<Phase>(p);
     if (layout.wait_first == static_cast<int>(phase) + 1) wait_for_previous();
-    if (phase == Phase::gate_up) {
-      if (a.rows.count() == 1) {
-        wait_for_previous();  // long over
-        choose_for_one(a, exchange_of(a, set_of(a)).logits);
-      } else {
-        barrier_wait(&chain_shared().planned, 0);
-      }
+    const bool alone = phase == Phase::gate_up && a.rows.count() == 1;
+    if (alone) {
+      chain_shared().plan.num_tiles = a.top_k;
+      sync_feeders();
+    } else if (phase == Phase::gate_up) {
+      barrier_wait(&chain_shared().planned, 0);
     }
     const int batches = batches_of(a, phase);
 #pragma unroll 1
-    for (int batch = 0; batch < batches; ++batch) feed(walk, late, asked, layout.under_way, run_of(a, phase, batch), policy);
+    for (int batch = alone ? -1 : 0; batch < (alone ? max(batches, 1) : batches); ++batch) {
+      if (alone && batch <= 0) {  // once before there is anything to choose from, so that the code is here when there is
+        if (batch == 0) wait_for_previous();
+        choose_for_one(a, exchange_of(a, set_of(a)).logits, batch == 0);
+      }
+      Run run = run_of(a, phase, max(batch, 0));
+      if (batch < 0 || batch >= batches) run.k = 0;
+      feed(walk, late, asked, layout.under_way, run, policy);
+    }
   }
 }
 

@@ -27,12 +27,12 @@ __device__ inline float warp_largest(float v) {
 
 // The same choice as choose_experts for a step of one row, by the feeding warps, in every block: expert t is thread t's, which
 // counts how many go before it. What is chosen is then in no other order than that of the choices.
-__device__ inline void choose_for_one(const MoeChainArgs& a, const bf16* logits) {
+__device__ inline void choose_for_one(const MoeChainArgs& a, const bf16* logits, bool real) {
   constexpr int kPerLane = kMostExperts / 32;
   const int t = static_cast<int>(threadIdx.x) - kConsumerThreads, lane = t % 32;
   Shared& shared = chain_shared();
   std::uint16_t raw = 0;
-  if (t < a.num_experts) {
+  if (real && t < a.num_experts) {
 #pragma unroll 1
     for (Patience patience; (raw = get_one(logits + t)) == 0xffff; patience.spend()) {
     }
@@ -66,9 +66,8 @@ __device__ inline void choose_for_one(const MoeChainArgs& a, const bf16* logits)
     shared.plan.tiles[before] = {t, before, before + 1, 0};
     shared.chosen[before] = probability_of_key(key);
   }
-  if (t == 0) shared.plan.num_tiles = a.top_k;
   sync_feeders();
-  if (lane == 0) barrier_arrive(&shared.planned);
+  if (real && lane == 0) barrier_arrive(&shared.planned);
 }
 // Tells who asked, and weighs: by all consumers, before the down projection.
 __device__ inline void weigh_for_one(const MoeChainArgs& a) {
