@@ -30,7 +30,18 @@ __device__ Stripes stripes_of(const MoeChainArgs& a, Phase phase) {
 struct Run {
   const bf16* piece;
   int k, stage_k, piece_k, abreast;  // abreast: pieces that lie beside each other in k
+  bool ahead;                        // what the ring has no room for is brought to the cache
+
+  // Of a stage that begins `left` before the end.
+  __device__ std::uint32_t bytes(int left) const { return static_cast<std::uint32_t>(min(piece_k, left)) * 16; }
+  __device__ int pieces(int left) const {
+    return abreast * (stage_k > piece_k ? min(stage_k, left) / piece_k : 1);
+  }
 };
+
+__device__ inline void prefetch(const void* from, std::uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
 
 // The side that fills: lane 0 of each of kFeeders warps brings every kFeeders-th piece.
 __device__ __forceinline__ void feed(Walk& walk, Walk& late, int& asked, int walk_under_way, const Run& run, std::uint64_t policy) {
@@ -44,9 +55,16 @@ __device__ __forceinline__ void feed(Walk& walk, Walk& late, int& asked, int wal
   if (threadIdx.x % 32 == 0) {
 #pragma unroll 1
     for (int left = run.k; left > 0; left -= run.stage_k, walk.next()) {
-      const auto bytes = static_cast<std::uint32_t>(min(run.piece_k, left)) * 16;
-      const int pieces = run.abreast * (run.stage_k > run.piece_k ? min(run.stage_k, left) / run.piece_k : 1);
+      const std::uint32_t bytes = run.bytes(left);
+      const int pieces = run.pieces(left);
       std::uint64_t* full = &chain_shared().full[walk.stage];
+      if (run.ahead && run.k - left == walk.stages * run.stage_k) {
+#pragma unroll 1
+        for (int k = 0; k < left; k += run.stage_k)
+#pragma unroll
+          for (int i = 0; i < kMost; ++i)
+            if (first + i * kFeeders < run.pieces(left - k)) prefetch(at[i] + k * 8, run.bytes(left - k));
+      }
       barrier_wait(&chain_shared().empty[walk.stage], walk.parity ^ 1);
       if (++asked > walk_under_way) barrier_wait(&chain_shared().full[late.stage], late.parity), late.next();
       barrier_expect(full, bytes * static_cast<std::uint32_t>((pieces - first + kFeeders - 1) / kFeeders));
@@ -76,19 +94,19 @@ __device__ Run run_of(const MoeChainArgs& a, Phase phase, int batch) {
     const int stripe = unit % units.of_tile + lane % 2 * units.of_tile;
     const std::int64_t group = plan.tiles[unit / units.of_tile].group;
     return {static_cast<const bf16*>(a.gate_up) + (group * 2 * units.of_tile + stripe) * a.hidden * 8, a.hidden,
-            kPieceK, kPieceK, 2 * min(kBatchUnits, units.end - first)};
+            kPieceK, kPieceK, 2 * min(kBatchUnits, units.end - first), false};
   }
   if (phase == Phase::down) {
     const int batches = (plan.num_tiles + kBatchTiles - 1) / kBatchTiles, first = batch % batches * kBatchTiles;
     const int n = static_cast<int>(blockIdx.x) + batch / batches * static_cast<int>(gridDim.x);
     const std::int64_t group = plan.tiles[min(first + lane / 2, plan.num_tiles - 1)].group;
     return {static_cast<const bf16*>(a.down) + (group * a.hidden + n * 16 + lane % 2 * 8) * a.intermediate,
-            a.intermediate, kDownK, kDownK, 2 * min(kBatchTiles, plan.num_tiles - first)};
+            a.intermediate, kDownK, kDownK, 2 * min(kBatchTiles, plan.num_tiles - first), true};
   }
   const Stripes s = stripes_of(a, phase);
   const int each = max(s.count, 1), group = min(lane / each, s.groups - 1);
   return {s.weight + (static_cast<std::int64_t>(s.first + lane % each) * s.in_features + group * kPieceK) * 8,
-          s.count > 0 ? s.in_features : 0, s.groups * kPieceK, kPieceK, s.count};
+          s.count > 0 ? s.in_features : 0, s.groups * kPieceK, kPieceK, s.count, phase == Phase::qkv};
 }
 __device__ int batches_of(const MoeChainArgs& a, Phase phase) {
   const ChainPlan& plan = chain_shared().plan;
@@ -103,9 +121,6 @@ __device__ int batches_of(const MoeChainArgs& a, Phase phase) {
   return phase == Phase::qkv && a.qkv_columns == 0 ? 0 : 1;
 }
 
-__device__ void prefetch(const void* from, int bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
-}
 // What would be waited for otherwise. Weights that come later would be in the way of the results that blocks wait for.
 __device__ void prefetch_norms(const MoeChainArgs& a) {
   if (threadIdx.x == kConsumerThreads) prefetch(a.norm, a.hidden * 2);
