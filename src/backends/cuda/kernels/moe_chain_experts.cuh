@@ -280,9 +280,9 @@ __device__ inline void run_down_and_combine(Drain& drain, const MoeChainArgs& a,
     sync_consumers();  // whoever comes back to this buffer has passed the next such point in between
     if (row >= rows) continue;
     float sum = 0;
-#pragma unroll 1
-    for (int pair = row * a.top_k; pair < (row + 1) * a.top_k; ++pair)
-      sum = sum + shared.products[buffer][pair][column];
+#pragma unroll
+    for (int choice = 0; choice < kMostChoices; ++choice)
+      if (choice < a.top_k) sum = sum + shared.products[buffer][row * a.top_k + choice][column];
     const float total = rounded<bf16>(before + rounded<bf16>(sum));
     put(exchange.out + at, total);
     static_cast<bf16*>(a.sum)[at] = store<bf16>(total);

@@ -17,11 +17,10 @@ __device__ inline Stripes stripes_of(const void* weight, int out_features, int i
   return {static_cast<const bf16*>(weight), in_features, first, count, kStagePieces / max(count, 1)};
 }
 
-__device__ inline void wgmma_m64n8k16(float (&d)[4], const std::uint32_t (&a)[4], std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, 1, 1, 1, 0;"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+__device__ inline void wgmma_m64n8k16(float (&d)[4], std::uint64_t a, std::uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, %4, %5, 1, 1, 1, 0, 0;"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "l"(a), "l"(b));
 }
 
 // Activations lie as [k / 8][rows][8]; what stands where there is no row only reaches columns that nobody reads.
@@ -30,60 +29,34 @@ __device__ inline std::uint64_t rows_descriptor(std::uint32_t address, int rows)
          (std::uint64_t{1} << 32);
 }
 
-// One step of 16 of k of a warp's two stripes, where it has any.
-__device__ inline void fetch_weights(std::uint32_t (&r)[4], std::uint32_t address, std::uint32_t any) {
-  asm volatile(
-      "{\n.reg .pred any;\nsetp.ne.u32 any, %5, 0;\n"
-      "@any ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n}"
-      : "+r"(r[0]), "+r"(r[1]), "+r"(r[2]), "+r"(r[3])
-      : "r"(address), "r"(any)
-      : "memory");
-}
-
 // d[half * 2 + e] is the sum of output warp * 16 + half * 8 + lane / 4 of the block and row lane % 4 * 2 + e. One warpgroup
-// multiplies, the other only passes the stages. Weights go through registers, four steps of 16 ahead of the sums: from shared
-// memory wgmma would read 64 rows of them at each step, which takes longer than the sum. A piece is four groups of two steps,
-// each with registers of its own.
-__device__ __forceinline__ void multiply_stages(Drain& drain, int all, int count, int groups, std::uint32_t x, int rows,
-                                                float (&d)[4]) {
-  if (all == 0) return;
-  const int warp = uniform(static_cast<int>(threadIdx.x) / 32), lane = static_cast<int>(threadIdx.x) % 32;
-  const int stripe = min(warp * 2 + (lane / 8 & 1), count - 1);
-  const auto any = static_cast<std::uint32_t>(warp * 2 < count);
-  const std::uint32_t corner = stripe * kPieceBytes + lane / 16 * 128 + lane % 8 * 16;
+// multiplies, the other only passes the stages.
+// kRows: if there are as many for sure: what the descriptors are then made of costs one addition each.
+template <int kRows>
+__device__ __forceinline__ void multiply_stages(Drain& drain, int all, int count, int groups, std::uint32_t x,
+                                                int most_rows, float (&d)[4]) {
+  const int rows = kRows > 0 ? kRows : most_rows;
   std::uint64_t b = rows_descriptor(x, rows);
-  std::uint32_t q[4][2][4] = {};
-  std::uint32_t at = drain.wait() + corner;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) fetch_weights(q[i / 2][i % 2], at + i * 256, any);
-  int here = min(groups, all / kPieceK);
+  int last = -1;
 #pragma unroll 1
-  for (int left = all / kPieceK; left > 0; --left) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (i == 2) {
-        at += count * kPieceBytes;
-        if (--here == 0) {  // all of the stage is in registers
-          __syncwarp();
-          drain.leave(drain.walk.stage);
-          drain.next();
-          here = min(groups, left - 1);
-          if (left > 1) at = drain.wait() + corner;
-        }
-      }
-      const bool more = i < 2 || left > 1;
-      wgmma_wait<1>();
+  for (int k = 0; k < all; k += groups * kPieceK) {
+    std::uint64_t a = tiled_descriptor(drain.wait(), kPieceBytes);
+    const int here = min(groups, (all - k) / kPieceK);
+#pragma unroll 1
+    for (int g = 0; g < here; ++g) {
       wgmma_fence();
 #pragma unroll
-      for (int e = 0; e < 2; ++e) wgmma_m64n8k16(d, q[i][e], b + (i * 2 + e) * 2 * rows);
+      for (int i = 0; i < kPieceK / 16; ++i) wgmma_m64n8k16(d, a + (i * 256 >> 4), b + i * 2 * rows);
       wgmma_commit();
-#pragma unroll
-      for (int e = 0; e < 2; ++e)
-        fetch_weights(q[(i + 2) % 4][e], at + ((i + 2) % 4 * 2 + e) * 256, more ? any : 0);
+      wgmma_wait<1>();  // for all but what has just begun: the sums go on
+      if (g == 0 && last >= 0) drain.leave(last);
+      a += (count * kPieceBytes) >> 4, b += kPieceK / 8 * rows;
     }
-    b += kPieceK / 8 * rows;
+    last = drain.walk.stage;
+    drain.next();
   }
   wgmma_wait<0>();
+  if (last >= 0) drain.leave(last);
 }
 __device__ __forceinline__ void pass_stages(Drain& drain, int all, int groups) {
 #pragma unroll 1
@@ -98,10 +71,12 @@ __device__ __forceinline__ void multiply_stripes(Drain& drain, const Stripes& s,
 #pragma unroll
   for (int i = 0; i < 4; ++i) d[i] = 0;
   const int all = s.count == 0 ? 0 : s.in_features;
-  if (__shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0) == 0)
-    multiply_stages(drain, all, s.count, s.groups, x, rows, d);
-  else
+  if (__shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0) != 0)
     pass_stages(drain, all, s.groups);
+  else if (rows == 1)
+    multiply_stages<1>(drain, all, s.count, s.groups, x, rows, d);
+  else
+    multiply_stages<0>(drain, all, s.count, s.groups, x, rows, d);
 }
 // body(row, output of the matrix, sum, which of the thread's four) for what a thread has.
 template <class Body>

@@ -16,7 +16,7 @@ constexpr int kThreads = kConsumerThreads + kFeeders * 32;
 constexpr int kPieceK = 128, kPieceBytes = kPieceK * 16, kStagePieces = 12, kStageBytes = kStagePieces * kPieceBytes;
 constexpr int kMostStages = 8, kDownK = 96, kBatchUnits = 6, kBatchTiles = 8;
 constexpr int kMostExperts = 128;
-constexpr int kMostPairs = kMostMoeChainRows * 8;
+constexpr int kMostChoices = 8, kMostPairs = kMostMoeChainRows * kMostChoices;
 
 // Which pairs (row, choice) go through which expert: pairs sorted by expert, and tiles of them.
 struct ChainPlan {
@@ -41,7 +41,7 @@ struct Shared {
   float products[2][kMostPairs][16];  // by pair
   bf16 weights[kMostPairs];
   ChainPlan plan;
-  float logits[kMostExperts], chosen[8];  // of one row, and the probabilities of its choices
+  float logits[kMostExperts], chosen[kMostChoices];  // of one row, and the probabilities of its choices
   alignas(16) unsigned keys[kMostExperts];
 };
 
