@@ -163,11 +163,12 @@ __device__ void feed_all(const MoeChainArgs& a, const Layout& layout) {
 
 // What the launch after this one, of the other set, will wait in.
 __device__ void clean(const MoeChainArgs& a, int set) {
+  constexpr int kThreadsOfIt = kConsumerThreads / 2;
   const int count = static_cast<int>(exchange_elements(a) / 8);
   uint4* to = reinterpret_cast<uint4*>(a.exchange) + set * count;
 #pragma unroll 1
-  for (int i = static_cast<int>(blockIdx.x * kConsumerThreads + threadIdx.x); i < count;
-       i += static_cast<int>(gridDim.x) * kConsumerThreads)
+  for (int i = static_cast<int>(blockIdx.x * kThreadsOfIt + threadIdx.x % kThreadsOfIt); i < count;
+       i += static_cast<int>(gridDim.x) * kThreadsOfIt)
     to[i] = {~0u, ~0u, ~0u, ~0u};
 }
 
@@ -199,7 +200,6 @@ __device__ __forceinline__ void run_layer(const MoeChainArgs& a, int rows, Drain
 #pragma unroll
   for (int p = 0; p < 5; ++p) {
     const Phase phase = static_cast<Phase>(p);
-    if (layout.wait_first == static_cast<int>(phase) + 1) wait_for_previous();
     if (phase == Phase::gate_up) {
       run_gate_up(drain, a, shared_address(normed_rows), exchange.inner);
       mark();
@@ -215,6 +215,7 @@ __device__ __forceinline__ void run_layer(const MoeChainArgs& a, int rows, Drain
     float residual[4] = {};
     if (phase == Phase::o) {
       fetch_attention(a, rows, x);
+      if (threadIdx.x >= kConsumerThreads / 2) clean(a, set_of(a) ^ 1);  // while the others multiply
       each_sum(s, rows, residual, [&](int row, int n, float, int i) {
         residual[i] = load(__ushort_as_bfloat16(get_one(static_cast<const bf16*>(a.x) + row * a.hidden + n)));
       });
@@ -264,7 +265,6 @@ __global__ void __maxnreg__(kMostRegisters) moe_chain_kernel(const __grid_consta
   if (stamp) *stamp++ = nanoseconds();
   wait_for_previous();
   if (stamp) *stamp++ = nanoseconds();
-  clean(a, set ^ 1);
   Drain drain{{layout.stages}};
   run_layer(a, rows, drain, layout, exchange_of(a, set), stamp);
 }

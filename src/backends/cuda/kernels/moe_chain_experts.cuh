@@ -250,16 +250,21 @@ __device__ inline void run_down(Drain& drain, int intermediate, std::uint32_t in
     const bool busy = first + warp < shared.plan.num_tiles;
     const GroupTile tile = shared.plan.tiles[busy ? first + warp : first];
     const int count = tile.end - tile.begin;
+    int pair[2];  // of this lane's columns; none where there are fewer
+    float weight[2] = {};
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const int column = lane % 4 * 2 + e;
+      pair[e] = busy && column < count ? shared.plan.pair[tile.begin + column] : -1;
+      if (pair[e] >= 0) weight[e] = load(shared.weights[pair[e]]);
+    }
     float acc[4] = {};
     multiply_run<kDownK>(drain, busy ? warp : 0, intermediate,
                          inner + (tile.begin + min(lane % 8, count - 1)) * intermediate * 2 + lane / 8 * 16, 16, acc);
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const int column = lane % 4 * 2 + e % 2;
-      if (!busy || column >= count) continue;
-      const int pair = shared.plan.pair[tile.begin + column];
-      products[pair][lane / 4 + e / 2 * 8] = rounded<bf16>(load(shared.weights[pair]) * rounded<bf16>(acc[e]));
-    }
+    for (int e = 0; e < 4; ++e)
+      if (pair[e % 2] >= 0)
+        products[pair[e % 2]][lane / 4 + e / 2 * 8] = rounded<bf16>(weight[e % 2] * rounded<bf16>(acc[e]));
   }
 }
 
