@@ -1,7 +1,6 @@
 // moe_chain: one block a multiprocessor. Four warps stream all weights that the block will need through one ring, the next
 // operation's while the inputs of this one are awaited; eight warps multiply.
 #include "backends/cuda/kernels/moe_chain.h"
-#include <cstdlib>
 
 #include "backends/cuda/kernels/launch.cuh"
 #include "backends/cuda/kernels/moe_chain_experts.cuh"
@@ -11,7 +10,6 @@ namespace cajal::cuda {
 namespace moe_chain_parts {
 
 struct Layout {
-  int under_way, wait_first;
   int stages, x_bytes,
       rows_bytes;  // x: what attention made, then the experts' inner activations; rows: the normed ones
 };
@@ -34,55 +32,70 @@ struct Run {
 
   // Of a stage that begins `left` before the end.
   __device__ std::uint32_t bytes(int left) const { return static_cast<std::uint32_t>(min(piece_k, left)) * 16; }
-  __device__ int pieces(int left) const {
-    return abreast * (stage_k > piece_k ? min(stage_k, left) / piece_k : 1);
-  }
+  __device__ int pieces(int left) const { return abreast * (stage_k > piece_k ? min(stage_k, left) / piece_k : 1); }
 };
 
 __device__ inline void prefetch(const void* from, std::uint32_t bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 }
 
-// The side that fills: lane 0 of each of kFeeders warps brings every kFeeders-th piece.
-__device__ __forceinline__ void feed(Walk& walk, Walk& late, int& asked, int walk_under_way, const Run& run, std::uint64_t policy) {
-  constexpr int kMost = 4;
-  const int first = (static_cast<int>(threadIdx.x) - kConsumerThreads) / 32;
-  const bf16* at[kMost];
+// The side that fills: lane 0 of each of kFeeders warps brings every kFeeders-th piece. A stage is asked for when all but the last
+// kUnderWay before it have come: more under way bring nothing sooner, and results that blocks wait for queue behind them.
+class Feeder {
+ public:
+  __device__ explicit Feeder(int stages) : walk_{stages}, late_{stages} {
+    // Weights are read once a step: they leave the cache first.
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy_));
+  }
+
+  __device__ __forceinline__ void feed(const Run& run) {
+    const int first = (static_cast<int>(threadIdx.x) - kConsumerThreads) / 32;
+    const bf16* at[kMost];
 #pragma unroll
-  for (int i = 0; i < kMost; ++i)
-    at[i] = reinterpret_cast<const bf16*>(
-        __shfl_sync(~0u, reinterpret_cast<unsigned long long>(run.piece), first + i * kFeeders));
-  if (threadIdx.x % 32 == 0) {
+    for (int i = 0; i < kMost; ++i)
+      at[i] = reinterpret_cast<const bf16*>(
+          __shfl_sync(~0u, reinterpret_cast<unsigned long long>(run.piece), first + i * kFeeders));
+    if (threadIdx.x % 32 == 0) {
 #pragma unroll 1
-    for (int left = run.k; left > 0; left -= run.stage_k, walk.next()) {
-      const std::uint32_t bytes = run.bytes(left);
-      const int pieces = run.pieces(left);
-      std::uint64_t* full = &chain_shared().full[walk.stage];
-      if (run.ahead && run.k - left == walk.stages * run.stage_k) {
-#pragma unroll 1
-        for (int k = 0; k < left; k += run.stage_k)
+      for (int left = run.k; left > 0; left -= run.stage_k, walk_.next()) {
+        const std::uint32_t bytes = run.bytes(left);
+        const int pieces = run.pieces(left);
+        std::uint64_t* full = &chain_shared().full[walk_.stage];
+        if (run.ahead && run.k - left == walk_.stages * run.stage_k) prefetch_rest(run, left, first, at);
+        barrier_wait(&chain_shared().empty[walk_.stage], walk_.parity ^ 1);
+        if (++asked_ > kUnderWay) barrier_wait(&chain_shared().full[late_.stage], late_.parity), late_.next();
+        barrier_expect(full, bytes * static_cast<std::uint32_t>((pieces - first + kFeeders - 1) / kFeeders));
 #pragma unroll
-          for (int i = 0; i < kMost; ++i)
-            if (first + i * kFeeders < run.pieces(left - k)) prefetch(at[i] + k * 8, run.bytes(left - k));
-      }
-      barrier_wait(&chain_shared().empty[walk.stage], walk.parity ^ 1);
-      if (++asked > walk_under_way) barrier_wait(&chain_shared().full[late.stage], late.parity), late.next();
-      barrier_expect(full, bytes * static_cast<std::uint32_t>((pieces - first + kFeeders - 1) / kFeeders));
-#pragma unroll
-      for (int i = 0; i < kMost; ++i) {
-        if (first + i * kFeeders < pieces)
-          asm volatile(
-              "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], "
-              "%4;" ::"r"(stage_address(walk.stage) + (first + i * kFeeders) * bytes),
-              "l"(at[i]), "r"(bytes), "r"(shared_address(full)), "l"(policy)
-              : "memory");
-        at[i] += run.stage_k * 8;
+        for (int i = 0; i < kMost; ++i) {
+          if (first + i * kFeeders < pieces)
+            asm volatile(
+                "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, "
+                "[%3], %4;" ::"r"(stage_address(walk_.stage) + (first + i * kFeeders) * bytes),
+                "l"(at[i]), "r"(bytes), "r"(shared_address(full)), "l"(policy_)
+                : "memory");
+          at[i] += run.stage_k * 8;
+        }
       }
     }
+    __syncwarp();
+    walk_.stage = __shfl_sync(~0u, walk_.stage, 0), walk_.parity = __shfl_sync(~0u, walk_.parity, 0);
   }
-  __syncwarp();
-  walk.stage = __shfl_sync(~0u, walk.stage, 0), walk.parity = __shfl_sync(~0u, walk.parity, 0);
-}
+
+ private:
+  static constexpr int kMost = 4;  // pieces of a stage that a warp brings
+
+  static __device__ void prefetch_rest(const Run& run, int left, int first, const bf16* (&at)[kMost]) {
+#pragma unroll 1
+    for (int k = 0; k < left; k += run.stage_k)
+#pragma unroll
+      for (int i = 0; i < kMost; ++i)
+        if (first + i * kFeeders < run.pieces(left - k)) prefetch(at[i] + k * 8, run.bytes(left - k));
+  }
+
+  Walk walk_, late_;
+  int asked_ = 0;
+  std::uint64_t policy_ = 0;
+};
 
 // What lane `lane` brings of the batch-th batch of a phase.
 __device__ Run run_of(const MoeChainArgs& a, Phase phase, int batch) {
@@ -93,20 +106,32 @@ __device__ Run run_of(const MoeChainArgs& a, Phase phase, int batch) {
     const int first = units.begin + batch * kBatchUnits, unit = min(first + lane / 2, units.end - 1);
     const int stripe = unit % units.of_tile + lane % 2 * units.of_tile;
     const std::int64_t group = plan.tiles[unit / units.of_tile].group;
-    return {static_cast<const bf16*>(a.gate_up) + (group * 2 * units.of_tile + stripe) * a.hidden * 8, a.hidden,
-            kPieceK, kPieceK, 2 * min(kBatchUnits, units.end - first), false};
+    return {static_cast<const bf16*>(a.gate_up) + (group * 2 * units.of_tile + stripe) * a.hidden * 8,
+            a.hidden,
+            kPieceK,
+            kPieceK,
+            2 * min(kBatchUnits, units.end - first),
+            false};
   }
   if (phase == Phase::down) {
     const int batches = (plan.num_tiles + kBatchTiles - 1) / kBatchTiles, first = batch % batches * kBatchTiles;
     const int n = static_cast<int>(blockIdx.x) + batch / batches * static_cast<int>(gridDim.x);
     const std::int64_t group = plan.tiles[min(first + lane / 2, plan.num_tiles - 1)].group;
     return {static_cast<const bf16*>(a.down) + (group * a.hidden + n * 16 + lane % 2 * 8) * a.intermediate,
-            a.intermediate, kDownK, kDownK, 2 * min(kBatchTiles, plan.num_tiles - first), true};
+            a.intermediate,
+            kDownK,
+            kDownK,
+            2 * min(kBatchTiles, plan.num_tiles - first),
+            true};
   }
   const Stripes s = stripes_of(a, phase);
   const int each = max(s.count, 1), group = min(lane / each, s.groups - 1);
   return {s.weight + (static_cast<std::int64_t>(s.first + lane % each) * s.in_features + group * kPieceK) * 8,
-          s.count > 0 ? s.in_features : 0, s.groups * kPieceK, kPieceK, s.count, phase == Phase::qkv};
+          s.count > 0 ? s.in_features : 0,
+          s.groups * kPieceK,
+          kPieceK,
+          s.count,
+          phase == Phase::qkv};
 }
 __device__ int batches_of(const MoeChainArgs& a, Phase phase) {
   const ChainPlan& plan = chain_shared().plan;
@@ -129,19 +154,16 @@ __device__ void prefetch_norms(const MoeChainArgs& a) {
 
 __device__ inline int set_of(const MoeChainArgs& a) { return (a.ordinal + (a.chains % 2) * *a.serial) & 1; }
 
-__device__ void feed_all(const MoeChainArgs& a, const Layout& layout) {
-  const int stages = layout.stages;
-  std::uint64_t policy;  // weights are read once a step: they leave the cache first
-  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  Walk walk{stages}, late{stages};
-  int asked = 0;
+// Of a step of one row the feeders themselves choose: their first weights depend on it. They do so once before there is anything
+// to choose from, so that the code is here when there is.
+__device__ void feed_all(const MoeChainArgs& a, int stages) {
+  Feeder feeder(stages);
   prefetch_norms(a);
 #pragma unroll 1
   for (int p = 0; p < 5; ++p) {
     const Phase phase = static_cast<Phase>(p);
-    if (layout.wait_first == static_cast<int>(phase) + 1) wait_for_previous();
-    const bool alone = phase == Phase::gate_up && a.rows.count() == 1;
-    if (alone) {
+    const bool chooses = phase == Phase::gate_up && a.rows.count() == 1;
+    if (chooses) {
       chain_shared().plan.num_tiles = a.top_k;
       sync_feeders();
     } else if (phase == Phase::gate_up) {
@@ -149,14 +171,14 @@ __device__ void feed_all(const MoeChainArgs& a, const Layout& layout) {
     }
     const int batches = batches_of(a, phase);
 #pragma unroll 1
-    for (int batch = alone ? -1 : 0; batch < (alone ? max(batches, 1) : batches); ++batch) {
-      if (alone && batch <= 0) {  // once before there is anything to choose from, so that the code is here when there is
-        if (batch == 0) wait_for_previous();
+    for (int batch = chooses ? -1 : 0; batch < (chooses ? max(batches, 1) : batches); ++batch) {
+      if (chooses && batch <= 0) {
+        if (batch == 0) wait_for_previous();  // long over, but it is what makes the exchange's set clean
         choose_for_one(a, exchange_of(a, set_of(a)).logits, batch == 0);
       }
       Run run = run_of(a, phase, max(batch, 0));
       if (batch < 0 || batch >= batches) run.k = 0;
-      feed(walk, late, asked, layout.under_way, run, policy);
+      feeder.feed(run);
     }
   }
 }
@@ -246,7 +268,7 @@ __device__ __forceinline__ void run_layer(const MoeChainArgs& a, int rows, Drain
   }
 }
 
-constexpr int kMostRegisters = 128;  // leaves 128 to each of 128 threads of an attention beside it
+constexpr int kMostRegisters = 128;  // leaves as many to each of 128 threads of an attention beside it
 __global__ void __maxnreg__(kMostRegisters) moe_chain_kernel(const __grid_constant__ MoeChainArgs a, Layout layout) {
   let_next_begin();
   Shared& shared = chain_shared();
@@ -257,7 +279,7 @@ __global__ void __maxnreg__(kMostRegisters) moe_chain_kernel(const __grid_consta
   if (threadIdx.x == 0) barrier_init(&shared.planned, kFeeders);
   barrier_fence_init();
   __syncthreads();
-  if (threadIdx.x >= kConsumerThreads) return feed_all(a, layout);
+  if (threadIdx.x >= kConsumerThreads) return feed_all(a, layout.stages);
 
   const int rows = a.rows.count();  // of the step, like its number: there since before its first kernel
   const int set = set_of(a);
@@ -269,8 +291,9 @@ __global__ void __maxnreg__(kMostRegisters) moe_chain_kernel(const __grid_consta
   run_layer(a, rows, drain, layout, exchange_of(a, set), stamp);
 }
 
-// Of a multiprocessor's 227 KiB some are left to attention, beside which this kernel begins; more brought nothing.
-constexpr int kChainBytes = 171 * 1024;
+// Of a multiprocessor's 228 KiB 56 are left to attention, beside which this kernel begins, and of each block's one to the system.
+constexpr int kChainBytes = (228 - 56 - 1) * 1024, kLeastStages = 3;
+static_assert(kUnderWay < kLeastStages);
 Layout layout_of(const MoeChainArgs& a) {
   const auto rounded_up = [](int bytes) { return (bytes + 127) / 128 * 128; };
   const int attention = a.rows.most * a.attention_columns * 2, inner = a.rows.most * a.top_k * a.intermediate * 2;
@@ -295,7 +318,7 @@ bool moe_chain_accepts(const MoeChainArgs& a) {
   return a.rows.most >= 1 && a.rows.most <= kMostMoeChainRows && linear(a.hidden, a.attention_columns) &&
          linear(a.num_experts, a.hidden) && (a.qkv_columns == 0 || linear(a.qkv_columns, a.hidden)) &&
          a.hidden % 16 == 0 && a.hidden <= kNormGroups * kSumLanes * 8 && a.num_experts <= 128 && a.top_k >= 1 &&
-         a.top_k <= 8 && a.intermediate % 32 == 0 && layout_of(a).stages >= 3;
+         a.top_k <= 8 && a.intermediate % 32 == 0 && layout_of(a).stages >= kLeastStages;
 }
 
 std::size_t moe_chain_exchange_bytes(const MoeChainArgs& a) {
@@ -304,9 +327,7 @@ std::size_t moe_chain_exchange_bytes(const MoeChainArgs& a) {
 
 void moe_chain(const MoeChainArgs& a, cudaStream_t stream) {
   using namespace moe_chain_parts;
-  Layout l = layout_of(a);
-  static const int under = getenv("UNDER") ? atoi(getenv("UNDER")) : 2, first = getenv("FIRST") ? atoi(getenv("FIRST")) : 0;
-  l.under_way = under, l.wait_first = first;
+  const Layout l = layout_of(a);
   const int bytes = kStateBytes + l.stages * kStageBytes + l.x_bytes + l.rows_bytes;
   cudaFuncSetAttribute(moe_chain_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   launch_kernel(moe_chain_kernel, multiprocessors(), kThreads, bytes, stream, a, l);

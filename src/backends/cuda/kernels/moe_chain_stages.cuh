@@ -14,7 +14,7 @@ constexpr int kConsumers = 8, kConsumerThreads = kConsumers * 32, kFeeders = 4;
 constexpr int kThreads = kConsumerThreads + kFeeders * 32;
 // A piece is a stripe of 8 outputs by up to kPieceK of k; a stage holds twelve of those, or sixteen of kDownK.
 constexpr int kPieceK = 128, kPieceBytes = kPieceK * 16, kStagePieces = 12, kStageBytes = kStagePieces * kPieceBytes;
-constexpr int kMostStages = 8, kDownK = 96, kBatchUnits = 6, kBatchTiles = 8;
+constexpr int kMostStages = 8, kUnderWay = 2, kDownK = 96, kBatchUnits = 6, kBatchTiles = 8;
 constexpr int kMostExperts = 128;
 constexpr int kMostChoices = 8, kMostPairs = kMostMoeChainRows * kMostChoices;
 
