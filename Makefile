@@ -64,12 +64,15 @@ engine-bench: configure
 gpu-compile:
 	@tools/gpu_compile.sh $(JOBS)
 
+# Those of engine_test that run on the device of CAJAL_TEST_DEVICE (tests/engine/test_device.h).
+DEVICE_TESTS = HuggingFace/*:Goldens/*:*ManyAtOnce*:EngineCore.*:AssistantDrafter.*:Embedder.*:Reranker.*:Conversation.*:StructuredAnswers.*-*ExportOfGolden*
+
 ## gpu-test: the CUDA backend's tests, and whole models on the device
 gpu-test:
 	@$(MAKE) CUDA=1 configure
 	@cmake --build --preset release -j $(JOBS) --target cuda_test engine_test
 	@build/release/tests/cuda_test --gtest_brief=1
-	@CAJAL_TEST_DEVICE=cuda build/release/tests/engine_test --gtest_brief=1 --gtest_filter='Goldens/*:*/SameBits*'
+	@CAJAL_TEST_DEVICE=cuda build/release/tests/engine_test --gtest_brief=1 --gtest_filter='$(DEVICE_TESTS)'
 
 ## gpu-sanitize: the CUDA backend's tests on small shapes under compute-sanitizer's memcheck, racecheck and initcheck
 gpu-sanitize:

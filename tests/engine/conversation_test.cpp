@@ -53,7 +53,7 @@ class ConversationOf : public testing::TestWithParam<std::string> {
                .original_length == 0;
   }
 
-  std::unique_ptr<Backend> backend = make_backend(test_device(), {2});
+  std::unique_ptr<Backend> backend = test_backend(2);
   Model model{{.folder = GetParam()}, *backend};
   Conversation conversation{model, nullptr, {.max_model_len = kMaxModelLen, .prefill_chunk_size = 16}};
 };
@@ -109,7 +109,7 @@ TEST_P(ConversationOf, RoomEndsAnAnswer) {
 }
 
 TEST(Conversation, ComputesOnlyWhatIsNew) {
-  const auto backend = make_backend(test_device(), {1});
+  const auto backend = test_backend(1);
   const Model model({.folder = CAJAL_TEST_DATA "/goldens/d_bf16_tied"}, *backend);
   Conversation conversation(model, nullptr, {.max_model_len = 64});
   auto ids = random_ids(20, model.config().vocab_size, 1);

@@ -115,7 +115,7 @@ INSTANTIATE_TEST_SUITE_P(HuggingFace, EmbeddingGoldens, testing::ValuesIn(embedd
 class Embedder : public testing::Test {
  protected:
   std::string folder = CAJAL_TEST_DATA "/goldens_embedding/dense_untied";
-  std::unique_ptr<Backend> backend = make_backend(test_device(), {1});
+  std::unique_ptr<Backend> backend = test_backend(1);
   Model model{{.folder = folder}, *backend};
 };
 

@@ -36,7 +36,7 @@ struct EmbeddingGolden {
         model({.folder = folder, .dtype = DType::f32}, *backend) {}
 
   Json cases;
-  std::unique_ptr<Backend> backend = make_backend(test_device(), {2});
+  std::unique_ptr<Backend> backend = test_backend(2);
   Tokenizer tokenizer;
   Model model;
 };

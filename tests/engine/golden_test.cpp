@@ -30,7 +30,7 @@ float margin_of(std::span<const float> logits) {
 class Goldens : public testing::TestWithParam<std::string> {
  protected:
   Golden golden{GetParam()};
-  std::unique_ptr<Backend> backend = make_backend(test_device(), {2});
+  std::unique_ptr<Backend> backend = test_backend(2);
   Model model{{.folder = GetParam()}, *backend};
 
   std::span<const float> expected(std::size_t i) const {

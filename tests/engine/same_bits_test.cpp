@@ -63,7 +63,7 @@ void expect_equal(const SequenceResult& a, const SequenceResult& b, const std::s
 
 class SameBits : public testing::TestWithParam<std::string> {
  protected:
-  std::unique_ptr<Backend> one = make_backend(test_device(), {1}), two = make_backend(test_device(), {2});
+  std::unique_ptr<Backend> one = test_backend(1), two = test_backend(2);
   Model model{{.folder = GetParam()}, *two};
 };
 

@@ -273,7 +273,7 @@ class StructuredAnswers : public testing::Test {
     return options;
   }
 
-  std::unique_ptr<Backend> backend = make_backend(test_device(), {2});
+  std::unique_ptr<Backend> backend = test_backend(2);
   Model model{{.folder = CAJAL_SOURCE_DIR "/share/demo-model"}, *backend};
   Tokenizer tokenizer = Tokenizer::from_folder(CAJAL_SOURCE_DIR "/share/demo-model");
   RequestConstraints constraints{&tokenizer, 4096, std::vector{*tokenizer.id_of("<|im_end|>")}};

@@ -55,11 +55,7 @@ std::int64_t rows_per_row(const Shape& shape) {
 class Lowering {
  public:
   Lowering(const Graph& graph, const KernelOptions& options, bool short_step)
-      : graph_(graph),
-        sm_(options.sm),
-        short_steps_(options.short_steps),
-        short_step_(short_step),
-        kinds_(row_kinds(graph)) {
+      : graph_(graph), sm_(options.sm), short_step_(short_step), kinds_(row_kinds(graph)) {
     if (options.decode_chain && sm_ == 90) decode_ = find_decode_chain(graph);
     if (sm_ == 90) moe_chains_ = MoeChains(graph);
     find_joined_attention();
@@ -329,8 +325,8 @@ class Lowering {
   }
   void find_short_steps(const Node& attention, const AttentionShape& shape) {
     const auto* positions = std::get_if<ops::Input>(&graph_.producer_node(attention.inputs[5]).op);
-    if (!short_steps_ || !positions) return;
-    if (!selection.short_steps) selection.short_steps = {positions->name, shape.block_size, 0, kMostShortBlocks};
+    if (!positions) return;
+    if (!selection.short_steps) selection.short_steps = {positions->name, shape.block_size, 0, most_short_blocks()};
     CAJAL_CHECK(selection.short_steps->positions == positions->name);
     selection.short_steps->units = std::max<std::int64_t>(selection.short_steps->units, attention_units(shape));
   }
@@ -490,7 +486,7 @@ class Lowering {
 
   const Graph& graph_;
   int sm_;
-  bool short_steps_, short_step_;
+  bool short_step_;
   std::vector<RowKind> kinds_;
   std::set<std::uint32_t> routes_;                           // linears that their router makes
   std::map<std::uint32_t, std::uint32_t> joined_attention_;  // the region that goes along

@@ -35,7 +35,7 @@ struct Launch {
 // What kernels are chosen for.
 struct KernelOptions {
   int sm = 0;
-  bool decode_chain = true, short_steps = true;
+  bool decode_chain = true;
 };
 
 // Steps that see little of the cache, which have launches of their own: the blocks of `block_size` positions that its rows see,

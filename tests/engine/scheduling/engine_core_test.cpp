@@ -43,7 +43,7 @@ RunnerLimits limits_of(const EngineCoreOptions& o) {
 
 // A model for all tests, made once; its steps run when they are launched, so that tests know which is which.
 const Model& demo_model() {
-  static const std::unique_ptr<Backend> backend = make_backend(test_device(), {2});
+  static const std::unique_ptr<Backend> backend = test_backend(2);
   static const Model model({.folder = CAJAL_SOURCE_DIR "/share/demo-model"}, *backend);
   return model;
 }

@@ -29,7 +29,7 @@ LLMEngineOptions usual_options() {
 // All engines of a case run on one model, and are held to one run of each sequence by itself.
 class ManyAtOnce : public testing::TestWithParam<ManyCase> {
  protected:
-  std::unique_ptr<Backend> backend = make_backend(test_device(), {2});
+  std::unique_ptr<Backend> backend = test_backend(2);
   Model model{GetParam().model, *backend};
   Tokenizer tokenizer = Tokenizer::from_folder(demo("demo-model"));
   std::vector<EngineRequest> requests = some_requests(model);
@@ -135,7 +135,7 @@ TEST_P(ManyAtOnce, AlsoInSlots) {
 }
 
 TEST_P(ManyAtOnce, WithOneThread) {
-  const auto one = make_backend(test_device(), {1});
+  const auto one = test_backend(1);
   const Model alone(GetParam().model, *one);
   Recorder recorder;
   LLMEngine engine(alone, &tokenizer, usual_options(), recorder);

@@ -87,7 +87,7 @@ Tokens guess(AssistantDrafter& drafter, const DraftContext& context) {
 
 class AssistantOfItself : public testing::TestWithParam<std::string> {
  protected:
-  std::unique_ptr<Backend> backend = make_backend(test_device(), {2});
+  std::unique_ptr<Backend> backend = test_backend(2);
   Model model{{.folder = GetParam()}, *backend};
 
   void look_into_the_future(std::vector<Growing>& sequences) const {
@@ -301,7 +301,7 @@ std::string refusal(const Body& body) {
 }
 
 TEST(AssistantDrafter, RefusesAnotherVocabularySizeAndOptionsOutOfRange) {
-  const auto backend = make_backend(test_device(), {1});
+  const auto backend = test_backend(1);
   const Model model({.folder = CAJAL_TEST_DATA "/goldens/d_eps"}, *backend);
   const auto make = [&](std::int64_t vocab_size, const AssistantOptions& options) {
     return refusal([&] { AssistantDrafter(model, vocab_size, options); });

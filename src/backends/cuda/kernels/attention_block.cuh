@@ -102,22 +102,24 @@ __device__ void block_scores(std::uint32_t q, std::uint32_t k, float (&s)[kBlock
   }
 }
 
-// Scores of positions that a row does not see: -infinity.
+// Scores of positions that a row does not see: -infinity. Of rows lane / 4 alone where kHalves is 1, here and below.
+template <int kHalves = 2>
 __device__ inline void mask_block(float (&s)[kBlock / 8][4], int first, const Span (&spans)[2]) {
   const int column = threadIdx.x % 4 * 2;
 #pragma unroll
   for (int n = 0; n < kBlock / 8; ++n)
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
+    for (int e = 0; e < 2 * kHalves; ++e) {
       const int position = first + n * 8 + column + e % 2;
       if (position < spans[e / 2].begin || position >= spans[e / 2].end) s[n][e] = -INFINITY;
     }
 }
 
 // The largest score of each row.
+template <int kHalves = 2>
 __device__ inline void block_maxima(const float (&s)[kBlock / 8][4], float (&largest)[2]) {
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
+  for (int h = 0; h < kHalves; ++h) {
     float most[4];  // of a quarter each: the order of a maximum is free
 #pragma unroll
     for (int n = 0; n < kBlock / 8; ++n) {
@@ -131,9 +133,10 @@ __device__ inline void block_maxima(const float (&s)[kBlock / 8][4], float (&lar
 }
 
 // Scores to probabilities, and the largest score, in m, to the block's m, with l.
+template <int kHalves = 2>
 __device__ inline void block_probabilities(float (&s)[kBlock / 8][4], float factor, float (&m)[2], float (&l)[2]) {
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
+  for (int h = 0; h < kHalves; ++h) {
     const bool none = m[h] == -INFINITY;
     m[h] = m[h] * factor;
     const float base = none ? 0.0f : -m[h];
@@ -152,15 +155,17 @@ __device__ inline void block_probabilities(float (&s)[kBlock / 8][4], float fact
 }
 
 // Scores to probabilities, with m and l.
+template <int kHalves = 2>
 __device__ inline void whole_block_softmax(float (&s)[kBlock / 8][4], float factor, float (&m)[2], float (&l)[2]) {
-  block_maxima(s, m);
-  block_probabilities(s, factor, m, l);
+  block_maxima<kHalves>(s, m);
+  block_probabilities<kHalves>(s, factor, m, l);
 }
 // What a row does not see has no probability.
+template <int kHalves = 2>
 __device__ inline void block_softmax(float (&s)[kBlock / 8][4], float factor, int first, const Span (&spans)[2],
                                      float (&m)[2], float (&l)[2]) {
-  mask_block(s, first, spans);
-  whole_block_softmax(s, factor, m, l);
+  mask_block<kHalves>(s, first, spans);
+  whole_block_softmax<kHalves>(s, factor, m, l);
 }
 
 // Columns 8 * first .. 8 * (first + kTiles) of the probabilities' sum of the block's values.

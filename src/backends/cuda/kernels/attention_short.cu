@@ -6,15 +6,16 @@
 #include "backends/cuda/kernels/attention_cache.cuh"
 #include "backends/cuda/kernels/attention_deal.cuh"
 #include "backends/cuda/kernels/attention_merge.cuh"
+#include "backends/cuda/kernels/division.cuh"
 #include "backends/cuda/kernels/heads.cuh"
 #include "backends/cuda/kernels/launch.cuh"
 
 namespace cajal::cuda {
 namespace {
 
-constexpr int kWarps = kMergeWarps, kThreads = kWarps * 32, kListed = 32;
+constexpr int kWarps = kMergeWarps, kThreads = kWarps * 32, kListed = 32, kBlocksEach = 2;
 constexpr float kLog2E = 1.4426950408889634f;
-constexpr int kMostRegisters = 152;  // of 65,536: 384 threads of a chain have 120 each
+constexpr int kMostRegisters = 128;  // so that a warp fits beside three of a chain, which have as many
 
 // kHalves: 1 where at most 8 heads share keys, which leaves rows 8 to 15 of the matrix instruction empty, else 2.
 template <int D, int kHalves>
@@ -30,7 +31,7 @@ struct Common {
   Deal deal;
   int physical[kListed];  // the cache's blocks of the share
   std::uint64_t keys, values;
-  MergeWork<kMostShortBlocks> merge[2];
+  MergeWork<kBlocksEach * kMostMultiprocessors> merge[2];
 };
 
 // What a warp knows of a block, a piece or a row: its own quarter of the columns.
@@ -233,13 +234,8 @@ class ShortBlock {
     const int first = block_ * kBlock, end = c_.deal.ends[item_.row], begin = Deal::first_seen(a_, end);
     const Span spans[2] = {{begin, end}, {begin, end}};
     float m[2], l[2], o[kTiles][4];
-    if (begin <= first && end >= first + kBlock)
-      whole_block_softmax(s, a_.scale * kLog2E, m, l);
-    else
-      block_softmax(s, a_.scale * kLog2E, first, spans, m, l);
-    if constexpr (kHalves == 1)
-#pragma unroll
-      for (auto& column : s) column[2] = column[3] = 0;
+    if (begin > first || end < first + kBlock) mask_block<kHalves>(s, first, spans);
+    whole_block_softmax<kHalves>(s, a_.scale * kLog2E, m, l);
     block_values_of<D, InHalves<D>>(s, at_ + S::kValues, warp_ * kTiles, o);
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) {
@@ -303,6 +299,15 @@ class ShortBlock {
       bf16* y = static_cast<bf16*>(a_.y) +
                 (static_cast<std::int64_t>(item_.row) * a_.num_heads + item_.first_head(sizes_) + head) * D +
                 warp_ * kColumns;
+      const Divisor by(part_.l[h]);
+      bool right = true;
+#pragma unroll
+      for (int i = 0; i < kTiles; ++i) {
+        const float lo = part_.o[i][2 * h], hi = part_.o[i][2 * h + 1];
+        right = right && by.right_for(lo) && by.right_for(hi);
+        *reinterpret_cast<std::uint32_t*>(y + i * 8 + lane % 4 * 2) = pack_bf16(by.quotient(lo), by.quotient(hi));
+      }
+      if (right) continue;
 #pragma unroll
       for (int i = 0; i < kTiles; ++i)
         *reinterpret_cast<std::uint32_t*>(y + i * 8 + lane % 4 * 2) =
@@ -379,12 +384,13 @@ bool launch(const AttentionDecodeArgs& args, const DealSizes& sizes, cudaStream_
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   // As chain has it, beside which this kernel is to begin.
   cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
-  launch_kernel(kernel, std::min(multiprocessors(), kMostMultiprocessors), kThreads, kBytes, stream, args, sizes, k, v);
+  launch_kernel(kernel, most_short_blocks() / kBlocksEach, kThreads, kBytes, stream, args, sizes, k, v);
   return true;
 }
 
 }  // namespace
 
+int most_short_blocks() { return kBlocksEach * std::min(multiprocessors(), kMostMultiprocessors); }
 int attention_units(const AttentionShape& shape) { return DealSizes(shape).units; }
 
 std::int32_t attention_short_shared_bytes(const AttentionShape& shape) {

@@ -246,8 +246,10 @@ __device__ inline void produce(const ChainArgs& a, const ChainPlan& plan) {
   }
 }
 
-template <bool kTwo>
-__global__ void __launch_bounds__(kChainThreads, 1)
+// A register file belongs to a quarter of a multiprocessor, which has three of nine warps: beside those of 128 registers a warp
+// of attention_short fits.
+template <bool kTwo, bool kBeside>
+__global__ void __maxnreg__(kBeside ? 128 : 168)
     chain_kernel(const __grid_constant__ ChainArgs a, const __grid_constant__ ChainPlan plan) {
   ChainShared& shared = chain_shared();
   let_next_begin();
@@ -285,6 +287,8 @@ __global__ void __launch_bounds__(kChainThreads, 1)
 
 // Room for activations: those that are normed must fit whole; others go in passes if they are many.
 constexpr int kRoom = 100 * 1024 / 2;
+// Attention that runs beside the launch waits behind the weights that are asked for meanwhile: a full ring doubled its time.
+constexpr int kAhead = 8;
 
 ChainPlan make_plan(const ChainArgs& a, int grid, int shared_bytes) {
   ChainPlan plan{};
@@ -318,6 +322,7 @@ ChainPlan make_plan(const ChainArgs& a, int grid, int shared_bytes) {
   plan.norm_bytes = (normed * 2 + 127) / 128 * 128;
   const int rest = shared_bytes - a.spare_bytes - kStateBytes - plan.norm_bytes - room * 2;
   plan.slots = rest / kSlotBytes < kMostSlots ? rest / kSlotBytes : kMostSlots;
+  plan.ahead = a.spare_bytes > 0 ? kAhead : -1;
   plan.shared_bytes = plan.slots * kSlotBytes + kStateBytes + plan.norm_bytes + room * 2;
   return plan;
 }
@@ -337,7 +342,9 @@ bool chain_accepts(const ChainArgs& a) {
 
 void chain(const ChainArgs& a, cudaStream_t stream) {
   const ChainPlan plan = make_plan(a, multiprocessors(), shared_bytes());
-  const auto kernel = a.tokens.most > 8 ? chain_kernel<true> : chain_kernel<false>;
+  const bool beside = a.spare_bytes > 0;
+  const auto kernel = a.tokens.most > 8 ? (beside ? chain_kernel<true, true> : chain_kernel<true, false>)
+                                        : (beside ? chain_kernel<false, true> : chain_kernel<false, false>);
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes);
   // A multiprocessor divides its memory anew only when it is idle: all that are to overlap want the same.
   cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
