@@ -16,6 +16,74 @@ __device__ inline Units units_of(int num_tiles, int intermediate) {
   return {units, static_cast<int>(all * blockIdx.x / gridDim.x), static_cast<int>(all * (blockIdx.x + 1) / gridDim.x)};
 }
 
+__device__ inline void sync_feeders() { asm volatile("bar.sync 4, %0;" ::"n"(kFeeders * 32) : "memory"); }
+
+// Of all numbers but NaNs; in the order of integers.
+__device__ inline float warp_largest(float v) {
+  const int bits = __float_as_int(v), ordered = bits < 0 ? bits ^ 0x7fffffff : bits;
+  const int largest = __reduce_max_sync(~0u, isnan(v) ? INT32_MIN : ordered);
+  return largest == INT32_MIN ? -INFINITY : __int_as_float(largest < 0 ? largest ^ 0x7fffffff : largest);
+}
+
+// The same choice as choose_experts for a step of one row, by the feeding warps, in every block: expert t is thread t's, which
+// counts how many go before it. What is chosen is then in no other order than that of the choices.
+__device__ inline void choose_for_one(const MoeChainArgs& a, const bf16* logits, bool real) {
+  constexpr int kPerLane = kMostExperts / 32;
+  const int t = static_cast<int>(threadIdx.x) - kConsumerThreads, lane = t % 32;
+  Shared& shared = chain_shared();
+  std::uint16_t raw = 0;
+  if (real && t < a.num_experts) {
+#pragma unroll 1
+    for (Patience patience; (raw = get_one(logits + t)) == 0xffff; patience.spend()) {
+    }
+  }
+  const float own = t < a.num_experts ? load(__ushort_as_bfloat16(raw)) : NAN;
+  shared.logits[t] = own;
+  sync_feeders();
+  float p[kPerLane], largest = -INFINITY;
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) p[i] = shared.logits[lane + i * 32], largest = fmaxf(largest, p[i]);
+  largest = warp_largest(largest);
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i)
+    if (lane + i * 32 < a.num_experts) sum = sum + expf(p[i] - largest);
+  sum = warp_sum(sum);
+  const unsigned key = t < a.num_experts ? key_of_probability(expf(own - largest) / sum) : 0;
+  shared.keys[t] = key;
+  sync_feeders();
+  int before = 0;
+#pragma unroll 4
+  for (int i = 0; i < kMostExperts; i += 4) {
+    const uint4 k = *reinterpret_cast<const uint4*>(shared.keys + i);
+    before += k.x > key - (i < t);
+    before += k.y > key - (i + 1 < t);
+    before += k.z > key - (i + 2 < t);
+    before += k.w > key - (i + 3 < t);
+  }
+  if (key > 0 && before < a.top_k) {
+    shared.plan.ids[before] = t, shared.plan.pair[before] = before;
+    shared.plan.tiles[before] = {t, before, before + 1, 0};
+    shared.chosen[before] = probability_of_key(key);
+  }
+  sync_feeders();
+  if (real && lane == 0) barrier_arrive(&shared.planned);
+}
+// Tells who asked, and weighs: by all consumers, before the down projection.
+__device__ inline void weigh_for_one(const MoeChainArgs& a) {
+  Shared& shared = chain_shared();
+  const int choice = static_cast<int>(threadIdx.x);
+  if (choice >= a.top_k) return;
+  float sum = 0;
+#pragma unroll 1
+  for (int i = 0; i < a.top_k; ++i) sum = sum + shared.chosen[i];
+  const bf16 weight = store<bf16>(a.norm_topk_prob ? shared.chosen[choice] / sum : shared.chosen[choice]);
+  shared.weights[choice] = weight;
+  if (blockIdx.x > 0) return;
+  if (a.ids) a.ids[choice] = shared.plan.ids[choice];
+  if (a.weights) static_cast<bf16*>(a.weights)[choice] = weight;
+}
+
 // A warp a row chooses, in every block for itself.
 __device__ inline void choose_row(const MoeChainArgs& a, const bf16* logits) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -73,7 +141,7 @@ __device__ inline void choose(const MoeChainArgs& a, int rows, const Exchange& e
   if (rows > 1) sync_consumers();
   if (warp == 0) {
     plan_tiles(rows * a.top_k);
-    if (threadIdx.x == 0) barrier_arrive(&shared.planned);
+    if (threadIdx.x < kFeeders) barrier_arrive(&shared.planned);
   }
   sync_consumers();
   const int pair = static_cast<int>(threadIdx.x);
@@ -84,55 +152,52 @@ __device__ inline void choose(const MoeChainArgs& a, int rows, const Exchange& e
 
 // A warp's two stripes of all stages of a run; x: this lane's part of the rows, `step` bytes from one group of eight k to the
 // next. The next fragments are on their way while the last are multiplied, from stage to stage.
-__device__ __forceinline__ void multiply_run(Drain& drain, int place, int all, int stage_k, std::uint32_t x, int step,
+struct Fragments {
+  std::uint32_t w0[4], t[4], w1[4];
+  __device__ void fetch(std::uint32_t at, std::uint32_t x) {
+    ldmatrix_x4(w0, at);
+    ldmatrix_x4(t, x);
+    ldmatrix_x4(w1, at + 256);
+  }
+  __device__ void multiply(float (&acc)[4]) const {
+    mma_16816(acc, w0, t[0], t[1]);
+    mma_16816(acc, w1, t[2], t[3]);
+  }
+};
+template <int kStageK>
+__device__ __forceinline__ void multiply_run(Drain& drain, int place, int all, std::uint32_t x, int step,
                                              float (&acc)[4]) {
-  struct Fragments {
-    std::uint32_t w0[4], t[4], w1[4];
-  };
+  constexpr int kSteps = kStageK / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  int length = min(stage_k, all);
-  const auto corner = [&] {
+  const auto corner = [&](int length) {
     return static_cast<std::uint32_t>((place * 2 + (lane / 8 & 1)) * length * 16 + lane / 16 * 128 + lane % 8 * 16);
   };
-  const auto fetch = [&](std::uint32_t at, Fragments& f) {
-    ldmatrix_x4(f.w0, at);
-    ldmatrix_x4(f.t, x);
-    ldmatrix_x4(f.w1, at + 256);
-    x += 4 * step;
-  };
-  const auto multiply = [&](const Fragments& f) {
-    mma_16816(acc, f.w0, f.t[0], f.t[1]);
-    mma_16816(acc, f.w1, f.t[2], f.t[3]);
-  };
-  Fragments f;
-  std::uint32_t at = drain.wait() + corner();
-  fetch(at, f);
-  for (int left = all;;) {
-#pragma unroll 1
-    for (int steps = length / 32 - 1; steps > 0; --steps) {
-      Fragments next;
-      at += 512;
-      fetch(at, next);
-      multiply(f);
-      f = next;
-    }
-    const int done = drain.walk.stage;
-    drain.next();
-    left -= length;
-    if (left > 0) {
-      length = min(stage_k, left);
-      Fragments next;
-      at = drain.wait() + corner();
-      fetch(at, next);
-      multiply(f);
-      f = next;
-    } else {
-      multiply(f);
-    }
+  const auto leave = [&] {
     __syncwarp();
-    drain.leave(done);
-    if (left <= 0) return;
+    drain.leave(drain.walk.stage);
+    drain.next();
+  };
+  const std::uint32_t of_full = corner(kStageK);
+#pragma unroll 1
+  for (; all >= kStageK; all -= kStageK) {
+    const std::uint32_t at = drain.wait() + of_full;
+    Fragments f[kSteps];
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) f[i].fetch(at + i * 512, x + i * 4 * step);
+    x += kSteps * 4 * step;
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) f[i].multiply(acc);
+    leave();
   }
+  if (all == 0) return;
+  std::uint32_t at = drain.wait() + corner(all);
+#pragma unroll 1
+  for (; all > 0; all -= 32, at += 512, x += 4 * step) {
+    Fragments f;
+    f.fetch(at, x);
+    f.multiply(acc);
+  }
+  leave();
 }
 
 // silu(gate) * up of every pair, to where all blocks see it.
@@ -149,7 +214,7 @@ __device__ inline void run_gate_up(Drain& drain, const MoeChainArgs& a, std::uin
     const int count = tile.end - tile.begin;
     const int row = plan.pair[tile.begin + min(lane % 8, count - 1)] / a.top_k;
     float acc[4] = {};
-    multiply_run(drain, busy ? warp : 0, a.hidden, kPieceK, x + row * 16 + lane / 8 * step, step, acc);
+    multiply_run<kPieceK>(drain, busy ? warp : 0, a.hidden, x + row * 16 + lane / 8 * step, step, acc);
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
       const int column = lane % 4 * 2 + e;
@@ -185,16 +250,21 @@ __device__ inline void run_down(Drain& drain, int intermediate, std::uint32_t in
     const bool busy = first + warp < shared.plan.num_tiles;
     const GroupTile tile = shared.plan.tiles[busy ? first + warp : first];
     const int count = tile.end - tile.begin;
-    float acc[4] = {};
-    multiply_run(drain, busy ? warp : 0, intermediate, kDownK,
-                 inner + (tile.begin + min(lane % 8, count - 1)) * intermediate * 2 + lane / 8 * 16, 16, acc);
+    int pair[2];  // of this lane's columns; none where there are fewer
+    float weight[2] = {};
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const int column = lane % 4 * 2 + e % 2;
-      if (!busy || column >= count) continue;
-      const int pair = shared.plan.pair[tile.begin + column];
-      products[pair][lane / 4 + e / 2 * 8] = rounded<bf16>(load(shared.weights[pair]) * rounded<bf16>(acc[e]));
+    for (int e = 0; e < 2; ++e) {
+      const int column = lane % 4 * 2 + e;
+      pair[e] = busy && column < count ? shared.plan.pair[tile.begin + column] : -1;
+      if (pair[e] >= 0) weight[e] = load(shared.weights[pair[e]]);
     }
+    float acc[4] = {};
+    multiply_run<kDownK>(drain, busy ? warp : 0, intermediate,
+                         inner + (tile.begin + min(lane % 8, count - 1)) * intermediate * 2 + lane / 8 * 16, 16, acc);
+#pragma unroll
+    for (int e = 0; e < 4; ++e)
+      if (pair[e % 2] >= 0)
+        products[pair[e % 2]][lane / 4 + e / 2 * 8] = rounded<bf16>(weight[e % 2] * rounded<bf16>(acc[e]));
   }
 }
 
@@ -202,6 +272,7 @@ __device__ inline void run_down(Drain& drain, int intermediate, std::uint32_t in
 __device__ inline void run_down_and_combine(Drain& drain, const MoeChainArgs& a, int rows, const Exchange& exchange,
                                             unsigned char* x) {
   Shared& shared = chain_shared();
+  if (rows == 1) weigh_for_one(a);
   if (static_cast<int>(blockIdx.x) >= a.hidden / 16) return;
   fetch_inner(a, rows * a.top_k, exchange, x);
   int buffer = 0;
@@ -214,9 +285,9 @@ __device__ inline void run_down_and_combine(Drain& drain, const MoeChainArgs& a,
     sync_consumers();  // whoever comes back to this buffer has passed the next such point in between
     if (row >= rows) continue;
     float sum = 0;
-#pragma unroll 1
-    for (int pair = row * a.top_k; pair < (row + 1) * a.top_k; ++pair)
-      sum = sum + shared.products[buffer][pair][column];
+#pragma unroll
+    for (int choice = 0; choice < kMostChoices; ++choice)
+      if (choice < a.top_k) sum = sum + shared.products[buffer][row * a.top_k + choice][column];
     const float total = rounded<bf16>(before + rounded<bf16>(sum));
     put(exchange.out + at, total);
     static_cast<bf16*>(a.sum)[at] = store<bf16>(total);

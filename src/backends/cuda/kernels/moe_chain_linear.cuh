@@ -31,8 +31,11 @@ __device__ inline std::uint64_t rows_descriptor(std::uint32_t address, int rows)
 
 // d[half * 2 + e] is the sum of output warp * 16 + half * 8 + lane / 4 of the block and row lane % 4 * 2 + e. One warpgroup
 // multiplies, the other only passes the stages.
-__device__ __forceinline__ void multiply_stages(Drain& drain, int all, int count, int groups, std::uint32_t x, int rows,
-                                                float (&d)[4]) {
+// kRows: if there are as many for sure: what the descriptors are then made of costs one addition each.
+template <int kRows>
+__device__ __forceinline__ void multiply_stages(Drain& drain, int all, int count, int groups, std::uint32_t x,
+                                                int most_rows, float (&d)[4]) {
+  const int rows = kRows > 0 ? kRows : most_rows;
   std::uint64_t b = rows_descriptor(x, rows);
   int last = -1;
 #pragma unroll 1
@@ -44,11 +47,11 @@ __device__ __forceinline__ void multiply_stages(Drain& drain, int all, int count
       wgmma_fence();
 #pragma unroll
       for (int i = 0; i < kPieceK / 16; ++i) wgmma_m64n8k16(d, a + (i * 256 >> 4), b + i * 2 * rows);
+      wgmma_commit();
+      wgmma_wait<1>();  // for all but what has just begun: the sums go on
+      if (g == 0 && last >= 0) drain.leave(last);
       a += (count * kPieceBytes) >> 4, b += kPieceK / 8 * rows;
     }
-    wgmma_commit();
-    wgmma_wait<1>();
-    if (last >= 0) drain.leave(last);
     last = drain.walk.stage;
     drain.next();
   }
@@ -68,10 +71,12 @@ __device__ __forceinline__ void multiply_stripes(Drain& drain, const Stripes& s,
 #pragma unroll
   for (int i = 0; i < 4; ++i) d[i] = 0;
   const int all = s.count == 0 ? 0 : s.in_features;
-  if (__shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0) == 0)
-    multiply_stages(drain, all, s.count, s.groups, x, rows, d);
-  else
+  if (__shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0) != 0)
     pass_stages(drain, all, s.groups);
+  else if (rows == 1)
+    multiply_stages<1>(drain, all, s.count, s.groups, x, rows, d);
+  else
+    multiply_stages<0>(drain, all, s.count, s.groups, x, rows, d);
 }
 // body(row, output of the matrix, sum, which of the thread's four) for what a thread has.
 template <class Body>

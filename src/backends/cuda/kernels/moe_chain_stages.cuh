@@ -14,8 +14,9 @@ constexpr int kConsumers = 8, kConsumerThreads = kConsumers * 32, kFeeders = 4;
 constexpr int kThreads = kConsumerThreads + kFeeders * 32;
 // A piece is a stripe of 8 outputs by up to kPieceK of k; a stage holds twelve of those, or sixteen of kDownK.
 constexpr int kPieceK = 128, kPieceBytes = kPieceK * 16, kStagePieces = 12, kStageBytes = kStagePieces * kPieceBytes;
-constexpr int kMostStages = 8, kDownK = 96, kBatchUnits = 6, kBatchTiles = 8;
-constexpr int kMostPairs = kMostMoeChainRows * 8;
+constexpr int kMostStages = 8, kUnderWay = 2, kDownK = 96, kBatchUnits = 6, kBatchTiles = 8;
+constexpr int kMostExperts = 128;
+constexpr int kMostChoices = 8, kMostPairs = kMostMoeChainRows * kMostChoices;
 
 // Which pairs (row, choice) go through which expert: pairs sorted by expert, and tiles of them.
 struct ChainPlan {
@@ -40,6 +41,8 @@ struct Shared {
   float products[2][kMostPairs][16];  // by pair
   bf16 weights[kMostPairs];
   ChainPlan plan;
+  float logits[kMostExperts], chosen[kMostChoices];  // of one row, and the probabilities of its choices
+  alignas(16) unsigned keys[kMostExperts];
 };
 
 // Shared memory: what is above, the ring, what attention made and later the experts' inner activations, the normed rows.

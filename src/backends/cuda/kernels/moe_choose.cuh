@@ -5,6 +5,10 @@
 
 namespace cajal::cuda {
 
+// In the order of probabilities: 0 taken, 1 a NaN.
+__device__ inline unsigned key_of_probability(float p) { return isnan(p) ? 1 : __float_as_uint(p) + 2; }
+__device__ inline float probability_of_key(unsigned key) { return key < 2 ? NAN : __uint_as_float(key - 2); }
+
 // Lane l has experts l, l + 32, ... A NaN is no larger than anything, and no expert is chosen twice. Probabilities are kept as
 // keys in the same order: 0 taken, 1 a NaN.
 template <class T, int kPerLane, class Logit>
