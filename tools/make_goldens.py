@@ -298,8 +298,6 @@ rope("scaling_over_parameters", "rope_scaling (truthy) replaces rope_parameters 
 # --- shapes
 case("d_head_dim_absent", "dense without head_dim: 128, not hidden/heads", head_dim=ABSENT, num_attention_heads=1,
      intermediate_size=24)
-case("d_head_dim_24", "head_dim 24, GQA 3:1, vocab 173", head_dim=24, hidden_size=40, num_attention_heads=3,
-     vocab_size=173, T=37)
 case("d_head_dim_20", "head_dim 20, kv heads = heads, sizes that are no multiples of 16", head_dim=20,
      hidden_size=36, num_key_value_heads=2, intermediate_size=50, vocab_size=163, T=41)
 case("d_kv_null", "num_key_value_heads null: as many as heads", num_key_value_heads=None, num_attention_heads=3,

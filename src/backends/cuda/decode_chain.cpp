@@ -301,6 +301,10 @@ std::optional<std::size_t> DecodeChain::launch_of(std::uint32_t node) const {
   return std::nullopt;
 }
 
+bool leaves_room(const DecodeChain& chain, std::int32_t spare_bytes) {
+  return accepts(chain, spare_bytes, chain_accepts);
+}
+
 std::int64_t DecodeChain::layer_bytes() const {
   return std::int64_t{2} * hidden * (qkv_columns + heads_columns + 3 * intermediate);
 }
@@ -316,7 +320,7 @@ std::optional<DecodeChain> find_decode_chain(const Graph& graph) {
 
 std::vector<Launch> chain_launches(const DecodeChain& chain, const Places& places, std::int32_t spare_bytes) {
   std::vector<Launch> launches;
-  const std::int32_t spare = accepts(chain, spare_bytes, chain_accepts) ? spare_bytes : 0;
+  const std::int32_t spare = leaves_room(chain, spare_bytes) ? spare_bytes : 0;
   Builder builder(chain, &places, spare);
   if (accepts(chain, spare, chain_row_accepts)) builder.use_row_kernel();
   for (std::size_t i = 0; i <= chain.layers.size(); ++i) {

@@ -38,6 +38,8 @@ struct DecodeChain {
 // Nothing where the graph is not of this kind, or has sizes that the kernel does not take.
 std::optional<DecodeChain> find_decode_chain(const Graph& graph);
 
+// Whether its launches can leave that much of a multiprocessor's shared memory to what runs beside them.
+bool leaves_room(const DecodeChain& chain, std::int32_t spare_bytes);
 // All launches in order, with their memory filled in. They leave `spare_bytes` of a multiprocessor's shared memory to what runs
 // beside them, if they can.
 std::vector<Launch> chain_launches(const DecodeChain& chain, const Places& places, std::int32_t spare_bytes);

@@ -327,7 +327,8 @@ class Lowering {
   }
   void find_short_steps(const Node& attention, const AttentionShape& shape) {
     const auto* positions = std::get_if<ops::Input>(&graph_.producer_node(attention.inputs[5]).op);
-    if (!positions) return;
+    const bool beside = decode_ ? leaves_room(*decode_, short_bytes_) : !moe_chains_.empty();
+    if (!positions || !beside) return;
     // Large layers lose more by a chain's shorter ring than they gain once attention does two blocks after each other.
     const bool large = decode_ && decode_->layer_bytes() > kLargeLayer;
     const int most = most_short_blocks() / (large ? kBlocksEach : 1);

@@ -23,6 +23,7 @@ class MoeChains {
   MoeChains() = default;
   explicit MoeChains(const Graph& graph);
 
+  bool empty() const { return chains_.empty(); }
   const MoeChain* of(std::uint32_t node) const;  // or null
   // The launch of a chain, whose memory all chains of a graph share.
   std::function<void(cudaStream_t)> launch(const MoeChain& chain, const Places& places);

@@ -245,11 +245,8 @@ __device__ inline void produce(const ChainArgs& a, const ChainPlan& plan) {
   }
 }
 
-// A register file belongs to a quarter of a multiprocessor, which has three of nine warps: beside those of 128 registers a warp
-// of attention_short fits.
-template <bool kTwo, bool kBeside>
-__global__ void __maxnreg__(kBeside ? 128 : 168)
-    chain_kernel(const __grid_constant__ ChainArgs a, const __grid_constant__ ChainPlan plan) {
+template <bool kTwo>
+__device__ __forceinline__ void run_chain(const ChainArgs& a, const ChainPlan& plan) {
   ChainShared& shared = chain_shared();
   let_next_begin();
   if (threadIdx.x < plan.slots) {
@@ -282,6 +279,19 @@ __global__ void __maxnreg__(kBeside ? 128 : 168)
     consume<kTwo>(a, plan, phase, block, i);
     if (i == 0 && a.clean) clean(a);
   }
+}
+
+template <bool kTwo>
+__global__ void __launch_bounds__(kChainThreads, 1)
+    chain_kernel(const __grid_constant__ ChainArgs a, const __grid_constant__ ChainPlan plan) {
+  run_chain<kTwo>(a, plan);
+}
+// A register file belongs to a quarter of a multiprocessor, which has three of nine warps: beside those of 128 registers a warp
+// of attention_short fits.
+template <bool kTwo>
+__global__ void __maxnreg__(128)
+    chain_beside_kernel(const __grid_constant__ ChainArgs a, const __grid_constant__ ChainPlan plan) {
+  run_chain<kTwo>(a, plan);
 }
 
 // Room for activations: those that are normed must fit whole; others go in passes if they are many.
@@ -343,8 +353,8 @@ void chain(const ChainArgs& a, cudaStream_t stream) {
   if (a.copy_apart > 0) return chain_row(a, stream);
   const ChainPlan plan = make_plan(a, multiprocessors(), shared_bytes());
   const bool beside = a.spare_bytes > 0;
-  const auto kernel = a.tokens.most > 8 ? (beside ? chain_kernel<true, true> : chain_kernel<true, false>)
-                                        : (beside ? chain_kernel<false, true> : chain_kernel<false, false>);
+  const auto kernel = a.tokens.most > 8 ? (beside ? chain_beside_kernel<true> : chain_kernel<true>)
+                                        : (beside ? chain_beside_kernel<false> : chain_kernel<false>);
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes);
   // A multiprocessor divides its memory anew only when it is idle: all that are to overlap want the same.
   cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
