@@ -11,7 +11,8 @@ namespace cajal::cpu {
 namespace {
 
 constexpr int kMaxLevels = std::bit_width(static_cast<unsigned>(kMaxQuantSumParts));
-constexpr std::int64_t kBytesAhead = 2048;  // of each tile, fetched before they are multiplied
+// Bytes of each tile that are fetched before they are multiplied, and on a processor that follows streams.
+constexpr std::int64_t kBytesAhead = 2048, kBytesAheadOfFollower = 128;
 constexpr std::int64_t kMaxGroup = 128;
 
 // Rows of x and tiles of the weight that are worked on together; see Place in linear_blocks.cpp.
@@ -80,6 +81,10 @@ struct Multiplier {
                  .fetch = weight + ahead * group_bytes,
                  .fetch_after_turn = nullptr};
     b.fetch_after_turn = at.next + (first + b.turn + ahead - groups) * group_bytes;
+    if (at.cold && follows_streams()) {
+      b.turn = count;
+      b.fetch = weight + kBytesAheadOfFollower;
+    }
     if (!at.cold) b.fetch = at.next + at.share * tile_stride / at.shares + first * b.fetch_step;
     for (int r = 0; r < at.rows; ++r) b.x[r] = x[r] + first * x_group;
     return b;
