@@ -143,7 +143,7 @@ void multiply_tiles(const BlockTable& table, const MatrixProduct& product, const
               "a sum over ", product.in_features, " in ", product.sum_parts, " parts");
   const FlushDenormals flush(table.dtype == DType::bf16);
   Multiplier multiplier(table, product);
-  const int step = tiles_at_once(table, rows);
+  const int step = rows == 1 && table.one_stream && multiplier.follower ? 1 : tiles_at_once(table, rows);
   // Blocks of nearly equal height, rather than a low one at the end.
   const std::int64_t blocks = rows <= table.max_rows ? 1 : ceil_div<std::int64_t>(rows, table.best_rows);
   for (std::int64_t tile = range.tile_begin; tile < range.tile_end; tile += step) {
