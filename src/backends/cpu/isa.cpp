@@ -18,6 +18,14 @@ bool supports_f16c() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
+
+// AMD's family 19h is Zen 3, which has no AVX-512, and Zen 4.
+bool is_zen4() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid(0, &a, &b, &c, &d) || b != signature_AMD_ebx || !__get_cpuid(1, &a, &b, &c, &d)) return false;
+  const unsigned family = (a >> 8 & 0xf) + (a >> 20 & 0xff);
+  return family == 0x19 && __builtin_cpu_supports("avx512f");
+}
 #endif
 
 std::uint32_t hardware_isa() {
@@ -48,6 +56,15 @@ std::uint32_t detect_isa() {
   if (name == "avx512_bf16") return isa & (kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Bf16);
   fail(ErrorCode::invalid_argument, "CAJAL_CPU_ISA is '", name,
        "', expected baseline, avx2, avx512, avx512_vnni or avx512_bf16");
+}
+
+bool follows_streams() {
+#if defined(__x86_64__)
+  static const bool follows = is_zen4();
+  return follows;
+#else
+  return false;
+#endif
 }
 
 std::string isa_name(std::uint32_t isa) {

@@ -20,6 +20,10 @@ enum Isa : std::uint32_t {
 std::uint32_t detect_isa();
 std::string isa_name(std::uint32_t isa);  // "avx512_bf16": the highest level in the set
 
+// Whether this processor was seen to follow several streams of reads by itself, so that software that fetches far ahead of
+// them is only in its way.
+bool follows_streams();
+
 }  // namespace cajal::cpu
 
 #define CAJAL_PRAGMA(text) _Pragma(#text)

@@ -23,12 +23,14 @@ class ReadProbe {
   ReadProbe(const ReadProbe&) = delete;
   ReadProbe& operator=(const ReadProbe&) = delete;
 
-  // Bytes per second of the whole pool, each thread reading several streams at once.
+  // Bytes per second of the whole pool, each thread reading several streams at once; every second run fetches ahead of
+  // them, so that the best of several is what the machine can do.
   double rate(ThreadPool& pool, std::uint32_t isa);
 
  private:
   std::byte* data_ = nullptr;
   std::size_t bytes_ = 0, next_ = 0;  // runs read consecutive windows in turn
+  bool fetches_ = false;
 };
 
 // Zeroed memory aligned to 2 MiB with a request for huge pages; for buffers that are read at memory speed. Error

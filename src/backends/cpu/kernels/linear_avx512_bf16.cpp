@@ -180,7 +180,11 @@ void unpack_lossless_tile_avx512(const LosslessLayout& layout, const std::byte* 
 CAJAL_TARGET_REGION_END
 
 namespace cajal::cpu {
-constexpr BlockTable kBlocksBf16Avx512Bf16 = make_table<Avx512DotBf16>(6);
+constexpr BlockTable kBlocksBf16Avx512Bf16 = [] {
+  BlockTable table = make_table<Avx512DotBf16>(6);
+  table.one_stream = true;
+  return table;
+}();
 constexpr BlockTable kBlocksLosslessAvx512Bf16 = [] {
   BlockTable table = make_table<LosslessDotBf16>(6);
   table.unpacked = &kBlocksBf16Avx512Bf16;

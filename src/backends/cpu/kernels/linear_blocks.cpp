@@ -14,7 +14,9 @@ namespace cajal::cpu {
 namespace {
 
 constexpr int kMaxLevels = std::bit_width(static_cast<unsigned>(kMaxSumParts));
-constexpr std::int64_t kGroupsAhead = 32;  // fetched so long before they are multiplied: 2 KiB of each tile
+// Groups of each tile that are fetched before they are multiplied, and for few rows on a processor that follows streams.
+constexpr std::int64_t kGroupsAhead = 32, kGroupsAheadOfFollower = 4;
+constexpr int kFewRows = 10;  // which go as fast as memory does
 
 // Rows of x and tiles of the weight that are worked on together.
 struct Place {
@@ -40,6 +42,7 @@ struct Multiplier {
   std::int64_t head_bytes = table.lossless() ? LosslessLayout{p.out_features, p.in_features}.head_bytes() : 0;
   std::int64_t group_bytes =
       table.lossless() ? LosslessLayout::kUnitBytes * group_size / LosslessLayout::kUnitColumns : kGroupBytes;
+  const bool follower = follows_streams();
   // A tree of sums in the making: level i holds a sum that waits for its sibling.
   alignas(64) float sums[kMaxLevels][kLevelStride];
 
@@ -94,9 +97,10 @@ struct Multiplier {
 
   void plan_fetching(const Place& at, std::int64_t first_group, bool last_part, Block& b) const {
     if (at.cold) {
-      b.turn = std::max<std::int64_t>(b.groups - kGroupsAhead, 0);
+      const std::int64_t ahead = follower && at.rows <= kFewRows ? kGroupsAheadOfFollower : kGroupsAhead;
+      b.turn = std::max<std::int64_t>(b.groups - ahead, 0);
       const std::byte* weight = p.weight + at.tile * tile_stride + head_bytes + first_group * group_bytes;
-      b.fetch = weight + kGroupsAhead * group_bytes;
+      b.fetch = weight + ahead * group_bytes;
       b.fetch_after_turn = last_part ? at.next + head_bytes : weight + b.groups * group_bytes;
     } else {
       b.fetch_step = (group_bytes - 1) / at.shares + 1;
@@ -139,7 +143,7 @@ void multiply_tiles(const BlockTable& table, const MatrixProduct& product, const
               "a sum over ", product.in_features, " in ", product.sum_parts, " parts");
   const FlushDenormals flush(table.dtype == DType::bf16);
   Multiplier multiplier(table, product);
-  const int step = tiles_at_once(table, rows);
+  const int step = rows == 1 && table.one_stream && multiplier.follower ? 1 : tiles_at_once(table, rows);
   // Blocks of nearly equal height, rather than a low one at the end.
   const std::int64_t blocks = rows <= table.max_rows ? 1 : ceil_div<std::int64_t>(rows, table.best_rows);
   for (std::int64_t tile = range.tile_begin; tile < range.tile_end; tile += step) {

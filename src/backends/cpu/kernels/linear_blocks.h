@@ -61,6 +61,9 @@ struct BlockTable {
   void (*finish)(const Finish&);
   // Not null: these blocks read tiles of Lossless storage, and those the same tiles once they are unpacked.
   const BlockTable* unpacked;
+  // One row is multiplied by one tile at least as fast as memory gives that to a thread: where the processor follows streams
+  // one tile after the other, a single stream, is then read faster than several side by side.
+  bool one_stream = false;
 
   bool lossless() const { return unpacked != nullptr; }
 };

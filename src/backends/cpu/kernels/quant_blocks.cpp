@@ -11,7 +11,10 @@ namespace cajal::cpu {
 namespace {
 
 constexpr int kMaxLevels = std::bit_width(static_cast<unsigned>(kMaxQuantSumParts));
-constexpr std::int64_t kBytesAhead = 2048;  // of each tile, fetched before they are multiplied
+// Bytes of each tile that are fetched before they are multiplied, and on a processor that follows streams.
+constexpr std::int64_t kBytesAhead = 2048, kBytesAheadOfFollower = 128;
+constexpr std::int64_t kRowsOfOneStream =
+    2;  // which are multiplied by one tile as fast as memory gives that to a thread
 constexpr std::int64_t kMaxGroup = 128;
 
 // Rows of x and tiles of the weight that are worked on together; see Place in linear_blocks.cpp.
@@ -80,6 +83,10 @@ struct Multiplier {
                  .fetch = weight + ahead * group_bytes,
                  .fetch_after_turn = nullptr};
     b.fetch_after_turn = at.next + (first + b.turn + ahead - groups) * group_bytes;
+    if (at.cold && follows_streams()) {
+      b.turn = count;
+      b.fetch = weight + kBytesAheadOfFollower;
+    }
     if (!at.cold) b.fetch = at.next + at.share * tile_stride / at.shares + first * b.fetch_step;
     for (int r = 0; r < at.rows; ++r) b.x[r] = x[r] + first * x_group;
     return b;
@@ -102,7 +109,8 @@ void multiply_quant_tiles(const QuantBlockTable& table, const QuantProduct& prod
                   std::has_single_bit(static_cast<unsigned>(product.sum_parts)),
               "a sum in ", product.sum_parts, " parts");
   Multiplier multiplier(table, product);
-  const int step = quant_tiles_at_once(table, rows);
+  // One tile after the other is one stream, which a processor that follows streams reads faster than two short ones.
+  const int step = follows_streams() && rows <= kRowsOfOneStream ? 1 : quant_tiles_at_once(table, rows);
   // Blocks of nearly equal height, rather than a low one at the end.
   const std::int64_t blocks = ceil_div<std::int64_t>(rows, table.best_rows);
   for (std::int64_t tile = range.tile_begin; tile < range.tile_end; tile += step) {
