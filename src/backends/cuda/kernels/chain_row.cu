@@ -415,7 +415,8 @@ void chain_row(const ChainArgs& a, cudaStream_t stream) {
   const RowPlan plan = make_row_plan(a, multiprocessors(), shared_bytes());
   cudaFuncSetAttribute(chain_row_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes);
   // A multiprocessor divides its memory anew only when it is idle: all that are to overlap want the same.
-  cudaFuncSetAttribute(chain_row_kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+  cudaFuncSetAttribute(chain_row_kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                       cudaSharedmemCarveoutMaxShared);
   launch_kernel(chain_row_kernel, static_cast<unsigned>(multiprocessors()), kRowThreads,
                 static_cast<std::size_t>(plan.shared_bytes), stream, a, plan);
 }

@@ -49,7 +49,9 @@ struct Ring {
   __device__ int barrier() const { return stage & (kStages - 1); }
   __device__ int parity() const { return stage / kStages & 1; }
 };
-__host__ __device__ inline int slots_of(int pieces, int stage_k) { return (pieces * stage_k * 16 + kSlotBytes - 1) / kSlotBytes; }
+__host__ __device__ inline int slots_of(int pieces, int stage_k) {
+  return (pieces * stage_k * 16 + kSlotBytes - 1) / kSlotBytes;
+}
 
 // Tiles first, first + gridDim.x, ... of an operation.
 struct RowShare {
@@ -84,7 +86,8 @@ class RowProducer {
         for (int i = 0; i < together; ++i) {
           const bf16* from = weight + (share.tile(batch + i) * op.tile_step * row + k) * 8;
 #pragma unroll 1
-          for (int piece = 0; piece < op.pieces; ++piece, from += op.piece_apart, to += op.stage_k * 16) copy(to, from, bytes);
+          for (int piece = 0; piece < op.pieces; ++piece, from += op.piece_apart, to += op.stage_k * 16)
+            copy(to, from, bytes);
         }
         ring_.pass(slots);
       }
@@ -115,7 +118,7 @@ class RowProducer {
 
   Ring ring_;
   int oldest_ = 0, freed_ = 0;  // the oldest stage that may not be empty yet, and the position where it begins
-  std::uint64_t policy_ = 0;  // what is read once a step should leave the cache first
+  std::uint64_t policy_ = 0;    // what is read once a step should leave the cache first
 };
 
 __device__ inline void sync_row() { asm volatile("bar.sync 1, %0;" ::"n"(kRowConsumers) : "memory"); }
