@@ -286,24 +286,24 @@ __device__ inline void clean_copies(unsigned char* first, std::int64_t bytes, st
 
 // By one thread: all norms' weights, then everything that goes through the ring.
 __device__ inline void produce_row(const ChainArgs& a, const RowPlan& plan) {
-  RowShared& shared = row_shared();
+  std::uint64_t* norm = &row_shared().norm;
   RowProducer producer(plan);
   const int linears = a.num_linears;
-  const auto norm_bytes = [&](const ChainLinear& linear) {
-    return linear.norm ? static_cast<std::uint32_t>(linear.in_features) * 2 : 0;
-  };
   std::uint32_t all = 0;
 #pragma unroll 1
-  for (int i = 0; i < linears; ++i) all += norm_bytes(shared.ops[i].linear);
-  barrier_expect(&shared.norm, all);
+  for (int i = 0; i < linears; ++i)
+    if (plan.ops[i].linear.norm) all += static_cast<std::uint32_t>(plan.ops[i].linear.in_features) * 2;
+  barrier_expect(norm, all);
 #pragma unroll 1
   for (int i = 0; i < linears; ++i) {
-    const ChainLinear& linear = shared.ops[i].linear;
-    if (linear.norm) copy_bulk(chain_memory + shared.ops[i].norm_at, linear.norm, norm_bytes(linear), &shared.norm);
+    const ChainLinear& linear = plan.ops[i].linear;
+    if (linear.norm)
+      copy_bulk(chain_memory + plan.ops[i].norm_at, linear.norm, static_cast<std::uint32_t>(linear.in_features) * 2,
+                norm);
   }
 #pragma unroll 1
   for (int i = 0; i < linears; ++i) {
-    const RowOp op = shared.ops[i];
+    const RowOp op = plan.ops[i];
     if (!left_out(a, op.linear)) producer.feed(op);
   }
 }
@@ -312,21 +312,24 @@ __global__ void __launch_bounds__(kRowThreads, 1)
     chain_row_kernel(const __grid_constant__ ChainArgs a, const __grid_constant__ RowPlan plan) {
   RowShared& shared = row_shared();
   let_next_begin();
-  if (threadIdx.x < kStages) {
-    barrier_init(shared.full + threadIdx.x, 1);
-    barrier_init(shared.empty + threadIdx.x, kRowWarps);
-  }
-  if (threadIdx.x == 0) barrier_init(&shared.norm, 1);
-  static_assert(sizeof(plan.ops) % 4 == 0);
-#pragma unroll 1
-  for (int i = static_cast<int>(threadIdx.x); i < static_cast<int>(sizeof(plan.ops) / 4); i += kRowThreads)
-    reinterpret_cast<std::uint32_t*>(shared.ops)[i] = reinterpret_cast<const std::uint32_t*>(plan.ops)[i];
-  barrier_fence_init();
-  __syncthreads();
   if (uniform(static_cast<int>(threadIdx.x) / kRowConsumers) > 0) {
+    // Weights are asked for before anything else: one thread does all that this needs.
+    if (threadIdx.x == kRowConsumers) {
+#pragma unroll 1
+      for (int i = 0; i < kStages; ++i) barrier_init(shared.full + i, 1), barrier_init(shared.empty + i, kRowWarps);
+      barrier_init(&shared.norm, 1);
+      barrier_fence_init();
+    }
+    __syncwarp();
+    asm volatile("bar.arrive 2, %0;" ::"n"(kRowThreads) : "memory");
     if (threadIdx.x == kRowConsumers) produce_row(a, plan);
     return;
   }
+  static_assert(sizeof(plan.ops) % 4 == 0);
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < static_cast<int>(sizeof(plan.ops) / 4); i += kRowConsumers)
+    reinterpret_cast<std::uint32_t*>(shared.ops)[i] = reinterpret_cast<const std::uint32_t*>(plan.ops)[i];
+  asm volatile("bar.sync 2, %0;" ::"n"(kRowThreads) : "memory");
   // Read now: what lies in a launch's parameters is far away at first.
   const int linears = a.num_linears;
   const float epsilon = a.epsilon;
