@@ -224,7 +224,11 @@ class Builder {
   }
 
  private:
-  std::byte* at(Value v) const { return places_ ? places_->at(v) : nullptr; }
+  // Somewhere, at least, where only sizes matter: whether there is a norm is one of them.
+  std::byte* at(Value v) const {
+    static std::byte somewhere;
+    return places_ ? places_->at(v) : &somewhere;
+  }
 
   // Three sets of buffers take turns: layer l works in set l % 3, reads what layer l - 1 left in the one before, and cleans
   // the one after, which nobody has touched since launches that are long over. So no step depends on what an earlier one left.
@@ -325,6 +329,7 @@ std::vector<Launch> chain_launches(const DecodeChain& chain, const Places& place
   if (accepts(chain, spare, chain_row_accepts)) builder.use_row_kernel();
   for (std::size_t i = 0; i <= chain.layers.size(); ++i) {
     const ChainArgs a = builder.launch(i);
+    CAJAL_CHECK(chain_accepts(a));
     std::vector<std::uint32_t> linears;
     if (i > 0) {
       const DecodeChain::Layer& layer = chain.layers[i - 1];

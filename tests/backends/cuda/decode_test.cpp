@@ -87,6 +87,11 @@ TEST(DecodeChain, LeavesAloneWhatItsKernelDoesNotTake) {
   Case odd = kSmall;
   odd.vocabulary = 1000;
   EXPECT_FALSE(find_decode_chain(planned(decode_graph(odd, 1)))) << "outputs that are no whole tiles";
+  Case wide = kSmall;
+  wide.hidden = 5120;
+  EXPECT_TRUE(find_decode_chain(planned(decode_graph(wide, 8))));
+  EXPECT_FALSE(find_decode_chain(planned(decode_graph(wide, 16))))
+      << "rows that are normed and leave the ring too little";
 }
 
 class DecodeOnDevice : public OnDevice, public testing::WithParamInterface<Case> {

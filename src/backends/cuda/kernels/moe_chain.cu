@@ -40,10 +40,10 @@ __device__ inline void prefetch(const void* from, std::uint32_t bytes) {
 }
 
 // The side that fills: lane 0 of each of kFeeders warps brings every kFeeders-th piece. A stage is asked for when all but the last
-// kUnderWay before it have come: more under way bring nothing sooner, and results that blocks wait for queue behind them.
+// `under_way` before it have come.
 class Feeder {
  public:
-  __device__ explicit Feeder(int stages) : walk_{stages}, late_{stages} {
+  __device__ Feeder(int stages, int under_way) : walk_{stages}, late_{stages}, under_way_(under_way) {
     // Weights are read once a step: they leave the cache first.
     asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy_));
   }
@@ -63,7 +63,7 @@ class Feeder {
         std::uint64_t* full = &chain_shared().full[walk_.stage];
         if (run.ahead && run.k - left == walk_.stages * run.stage_k) prefetch_rest(run, left, first, at);
         barrier_wait(&chain_shared().empty[walk_.stage], walk_.parity ^ 1);
-        if (++asked_ > kUnderWay) barrier_wait(&chain_shared().full[late_.stage], late_.parity), late_.next();
+        if (++asked_ > under_way_) barrier_wait(&chain_shared().full[late_.stage], late_.parity), late_.next();
         barrier_expect(full, bytes * static_cast<std::uint32_t>((pieces - first + kFeeders - 1) / kFeeders));
 #pragma unroll
         for (int i = 0; i < kMost; ++i) {
@@ -93,7 +93,7 @@ class Feeder {
   }
 
   Walk walk_, late_;
-  int asked_ = 0;
+  int under_way_, asked_ = 0;
   std::uint64_t policy_ = 0;
 };
 
@@ -157,7 +157,9 @@ __device__ inline int set_of(const MoeChainArgs& a) { return (a.ordinal + (a.cha
 // Of a step of one row the feeders themselves choose: their first weights depend on it. They do so once before there is anything
 // to choose from, so that the code is here when there is.
 __device__ void feed_all(const MoeChainArgs& a, int stages) {
-  Feeder feeder(stages);
+  // One row wants its results soon, and those queue behind what was asked for; several want bandwidth.
+  constexpr int kAll = 1 << 30;
+  Feeder feeder(stages, a.rows.most == 1 ? kUnderWay : kAll);
   prefetch_norms(a);
 #pragma unroll 1
   for (int p = 0; p < 5; ++p) {
