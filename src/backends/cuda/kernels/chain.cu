@@ -235,8 +235,9 @@ __device__ inline void clean(const ChainArgs& a) {
 }
 
 // By one thread: the first norm's weights, then everything that goes through the ring.
+template <bool kBeside>
 __device__ inline void produce(const ChainArgs& a, const ChainPlan& plan) {
-  Producer producer(plan);
+  Producer<kBeside> producer(plan);
   bring_norm(a, plan, 0);
 #pragma unroll 1
   for (int i = 0; i < a.num_linears; ++i) {
@@ -245,7 +246,7 @@ __device__ inline void produce(const ChainArgs& a, const ChainPlan& plan) {
   }
 }
 
-template <bool kTwo>
+template <bool kTwo, bool kBeside>
 __device__ __forceinline__ void run_chain(const ChainArgs& a, const ChainPlan& plan) {
   ChainShared& shared = chain_shared();
   let_next_begin();
@@ -257,7 +258,7 @@ __device__ __forceinline__ void run_chain(const ChainArgs& a, const ChainPlan& p
   barrier_fence_init();
   __syncthreads();
   if (threadIdx.x >= kConsumerThreads) {
-    if (threadIdx.x == kConsumerThreads) produce(a, plan);
+    if (threadIdx.x == kConsumerThreads) produce<kBeside>(a, plan);
     return;
   }
   // How many rows there are was known before any kernel of the step began.
@@ -284,20 +285,18 @@ __device__ __forceinline__ void run_chain(const ChainArgs& a, const ChainPlan& p
 template <bool kTwo>
 __global__ void __launch_bounds__(kChainThreads, 1)
     chain_kernel(const __grid_constant__ ChainArgs a, const __grid_constant__ ChainPlan plan) {
-  run_chain<kTwo>(a, plan);
+  run_chain<kTwo, false>(a, plan);
 }
 // A register file belongs to a quarter of a multiprocessor, which has three of nine warps: beside those of 128 registers a warp
 // of attention_short fits.
 template <bool kTwo>
 __global__ void __maxnreg__(128)
     chain_beside_kernel(const __grid_constant__ ChainArgs a, const __grid_constant__ ChainPlan plan) {
-  run_chain<kTwo>(a, plan);
+  run_chain<kTwo, true>(a, plan);
 }
 
 // Room for activations: those that are normed must fit whole; others go in passes if they are many.
 constexpr int kRoom = 100 * 1024 / 2;
-// Attention that runs beside the launch waits behind the weights that are asked for meanwhile: a full ring doubled its time.
-constexpr int kAhead = 8;
 
 ChainPlan make_plan(const ChainArgs& a, int grid, int shared_bytes) {
   ChainPlan plan{};
@@ -331,7 +330,6 @@ ChainPlan make_plan(const ChainArgs& a, int grid, int shared_bytes) {
   plan.norm_bytes = (normed * 2 + 127) / 128 * 128;
   const int rest = shared_bytes - a.spare_bytes - kStateBytes - plan.norm_bytes - room * 2;
   plan.slots = rest / kSlotBytes < kMostSlots ? rest / kSlotBytes : kMostSlots;
-  plan.ahead = a.spare_bytes > 0 ? kAhead : -1;
   plan.shared_bytes = plan.slots * kSlotBytes + kStateBytes + plan.norm_bytes + room * 2;
   return plan;
 }

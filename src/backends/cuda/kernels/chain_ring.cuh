@@ -31,7 +31,6 @@ struct ChainOp {
 struct ChainPlan {
   ChainOp ops[kMostChainLinears];
   std::int32_t slots;
-  std::int32_t ahead;       // slots that are asked for before the kernel before is over; -1: all
   std::int32_t norm_bytes;  // of a norm's weights there
   std::int32_t shared_bytes;
 };
@@ -120,9 +119,10 @@ struct Share {
 };
 
 // By one thread: all weights of this block's share, in the order in which its warps will want them.
+template <bool kBeside>
 class Producer {
  public:
-  __device__ Producer(const ChainPlan& plan) : slots_(plan.slots), ahead_(plan.ahead), cursor_(0, plan.slots) {
+  __device__ Producer(const ChainPlan& plan) : slots_(plan.slots), cursor_(0, plan.slots) {
     asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy_));
   }
 
@@ -151,7 +151,8 @@ class Producer {
  private:
   __device__ void ask(const bf16* from, const bf16* second, std::uint32_t bytes) {
     ChainShared& shared = chain_shared();
-    if (cursor_.position == ahead_) wait_for_previous();
+    if constexpr (kBeside)
+      if (cursor_.position == kAhead) wait_for_previous();
     if (cursor_.round > 0) wait_or_trap(shared.empty + cursor_.slot, (cursor_.round - 1) & 1);
     std::uint64_t* full = shared.full + cursor_.slot;
     const std::uint32_t to = cursor_.address(shared_address(chain_memory));
@@ -169,7 +170,10 @@ class Producer {
         : "memory");
   }
 
-  int slots_, ahead_;
+  // Attention that runs beside the launch waits behind the weights that are asked for meanwhile: a full ring doubled its time.
+  static constexpr int kAhead = 8;
+
+  int slots_;
   Cursor cursor_;
   std::uint64_t policy_ = 0;  // what is read once a step should leave the cache first
 };
