@@ -102,7 +102,7 @@ __device__ void block_scores(std::uint32_t q, std::uint32_t k, float (&s)[kBlock
   }
 }
 
-// Scores of positions that a row does not see: -infinity. Of rows lane / 4 alone where kHalves is 1, here and below.
+// Scores of positions that a row does not see: -infinity. Of rows lane / 4 alone where kHalves is 1, here and in the three below.
 template <int kHalves = 2>
 __device__ inline void mask_block(float (&s)[kBlock / 8][4], int first, const Span (&spans)[2]) {
   const int column = threadIdx.x % 4 * 2;
@@ -161,11 +161,10 @@ __device__ inline void whole_block_softmax(float (&s)[kBlock / 8][4], float fact
   block_probabilities<kHalves>(s, factor, m, l);
 }
 // What a row does not see has no probability.
-template <int kHalves = 2>
 __device__ inline void block_softmax(float (&s)[kBlock / 8][4], float factor, int first, const Span (&spans)[2],
                                      float (&m)[2], float (&l)[2]) {
-  mask_block<kHalves>(s, first, spans);
-  whole_block_softmax<kHalves>(s, factor, m, l);
+  mask_block(s, first, spans);
+  whole_block_softmax(s, factor, m, l);
 }
 
 // Columns 8 * first .. 8 * (first + kTiles) of the probabilities' sum of the block's values.

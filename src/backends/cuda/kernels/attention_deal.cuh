@@ -34,11 +34,19 @@ struct DealSizes {
 };
 
 #ifdef __CUDACC__
+// n / d, of numbers below 2^24, in a tenth of the instructions that a division
+// takes.
+__device__ inline int quotient(int n, int d) {
+  const int q = static_cast<int>(__fdividef(static_cast<float>(n), static_cast<float>(d))), rest = n - q * d;
+  return rest < 0 ? q - 1 : rest >= d ? q + 1 : q;
+}
+
 struct Deal {
   int blocks[kDecodeRows + 1], pieces[kDecodeRows + 1];  // before each row
   int ends[kDecodeRows], seqs[kDecodeRows], slots[kDecodeRows];
-  int rows, per, begin, end;  // blocks of a share at most; this share
-  bool whole;                 // shares end where items do, since there are more pieces than fit
+  int rows, each, more;  // a share has `each` blocks, the first `more` shares one more
+  int begin, end;        // this share
+  bool whole;            // shares end where items do, since there are more pieces than fit
 
   // By one warp.
   __device__ void make(const AttentionDecodeArgs& a, const DealSizes& sizes) {
@@ -55,13 +63,19 @@ struct Deal {
     __syncwarp();
     if (lane != 0) return;
     const int share = static_cast<int>(blockIdx.x), shares = static_cast<int>(gridDim.x);
-    rows = count, per = (all + shares - 1) / shares, whole = all_pieces > sizes.most_pieces;
-    begin = min(all, share * per), end = min(all, (share + 1) * per);
+    rows = count, each = quotient(all, shares), more = all - each * shares, whole = all_pieces > sizes.most_pieces;
+    begin = share_begin(share), end = share_begin(share + 1);
     if (whole) begin = item_from(begin, sizes.units), end = item_from(end, sizes.units);
   }
 
   static __device__ int first_seen(const AttentionArgs& a, int end) {
     return a.sliding_window > 0 && a.sliding_window < end ? end - static_cast<int>(a.sliding_window) : 0;
+  }
+  __device__ int share_begin(int share) const { return share * each + min(share, more); }
+  // The share that has block `g` of the line.
+  __device__ int share_of(int g) const {
+    const int in_larger = more * (each + 1);
+    return g < in_larger ? quotient(g, each + 1) : more + quotient(g - in_larger, each);
   }
   // The row that block `g` of the line belongs to.
   __device__ int row_of(int g) const {
@@ -94,13 +108,6 @@ struct Deal {
     return __shfl_sync(~0u, sum, 31);
   }
 };
-
-// n / d, of numbers below 2^24, in a tenth of the instructions that a division
-// takes.
-__device__ inline int quotient(int n, int d) {
-  const int q = static_cast<int>(__fdividef(static_cast<float>(n), static_cast<float>(d))), rest = n - q * d;
-  return rest < 0 ? q - 1 : rest >= d ? q + 1 : q;
-}
 
 // Item: what one row and unit see.
 struct DealtItem {

@@ -49,7 +49,7 @@ __device__ inline int list_slots(const DealSizes& sizes, const Deal& deal, const
   for (int base = 0; base < pieces; base += 32) {
     const int p = base + lane;
     const int begin = p < pieces ? item.piece_begin(p) : 0, end = p < pieces ? item.piece_end(p) : 0;
-    const int cut = (begin / deal.per + 1) * deal.per;  // the first share that begins inside
+    const int cut = deal.share_begin(deal.share_of(begin) + 1);  // where the first share begins that does so inside
     const int own = p < pieces ? 1 + max(0, end - cut) : 0;
     int sum = own;
 #pragma unroll
@@ -60,8 +60,10 @@ __device__ inline int list_slots(const DealSizes& sizes, const Deal& deal, const
     int* to = list + before + sum - own;
     if (own > 0) *to++ = (first_slot + p) * sizes.slot_floats | kPieceBegins;
 #pragma unroll 1
-    for (int g = cut; g < end; ++g)
-      *to++ = (sizes.most_pieces + g / deal.per * kSinglesPerShare + g % deal.per) * sizes.slot_floats;
+    for (int g = cut; g < end; ++g) {
+      const int share = deal.share_of(g);
+      *to++ = (sizes.most_pieces + share * kSinglesPerShare + g - deal.share_begin(share)) * sizes.slot_floats;
+    }
     before += __shfl_sync(~0u, sum, 31);
   }
   return before;
@@ -196,7 +198,8 @@ struct MergeWork {
   // By one warp. `g` is the item's block in the share.
   __device__ void find(const AttentionArgs& a, const DealSizes& sizes, const Deal& deal, int g) {
     const DealtItem item(a, deal, sizes, g);
-    const int last_share = (item.begin + item.blocks - 1) / deal.per, shares = last_share - item.begin / deal.per + 1;
+    const int last_share = deal.share_of(item.begin + item.blocks - 1),
+              shares = last_share - deal.share_of(item.begin) + 1;
     const int all = item.heads(sizes) * (a.head_dim / kSlice);
     const int helpers = min(shares, all), helper = last_share - static_cast<int>(blockIdx.x);
     if (deal.whole || shares == 1 || helper >= helpers) return;

@@ -319,8 +319,8 @@ bool moe_chain_accepts(const MoeChainArgs& a) {
   };
   return a.rows.most >= 1 && a.rows.most <= kMostMoeChainRows && linear(a.hidden, a.attention_columns) &&
          linear(a.num_experts, a.hidden) && (a.qkv_columns == 0 || linear(a.qkv_columns, a.hidden)) &&
-         a.hidden % 16 == 0 && a.hidden <= kNormGroups * kSumLanes * 8 && a.num_experts <= 128 && a.top_k >= 1 &&
-         a.top_k <= 8 && a.intermediate % 32 == 0 && layout_of(a).stages >= kLeastStages;
+         a.hidden % 16 == 0 && a.hidden <= kNormGroups * kSumLanes * 8 && a.num_experts <= kMostExperts &&
+         a.top_k >= 1 && a.top_k <= kMostChoices && a.intermediate % 32 == 0 && layout_of(a).stages >= kLeastStages;
 }
 
 std::size_t moe_chain_exchange_bytes(const MoeChainArgs& a) {

@@ -133,7 +133,7 @@ __device__ inline void plan_tiles(int pairs) {
   __syncwarp();
 }
 
-// Chooses for all rows, and plans. All consumers know when they return; who waits for `planned` perhaps earlier.
+// Chooses for all rows of a step that has several, and plans. All consumers know when they return; who waits for `planned` perhaps earlier.
 __device__ inline void choose(const MoeChainArgs& a, int rows, const Exchange& exchange) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
   Shared& shared = chain_shared();
@@ -150,8 +150,7 @@ __device__ inline void choose(const MoeChainArgs& a, int rows, const Exchange& e
   if (a.weights) static_cast<bf16*>(a.weights)[pair] = shared.weights[pair];
 }
 
-// A warp's two stripes of all stages of a run; x: this lane's part of the rows, `step` bytes from one group of eight k to the
-// next. The next fragments are on their way while the last are multiplied, from stage to stage.
+// Of 32 of k: two stripes of weights and the rows.
 struct Fragments {
   std::uint32_t w0[4], t[4], w1[4];
   __device__ void fetch(std::uint32_t at, std::uint32_t x) {
@@ -164,6 +163,8 @@ struct Fragments {
     mma_16816(acc, w1, t[2], t[3]);
   }
 };
+// A warp's two stripes of all stages of a run; x: this lane's part of the rows, `step` bytes from one group of eight k to the
+// next. All fragments of a full stage are asked for before the first is multiplied.
 template <int kStageK>
 __device__ __forceinline__ void multiply_run(Drain& drain, int place, int all, std::uint32_t x, int step,
                                              float (&acc)[4]) {

@@ -5,12 +5,12 @@
 
 namespace cajal::cuda {
 
-// In the order of probabilities: 0 taken, 1 a NaN.
+// Keys have the order of probabilities: 0 taken, 1 a NaN.
 __device__ inline unsigned key_of_probability(float p) { return isnan(p) ? 1 : __float_as_uint(p) + 2; }
 __device__ inline float probability_of_key(unsigned key) { return key < 2 ? NAN : __uint_as_float(key - 2); }
 
 // Lane l has experts l, l + 32, ... A NaN is no larger than anything, and no expert is chosen twice. Probabilities are kept as
-// keys in the same order: 0 taken, 1 a NaN.
+// keys.
 template <class T, int kPerLane, class Logit>
 __device__ void choose_experts(const RouterArgs& a, std::int64_t row, const Logit& logit) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -32,7 +32,7 @@ __device__ void choose_experts(const RouterArgs& a, std::int64_t row, const Logi
     key[i] = 0;
     if (lane + i * 32 >= a.num_experts) continue;
     p[i] = p[i] / sum;
-    key[i] = isnan(p[i]) ? 1 : __float_as_uint(p[i]) + 2;
+    key[i] = key_of_probability(p[i]);
   }
   float chosen_sum = 0, mine[kPerLane];  // of the choices, lane by lane
   std::int32_t* ids = a.ids + row * a.top_k;
@@ -47,7 +47,7 @@ __device__ void choose_experts(const RouterArgs& a, std::int64_t row, const Logi
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i)
       if (id == lane + i * 32) key[i] = 0;
-    const float value = all < 2 ? NAN : __uint_as_float(all - 2);
+    const float value = probability_of_key(all);
     chosen_sum = chosen_sum + value;
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i)
