@@ -102,7 +102,7 @@ __device__ void block_scores(std::uint32_t q, std::uint32_t k, float (&s)[kBlock
   }
 }
 
-// Scores of positions that a row does not see: -infinity. Of rows lane / 4 alone where kHalves is 1, here and in the three below.
+// Scores of positions that a row does not see: -infinity. Of rows lane / 4 alone where kHalves is 1, here and in three below.
 template <int kHalves = 2>
 __device__ inline void mask_block(float (&s)[kBlock / 8][4], int first, const Span (&spans)[2]) {
   const int column = threadIdx.x % 4 * 2;

@@ -133,7 +133,8 @@ __device__ inline void plan_tiles(int pairs) {
   __syncwarp();
 }
 
-// Chooses for all rows of a step that has several, and plans. All consumers know when they return; who waits for `planned` perhaps earlier.
+// Chooses for all rows of a step that has several, and plans. All consumers know when they return; who waits for `planned`
+// perhaps earlier.
 __device__ inline void choose(const MoeChainArgs& a, int rows, const Exchange& exchange) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
   Shared& shared = chain_shared();
