@@ -13,8 +13,7 @@ namespace {
 constexpr int kMaxLevels = std::bit_width(static_cast<unsigned>(kMaxQuantSumParts));
 // Bytes of each tile that are fetched before they are multiplied, and on a processor that follows streams.
 constexpr std::int64_t kBytesAhead = 2048, kBytesAheadOfFollower = 128;
-constexpr std::int64_t kRowsOfOneStream =
-    2;  // which are multiplied by one tile as fast as memory gives that to a thread
+constexpr std::int64_t kRowsOfOneStream = 2;  // which are multiplied by a tile as fast as memory gives that to a thread
 constexpr std::int64_t kMaxGroup = 128;
 
 // Rows of x and tiles of the weight that are worked on together; see Place in linear_blocks.cpp.

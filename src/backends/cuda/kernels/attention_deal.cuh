@@ -1,8 +1,8 @@
 #pragma once
-// Who attends to what in attention_decode: the blocks of the cache that all
-// rows see, row by row, unit by unit, in one line, of which every thread block
-// has an equal share. A unit is a kv head, or at most 16 of the heads that
-// share it.
+// Who attends to what in attention_decode and attention_short: the blocks of
+// the cache that all rows see, row by row, unit by unit, in one line, of which
+// every thread block has an equal share, or one more. A unit is a kv head, or
+// at most 16 of the heads that share it.
 #include "backends/cuda/kernels/attention_block.cuh"
 #include "backends/cuda/kernels/attention_decode.h"
 

@@ -1,6 +1,6 @@
 #pragma once
-// The end of attention_decode: items that several thread blocks have a part of.
-// Partial results lie in slots, in which data is its own flag: all ones, which
+// The end of attention_decode and attention_short: items that several thread
+// blocks have a part of. Partial results lie in slots, in which data is its own flag: all ones, which
 // no result is, until the data come, and again after it was read. Each of the
 // item's last blocks takes some columns, reads until nothing is missing, and
 // merges in ascending order.
