@@ -67,6 +67,24 @@ class Lowering {
     if (decode_) chain_launches_ = chain_launches(*decode_, places, short_step_ ? short_bytes_ : 0);
   }
 
+  // What steps may be short, once for all layers.
+  void find_short_steps() {
+    const bool beside = decode_ ? leaves_room(*decode_, short_bytes_) : !moe_chains_.empty();
+    if (joined_attention_.empty() || !beside) return;
+    // Large layers lose more by a chain's shorter ring than they gain once attention does two blocks after each other.
+    const bool large = decode_ && decode_->layer_bytes() > kLargeLayer;
+    ShortSteps steps{.most_blocks = most_short_blocks() / (large ? kBlocksEach : 1)};
+    for (const auto& [attention, region] : joined_attention_) {
+      const Node& node = graph_.node(attention);
+      const AttentionShape shape = attention_shape(node);
+      const auto* positions = std::get_if<ops::Input>(&graph_.producer_node(node.inputs[5]).op);
+      if (!positions) return;
+      CAJAL_CHECK(steps.positions.empty() || steps.positions == positions->name);
+      steps.positions = positions->name, steps.block_size = shape.block_size;
+      steps.units = std::max<std::int64_t>(steps.units, attention_units(shape));
+    }
+    selection.short_steps = std::move(steps);
+  }
   void run() {
     find_rows();
     find_routes();
@@ -322,19 +340,7 @@ class Lowering {
       joined_attention_[i] = at, joins_attention_.insert(at);
       slot_bytes_ = std::max(slot_bytes_, attention_decode_bytes(shape));
       short_bytes_ = std::max(short_bytes_, attention_short_shared_bytes(shape));
-      find_short_steps(graph_.node(i), shape);
     }
-  }
-  void find_short_steps(const Node& attention, const AttentionShape& shape) {
-    const auto* positions = std::get_if<ops::Input>(&graph_.producer_node(attention.inputs[5]).op);
-    const bool beside = decode_ ? leaves_room(*decode_, short_bytes_) : !moe_chains_.empty();
-    if (!positions || !beside) return;
-    // Large layers lose more by a chain's shorter ring than they gain once attention does two blocks after each other.
-    const bool large = decode_ && decode_->layer_bytes() > kLargeLayer;
-    const int most = most_short_blocks() / (large ? kBlocksEach : 1);
-    if (!selection.short_steps) selection.short_steps = {positions->name, shape.block_size, 0, most};
-    CAJAL_CHECK(selection.short_steps->positions == positions->name);
-    selection.short_steps->units = std::max<std::int64_t>(selection.short_steps->units, attention_units(shape));
   }
   // One set for all layers, which run one after the other.
   float* attention_slots() {
@@ -513,6 +519,7 @@ class Lowering {
 Selection select_kernels(const Graph& graph, const KernelOptions& options) {
   Lowering lowering(graph, options, false);
   lowering.run();
+  lowering.find_short_steps();
   return std::move(lowering.selection);
 }
 

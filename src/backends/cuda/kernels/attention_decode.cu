@@ -101,15 +101,8 @@ class DecodeWarp {
     if (lane_ == 0) fetch(n + kSlots);
   }
 
-  // A head of this step's rows in qkv; the row's cosines and sines.
-  __device__ HalvesOfHead raw(int row, int head) const {
-    const int heads = a_.num_heads + 2 * a_.num_kv_heads;
-    return load_head<D>(static_cast<const bf16*>(args_.heads.qkv) + (static_cast<std::int64_t>(row) * heads + head) * D,
-                        sub_);
-  }
-  __device__ HalvesOfHead angles(int row) const {
-    return load_head<D>(static_cast<const bf16*>(args_.heads.table) + static_cast<std::int64_t>(row) * D, sub_);
-  }
+  __device__ HalvesOfHead raw(int row, int head) const { return head_of_step<D>(args_, row, head, sub_); }
+  __device__ HalvesOfHead angles(int row) const { return angles_of_step<D>(args_, row, sub_); }
 
   // Queries to shared memory, and the row's own key and value to registers, all of them asked for at once.
   __device__ void load_rows(bool queries) {
@@ -141,10 +134,6 @@ class DecodeWarp {
     store_head<D>(
         cache_row<D>(group_ ? args_.heads.v_cache : args_.heads.k_cache, slot, item_.kv_head, a_.num_kv_heads), sub_,
         group_ ? value_ : key_);
-  }
-  static __device__ void store_shared(std::uint32_t to, const uint4& v) {
-    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
-                 : "memory");
   }
 
   // What this step's rows leave in the block of the cache, which may not have it yet; positions from `limit` on are

@@ -111,19 +111,8 @@ class ShortBlock {
   __device__ void fetch_keys(int j) const { bring(j, k_, S::kKeys, &c_.keys); }
   __device__ void fetch_values(int j) const { bring(j, v_, S::kValues, &c_.values); }
 
-  // A head of this step's rows in qkv; the row's cosines and sines.
-  __device__ HalvesOfHead raw(int row, int head) const {
-    const int heads = a_.num_heads + 2 * a_.num_kv_heads;
-    return load_head<D>(static_cast<const bf16*>(args_.heads.qkv) + (static_cast<std::int64_t>(row) * heads + head) * D,
-                        sub_);
-  }
-  __device__ HalvesOfHead angles(int row) const {
-    return load_head<D>(static_cast<const bf16*>(args_.heads.table) + static_cast<std::int64_t>(row) * D, sub_);
-  }
-  static __device__ void store_shared(std::uint32_t to, const uint4& v) {
-    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
-                 : "memory");
-  }
+  __device__ HalvesOfHead raw(int row, int head) const { return head_of_step<D>(args_, row, head, sub_); }
+  __device__ HalvesOfHead angles(int row) const { return angles_of_step<D>(args_, row, sub_); }
 
   // Queries to shared memory, and into the block of the cache what this step adds to it.
   __device__ void prepare(int j, bool new_item) {

@@ -98,7 +98,7 @@ struct Phase {
   int rows, parts;
   __device__ Phase(const ChainOp& o, int r) : op(o), share(o), rows(r), parts(1 << o.shift) {}
   __device__ int tasks() const { return share.count << op.shift; }
-  __device__ int tile(int task) const { return share.first + (task >> op.shift) * static_cast<int>(gridDim.x); }
+  __device__ int tile(int task) const { return share.tile(task >> op.shift); }
 };
 
 // Where this lane finds its 16 bytes of what a tile's results are added to, if any.

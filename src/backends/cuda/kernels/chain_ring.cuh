@@ -111,11 +111,13 @@ __device__ inline void wait_full(const Cursor& c) {
 // Tiles first, first + gridDim.x, ... of an operation: dealt on from where the operation before ended.
 struct Share {
   int first, count;
-  __device__ explicit Share(const ChainOp& op) {
+  template <class Op>
+  __device__ explicit Share(const Op& op) {
     first = static_cast<int>(blockIdx.x) - op.first;
     if (first < 0) first += static_cast<int>(gridDim.x);
     count = op.each + (first < op.rest ? 1 : 0);
   }
+  __device__ int tile(int i) const { return first + i * static_cast<int>(gridDim.x); }
 };
 
 // By one thread: all weights of this block's share, in the order in which its warps will want them.
@@ -139,7 +141,7 @@ class Producer {
         const auto bytes = static_cast<std::uint32_t>(min(kSlotK, op.part_k - k)) * 16;
 #pragma unroll 1
         for (int task = batch; task < batch + together; ++task) {
-          const int tile = share.first + (task >> op.shift) * static_cast<int>(gridDim.x);
+          const int tile = share.tile(task >> op.shift);
           const int column = (task & (parts - 1)) * op.part_k + k;
           const bf16* from = weight + (static_cast<std::int64_t>(tile) * op.step * op.linear.in_features + column) * 8;
           ask(from, from + apart, bytes);

@@ -91,11 +91,6 @@ __device__ __forceinline__ void stage_plain(const RowOp& op, std::int64_t copy_a
   }
 }
 
-__device__ inline void wgmma_m64n8k16(float (&d)[4], std::uint64_t a, std::uint64_t b) {
-  asm volatile("wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, %4, %5, 1, 1, 1, 0, 0;"
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-               : "l"(a), "l"(b));
-}
 __device__ inline std::uint64_t descriptor_of(std::uint32_t low, std::uint32_t high) {
   return low | static_cast<std::uint64_t>(high) << 32;
 }
@@ -164,13 +159,13 @@ __device__ __forceinline__ void multiply(Ring& ring, const Product& p, int toget
     for (int i = 0; i < steps / 8; ++i) {
       wgmma_fence();
 #pragma unroll
-      for (int j = 0; j < 8; ++j) wgmma_m64n8k16(d, a + 16 * j, b + 2 * kParts * j);
+      for (int j = 0; j < 8; ++j) wgmma_k16<8>(d, a + 16 * j, b + 2 * kParts * j);
       a += 16 * 8, b += 2 * kParts * 8;
     }
 #pragma unroll 1
     for (int i = 0; i < steps % 8; ++i) {
       wgmma_fence();
-      wgmma_m64n8k16(d, a, b);
+      wgmma_k16<8>(d, a, b);
       a += 16, b += 2 * kParts;
     }
     wgmma_commit();
@@ -191,7 +186,7 @@ __device__ __forceinline__ void multiply(Ring& ring, const Product& p, int toget
 struct Mine {
   int tile, n, copy;
   bool any;
-  __device__ Mine(const RowOp& op, const RowShare& share, int batch) {
+  __device__ Mine(const RowOp& op, const Share& share, int batch) {
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
     const bool parts = op.linear.parts > 1;
     static_assert(kChainCopies == 4);
@@ -236,7 +231,7 @@ __device__ __forceinline__ void finish(const ChainLinear& linear, bf16* to, int 
 }
 
 // All tiles of this block, whose row lies in shared memory.
-__device__ __forceinline__ void run_tiles(Ring& ring, const RowOp& op, const RowShare& share, const Product& product,
+__device__ __forceinline__ void run_tiles(Ring& ring, const RowOp& op, const Share& share, const Product& product,
                                           Previous previous, std::int64_t copy_apart) {
   const ChainLinear& linear = op.linear;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -310,7 +305,7 @@ __device__ inline void produce_row(const ChainArgs& a, const RowPlan& plan) {
 
 __global__ void __launch_bounds__(kRowThreads, 1)
     chain_row_kernel(const __grid_constant__ ChainArgs a, const __grid_constant__ RowPlan plan) {
-  RowShared& shared = row_shared();
+  Shared& shared = row_shared();
   let_next_begin();
   if (uniform(static_cast<int>(threadIdx.x) / kRowConsumers) > 0) {
     // Weights are asked for before anything else: one thread does all that this needs.
@@ -343,7 +338,7 @@ __global__ void __launch_bounds__(kRowThreads, 1)
   for (int i = 0; i < linears; ++i) {
     const RowOp op = shared.ops[i];
     if (uniform(left_out(a, op.linear))) break;
-    const RowShare share(op);
+    const Share share(op);
     if (uniform(share.count) > 0) {
       const Product product(op);
       Previous previous(op, Mine(op, share, 0));  // on its way while the row is awaited

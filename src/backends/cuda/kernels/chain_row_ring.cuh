@@ -28,15 +28,15 @@ struct RowPlan {
   std::int32_t shared_bytes;
 };
 
-struct RowShared {
+struct Shared {
   std::uint64_t full[kStages], empty[kStages], norm;
   alignas(16) float squares[kRowWarps];
   float sums[2][kRowWarps][8];
   std::int32_t ends[kStages];  // of stages: the positions behind them
   alignas(16) RowOp ops[kMostChainLinears];
 };
-constexpr int kRowStateBytes = (static_cast<int>(sizeof(RowShared)) + 127) / 128 * 128;
-__device__ inline RowShared& row_shared() { return *reinterpret_cast<RowShared*>(chain_memory); }
+constexpr int kRowStateBytes = (static_cast<int>(sizeof(Shared)) + 127) / 128 * 128;
+__device__ inline Shared& row_shared() { return *reinterpret_cast<Shared*>(chain_memory); }
 
 // Where stages lie, which both sides work out alike. Positions count slots, those that are passed over too.
 struct Ring {
@@ -53,17 +53,6 @@ __host__ __device__ inline int slots_of(int pieces, int stage_k) {
   return (pieces * stage_k * 16 + kSlotBytes - 1) / kSlotBytes;
 }
 
-// Tiles first, first + gridDim.x, ... of an operation.
-struct RowShare {
-  int first, count;
-  __device__ explicit RowShare(const RowOp& op) {
-    first = static_cast<int>(blockIdx.x) - op.first;
-    if (first < 0) first += static_cast<int>(gridDim.x);
-    count = op.each + (first < op.rest ? 1 : 0);
-  }
-  __device__ int tile(int i) const { return first + i * static_cast<int>(gridDim.x); }
-};
-
 // By one thread: all weights of this block's share.
 class RowProducer {
  public:
@@ -72,7 +61,7 @@ class RowProducer {
   }
 
   __device__ void feed(const RowOp& op) {
-    const RowShare share(op);
+    const Share share(op);
     const auto* weight = static_cast<const bf16*>(op.linear.weight);
     const std::int64_t row = op.linear.in_features;
 #pragma unroll 1
@@ -97,7 +86,7 @@ class RowProducer {
  private:
   // Waits until there is room for the stage.
   __device__ std::uint32_t begin(int slots, int span, std::uint32_t bytes) {
-    RowShared& shared = row_shared();
+    Shared& shared = row_shared();
     ring_.enter(slots, span);
 #pragma unroll 1
     while (ring_.position + slots - freed_ > ring_.slots) {

@@ -17,12 +17,6 @@ __device__ inline Stripes stripes_of(const void* weight, int out_features, int i
   return {static_cast<const bf16*>(weight), in_features, first, count, kStagePieces / max(count, 1)};
 }
 
-__device__ inline void wgmma_m64n8k16(float (&d)[4], std::uint64_t a, std::uint64_t b) {
-  asm volatile("wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, %4, %5, 1, 1, 1, 0, 0;"
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-               : "l"(a), "l"(b));
-}
-
 // Activations lie as [k / 8][rows][8]; what stands where there is no row only reaches columns that nobody reads.
 __device__ inline std::uint64_t rows_descriptor(std::uint32_t address, int rows) {
   return static_cast<std::uint64_t>((address & 0x3ffff) >> 4) | (static_cast<std::uint64_t>(rows) << 16) |
@@ -46,7 +40,7 @@ __device__ __forceinline__ void multiply_stages(Drain& drain, int all, int count
     for (int g = 0; g < here; ++g) {
       wgmma_fence();
 #pragma unroll
-      for (int i = 0; i < kPieceK / 16; ++i) wgmma_m64n8k16(d, a + (i * 256 >> 4), b + i * 2 * rows);
+      for (int i = 0; i < kPieceK / 16; ++i) wgmma_k16<8>(d, a + (i * 256 >> 4), b + i * 2 * rows);
       wgmma_commit();
       wgmma_wait<1>();  // for all but what has just begun: the sums go on
       if (g == 0 && last >= 0) drain.leave(last);

@@ -47,6 +47,12 @@ __device__ inline void wgmma_wait() {
 template <int N>
 __device__ void wgmma_k16(float (&d)[N / 2], std::uint64_t a, std::uint64_t b);
 template <>
+__device__ inline void wgmma_k16<8>(float (&d)[4], std::uint64_t a, std::uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, %4, %5, 1, 1, 1, 0, 0;"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "l"(a), "l"(b));
+}
+template <>
 __device__ inline void wgmma_k16<32>(float (&d)[16], std::uint64_t a, std::uint64_t b) {
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, "
