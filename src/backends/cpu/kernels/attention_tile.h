@@ -27,20 +27,20 @@ inline void fetch(const Raw* p) {
       __builtin_prefetch(p + i);
 }
 
-// p[i][j] = q[i] . k[j] for all j of the block: lanes are positions.
-template <class V, class Dot, int M>
-inline void scores(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Raw>& x) {
+// p[i][j] = q[i] . k[j] for the first `seen` positions of the block, and perhaps some more: lanes are positions, N vectors of
+// them at a time. Values are fetched in the order of their rows.
+template <class V, class Dot, int M, int N>
+inline void scores(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Raw>& x, std::int64_t seen) {
   using F = typename V::F;
-  constexpr int N = Dot::kVectors;
-  for (std::int64_t j = 0; j < kPiece; j += N * V::kLanes) {
+  for (std::int64_t j = 0; j < seen; j += N * V::kLanes) {
     F sum[M][N];
     CAJAL_UNROLL for (int i = 0; i < M; ++i) { CAJAL_UNROLL for (int n = 0; n < N; ++n) sum[i][n] = V::zero(); }
     const auto* k = block.k + j * Dot::kGroup;
-    const auto* ahead = block.v + (k - block.k);
+    const auto* ahead = block.v + j * block.head_dim;
     for (std::int64_t d = 0; d < block.head_dim; d += Dot::kGroup, k += kPiece * Dot::kGroup) {
       if constexpr (kFetches<Dot, M>) {
         fetch<N * V::kLanes * Dot::kGroup>(ahead);
-        ahead += kPiece * Dot::kGroup;
+        ahead += N * V::kLanes * Dot::kGroup;
       }
       typename Dot::Keys keys[N];
       CAJAL_UNROLL for (int n = 0; n < N; ++n) keys[n] = Dot::keys(k + n * V::kLanes * Dot::kGroup);
@@ -56,21 +56,20 @@ inline void scores(const Block<typename Dot::Raw>& block, Vectors<typename Dot::
 }
 
 // The same for a cache in 8 bits, whose products are integers.
-template <class V, class Dot, int M>
-inline void int8_scores(const Block<std::int8_t>& block, Vectors<std::int8_t>& x) {
-  constexpr int N = Dot::kVectors;
+template <class V, class Dot, int M, int N>
+inline void int8_scores(const Block<std::int8_t>& block, Vectors<std::int8_t>& x, std::int64_t seen) {
   constexpr std::int64_t kGroup = 4;
-  for (std::int64_t j = 0; j < kPiece; j += N * V::kLanes) {
+  for (std::int64_t j = 0; j < seen; j += N * V::kLanes) {
     typename Dot::Sum sum[M][N];
     CAJAL_UNROLL for (int i = 0; i < M; ++i) {
       CAJAL_UNROLL for (int n = 0; n < N; ++n) sum[i][n] = Dot::begin_sum(x.q_sum[i]);
     }
     const std::int8_t* k = block.k + j * kGroup;
-    const std::int8_t* ahead = block.v + (k - block.k);
+    const std::int8_t* ahead = block.v + j * block.head_dim;
     for (std::int64_t d = 0; d < block.head_dim; d += kGroup, k += kPiece * kGroup) {
       if constexpr (kFetches<Dot, M>) {
         fetch<N * V::kLanes * kGroup>(ahead);
-        ahead += kPiece * kGroup;
+        ahead += N * V::kLanes * kGroup;
       }
       typename Dot::Keys keys[N];
       CAJAL_UNROLL for (int n = 0; n < N; ++n) keys[n] = Dot::keys(k + n * V::kLanes * kGroup);
@@ -162,15 +161,34 @@ inline void weigh_all(const Block<typename Dot::Raw>& block, Vectors<typename Do
   CAJAL_UNROLL for (int i = 0; i < M; ++i) x.again[first + i] = 1.0f;
 }
 
+template <class V, class Dot, int M, int N>
+inline void some_scores(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Raw>& x, std::int64_t seen) {
+  if constexpr (std::is_same_v<typename Dot::Raw, std::int8_t>)
+    int8_scores<V, Dot, M, N>(block, x, seen);
+  else
+    scores<V, Dot, M, N>(block, x, seen);
+}
+
+// Scores of what any of the M vectors sees. Few vectors wait for the keys, and leave out those of a block's end that is not
+// filled yet.
+template <class V, class Dot, int M>
+inline void all_scores(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Raw>& x) {
+  std::int64_t seen = 0;
+  for (int i = 0; i < M; ++i) seen = std::max(seen, x.seen[i].end);
+  for (int i = 0; i < M; ++i) std::fill(x.p[i] + seen, x.p[i] + kPiece, 0.0f);
+  if constexpr (kFetches<Dot, M> && Dot::kVectors == 4) {
+    if (seen <= V::kLanes) return some_scores<V, Dot, M, 1>(block, x, seen);
+    if (seen <= 2 * V::kLanes) return some_scores<V, Dot, M, 2>(block, x, seen);
+  }
+  some_scores<V, Dot, M, Dot::kVectors>(block, x, seen);
+}
+
 // M vectors against one block.
 template <class V, class Dot, int M>
 inline void meet(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Raw>& x, float scale) {
   constexpr bool int8 = std::is_same_v<typename Dot::Raw, std::int8_t>;
   Dot::begin();
-  if constexpr (int8)
-    int8_scores<V, Dot, M>(block, x);
-  else
-    scores<V, Dot, M>(block, x);
+  all_scores<V, Dot, M>(block, x);
   Dot::end();
   Span common = x.seen[0];
   for (int i = 0; i < M; ++i) {

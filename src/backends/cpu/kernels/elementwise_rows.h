@@ -123,20 +123,25 @@ inline void write_int8(const QkNormRopeKvWriteArgs& a, std::int64_t slot, std::i
   write_int8_slot(v_layout, a.v_cache, slot, head, integers, v_scale);
 }
 
-// The rows begin..end-1 of the region. Keys and values go head by head, so that the rows of a packed tile meet its cache
-// lines while those are near.
+// Rows begin..end-1 of the region and its kv heads first..last-1, with the heads of q that go with them.
+struct RowsOfHeads {
+  std::int64_t begin, end, first, last;
+};
+
+// Keys and values go head by head, so that the rows of a packed tile meet its cache lines while those are near.
 template <class V, class T>
-inline void norm_rope_write(const QkNormRopeKvWriteArgs& a, std::int64_t begin, std::int64_t end) {
+inline void norm_rope_write(const QkNormRopeKvWriteArgs& a, const RowsOfHeads& part) {
   using Raw = typename T::Raw;
   const std::int64_t dim = a.head_dim, columns = (a.num_heads + 2 * a.num_kv_heads) * dim;
+  const std::int64_t group = a.num_heads / a.num_kv_heads, begin = part.begin, end = part.end;
   const Raw *qkv = as<T>(a.qkv), *table = as<T>(a.table);
-  for (std::int64_t row = begin; row < end; ++row)
-    for (std::int64_t head = 0; head < a.num_heads; ++head)
-      norm_rotate_row<V, T>(qkv + row * columns + head * dim, as<T>(a.q_norm), table + row * dim,
-                            as<T>(a.q) + (row * a.num_heads + head) * dim, dim, a.epsilon);
   const CacheLayout k_layout{a.num_kv_heads, dim, a.block_size, a.k_packed};
   const CacheLayout v_layout{a.num_kv_heads, dim, a.block_size, a.v_packed};
-  for (std::int64_t head = 0; head < a.num_kv_heads; ++head)
+  for (std::int64_t row = begin; row < end; ++row)
+    for (std::int64_t head = part.first * group; head < part.last * group; ++head)
+      norm_rotate_row<V, T>(qkv + row * columns + head * dim, as<T>(a.q_norm), table + row * dim,
+                            as<T>(a.q) + (row * a.num_heads + head) * dim, dim, a.epsilon);
+  for (std::int64_t head = part.first; head < part.last; ++head)
     for (std::int64_t row = begin; row < end; ++row) {
       const Raw* k = qkv + row * columns + (a.num_heads + head) * dim;
       Raw rotated[kMaxHeadDim];

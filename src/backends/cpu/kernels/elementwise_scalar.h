@@ -103,4 +103,7 @@ inline std::int64_t cache_write_grain(std::int64_t rows, std::int64_t columns, i
   return std::max(row_grain(columns), std::min<std::int64_t>(rows / (std::int64_t{4} * threads), 64));
 }
 
+// Up to this many rows, as of one sequence that is being decoded, wait for memory rather than for arithmetic.
+constexpr std::int64_t kFewCacheRows = 2;
+
 }  // namespace cajal::cpu
