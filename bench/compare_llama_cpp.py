@@ -12,7 +12,9 @@ int4, so theirs are Q8_0; --head q6_k is what llama-quantize does by itself, wit
 lossless too, whose results have the same bits.
 
 In each round the engines run one behind the other, so that a machine that slows down slows all; a ratio is the median of
-those within one round, and behind it stands that of the best rounds. --busy measures each test once more with a process
+those within one round, and behind it stands that of the best rounds. Where memory gives one rate at one time and another
+at another, as it does to virtual machines that wander over a processor, decoding is said by rate as well: of the runs with
+the same one before and behind them. --busy measures each test once more with a process
 that does nothing but count on every core, and prints what is left of the speed. Real-time priority (--priority) keeps other
 work away, but Linux stops what has it for 50 ms of every second (sched_rt_runtime_us): leave it out where nothing else runs.
 
@@ -24,6 +26,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import shlex
@@ -70,6 +73,11 @@ class Cajal:
 
     def absent(self, _):
         return ""
+
+    def read_rate(self, work):
+        """GB/s of all threads at this moment, from a model that takes no time."""
+        done = run(self.command(Job("tiny", "bf16", prompt=0, generated=1), work), self.name)
+        return json.loads(done)["ceilings"]["read_gb_per_s"]
 
     def command(self, job, work):
         folder = work / job.shape
@@ -174,26 +182,51 @@ def busy_cores(priority):
             process.wait()
 
 
-def measure(job, engines, commands, priority):
-    """Speeds by (engine, test, busy): a list of one of each round."""
-    speeds = {}
+def measure(job, engines, commands, options, work):
+    """Speeds by (engine, test, busy), and GB/s before and behind by engine: lists of one of each round."""
+    speeds, reads = {}, {}
+    cajal = engines[0]
     for _ in range(job.rounds):
+        before = cajal.read_rate(work)
         for engine in engines:
-            for busy in (False, True) if job.busy else (False,):
-                with busy_cores(priority) if busy else contextlib.nullcontext():
-                    output = run(commands[engine.name], engine.name)
-                for test, speed in engine.speeds(output, busy).items():
-                    speeds.setdefault((engine.name, test, busy), []).append(speed)
-    return speeds
+            output = run(commands[engine.name], engine.name)
+            after = cajal.read_rate(work)
+            reads.setdefault(engine.name, []).append((before, after))
+            before = after
+            for test, speed in engine.speeds(output, False).items():
+                speeds.setdefault((engine.name, test, False), []).append(speed)
+            if not job.busy:
+                continue
+            with busy_cores(options.priority):
+                output = run(commands[engine.name], engine.name)
+            for test, speed in engine.speeds(output, True).items():
+                speeds.setdefault((engine.name, test, True), []).append(speed)
+    return speeds, reads
 
 
-def rows_of(job, cajal, peers, work, priority):
+def by_memory(rounds_of, reads):
+    """Medians of the runs with slow memory on both sides and of those with fast memory, if there are these two."""
+    rates = [rate for pairs in reads.values() for pair in pairs for rate in pair]
+    if max(rates) < 1.3 * min(rates):
+        return []
+    middle = math.sqrt(min(rates) * max(rates))
+    found = []
+    for fast in (False, True):
+        steady = {name: [speed for speed, pair in zip(rounds, reads[name]) if all((rate > middle) == fast for rate in pair)]
+                  for name, rounds in rounds_of.items()}
+        of_these = [rate for rate in rates if (rate > middle) == fast]
+        found.append({"read_gb_per_s": statistics.median(of_these), "runs": {name: len(runs) for name, runs in steady.items()},
+                      "tokens_per_s": {name: statistics.median(runs) for name, runs in steady.items() if runs}})
+    return found
+
+
+def rows_of(job, cajal, peers, work, options):
     """One row a test, as a dictionary."""
     cajal.ceilings, cajal.percents = {}, {}
     absent = {peer.name: peer.absent(job.format) for peer in peers if peer.absent(job.format)}
     engines = [cajal] + [peer for peer in peers if peer.name not in absent]
     commands = {engine.name: engine.command(job, work) for engine in engines}
-    speeds = measure(job, engines, commands, priority)
+    speeds, reads = measure(job, engines, commands, options, work)
     for test in job.tests():
         row = {**dataclasses.asdict(job), "prompt": test[0], "generated": test[1], "tokens_per_s": {}, "ratio": {},
                "best_ratio": {}, "rounds_of": {}, "kept": {},
@@ -211,6 +244,8 @@ def rows_of(job, cajal, peers, work, priority):
                 row["best_ratio"][engine.name] = max(row["rounds_of"][cajal.name]) / max(rounds)
             if job.busy:
                 row["kept"][engine.name] = statistics.median(speeds[engine.name, test, True]) / speed
+        row["reads_before_and_after"] = reads
+        row["by_memory"] = [] if test[0] else by_memory(row["rounds_of"], reads)
         yield row
 
 
@@ -226,6 +261,11 @@ def print_row(row, peers):
     peaks = ", ".join(f"{key.split('_')[0]} {value:.2f}" for key, value in row["ceilings"].items() if value)
     print(f"{row['shape']:<10} {row['format']:<8} {test:<20} {row['tokens_per_s']['cajal']:>8.1f} {columns} "
           f"{row['percent_of_ceiling']:>5.0f}   {peaks}", flush=True)
+    for state in row["by_memory"]:
+        own = state["tokens_per_s"].get("cajal")
+        told = [f"{name} {speed:.1f}" + (f" ({own / speed:.2f})" if own and name != "cajal" else "") + f" of {state['runs'][name]}"
+                for name, speed in state["tokens_per_s"].items()]
+        print(" " * 17 + f"while memory gave {state['read_gb_per_s']:.0f} GB/s: " + ", ".join(told), flush=True)
     if row["kept"]:
         print(" " * 17 + "with busy cores, kept: " +
               ", ".join(f"{name} {share:.0%}" for name, share in row["kept"].items()), flush=True)
@@ -305,7 +345,7 @@ def main():
                   "  % of ceiling; ceilings (read GB/s, TFLOP/s or TOPS)")
         rows = []
         for job in chosen_jobs(options):
-            for row in rows_of(job, cajal, peers, work, options.priority):
+            for row in rows_of(job, cajal, peers, work, options):
                 rows.append(row)
                 if not options.json:
                     print_row(row, peers)

@@ -8,11 +8,11 @@
 
 namespace cajal::cpu::rows {
 
-// Whole vectors and a tail: n lanes from column i on. (No lambdas in these templates: GCC compiles those of a template
-// without the region's instruction set.)
-template <class V>
+// Whole vectors and a tail: n lanes from column i on, known when it is compiled where there is no tail. (No lambdas in these
+// templates: GCC compiles those of a template without the region's instruction set.)
+template <class V, bool kWhole = false>
 inline std::int64_t lanes_at(std::int64_t i, std::int64_t columns) {
-  return std::min(V::kLanes, columns - i);
+  return kWhole ? V::kLanes : std::min(V::kLanes, columns - i);
 }
 
 template <class V, class Raw>
@@ -97,17 +97,33 @@ inline void rotate_row(const typename T::Raw* x, const typename T::Raw* table, t
   }
 }
 
-template <class V, class T>
-inline void norm_rotate_row(const typename T::Raw* x, const typename T::Raw* weight, const typename T::Raw* table,
-                            typename T::Raw* y, std::int64_t head_dim, float epsilon) {
-  const std::int64_t half = head_dim / 2;
-  const auto factor = V::set1(norm_factor(squares<V, T>(x, head_dim), head_dim, epsilon));
+template <class V, class T, bool kWhole>
+inline void norm_rotate_halves(const typename T::Raw* x, const typename T::Raw* weight, const typename T::Raw* table,
+                               typename T::Raw* y, std::int64_t half, typename V::F factor) {
   for (std::int64_t i = 0; i < half; i += V::kLanes) {
-    const std::int64_t n = lanes_at<V>(i, half);
+    const std::int64_t n = lanes_at<V, kWhole>(i, half);
     const auto x1 = normed<V, T>(load<V>(x + i, n), factor, load<V>(weight + i, n));
     const auto x2 = normed<V, T>(load<V>(x + half + i, n), factor, load<V>(weight + half + i, n));
     rotate<V, T>(V::round(T{}, x1), V::round(T{}, x2), table, y, half, i, n);
   }
+}
+
+template <class V, class T>
+inline void norm_rotate_row(const typename T::Raw* x, float factor, const typename T::Raw* weight,
+                            const typename T::Raw* table, typename T::Raw* y, std::int64_t head_dim) {
+  const std::int64_t half = head_dim / 2;
+  half % V::kLanes == 0 ? norm_rotate_halves<V, T, true>(x, weight, table, y, half, V::set1(factor))
+                        : norm_rotate_halves<V, T, false>(x, weight, table, y, half, V::set1(factor));
+}
+
+// Factors of as many vectors, `step` elements from one to the next, before any is used: each waits for a sum, a root and a
+// quotient, and only what does not need it can be done meanwhile.
+constexpr std::int64_t kFactorsAtOnce = 16;
+template <class V, class T>
+inline void norm_factors(const typename T::Raw* x, std::int64_t step, std::int64_t count, std::int64_t columns,
+                         float epsilon, float (&factors)[kFactorsAtOnce]) {
+  for (std::int64_t i = 0; i < count; ++i)
+    factors[i] = norm_factor(squares<V, T>(x + i * step, columns), columns, epsilon);
 }
 
 // A rotated key and its value into a cache in 8 bits.
@@ -128,31 +144,52 @@ struct RowsOfHeads {
   std::int64_t begin, end, first, last;
 };
 
+template <class V, class T>
+inline void norm_rope_queries(const QkNormRopeKvWriteArgs& a, std::int64_t row, std::int64_t first, std::int64_t last) {
+  const std::int64_t dim = a.head_dim, columns = (a.num_heads + 2 * a.num_kv_heads) * dim;
+  const typename T::Raw *q = as<T>(a.qkv) + row * columns, *table = as<T>(a.table) + row * dim;
+  float factors[kFactorsAtOnce];
+  for (std::int64_t head = first; head < last; head += kFactorsAtOnce) {
+    const std::int64_t count = std::min(kFactorsAtOnce, last - head);
+    norm_factors<V, T>(q + head * dim, dim, count, dim, a.epsilon, factors);
+    for (std::int64_t i = head; i < head + count; ++i)
+      norm_rotate_row<V, T>(q + i * dim, factors[i - head], as<T>(a.q_norm), table,
+                            as<T>(a.q) + (row * a.num_heads + i) * dim, dim);
+  }
+}
+
 // Keys and values go head by head, so that the rows of a packed tile meet its cache lines while those are near.
 template <class V, class T>
-inline void norm_rope_write(const QkNormRopeKvWriteArgs& a, const RowsOfHeads& part) {
+inline void norm_rope_keys(const QkNormRopeKvWriteArgs& a, std::int64_t head, std::int64_t begin, std::int64_t end) {
   using Raw = typename T::Raw;
   const std::int64_t dim = a.head_dim, columns = (a.num_heads + 2 * a.num_kv_heads) * dim;
-  const std::int64_t group = a.num_heads / a.num_kv_heads, begin = part.begin, end = part.end;
-  const Raw *qkv = as<T>(a.qkv), *table = as<T>(a.table);
   const CacheLayout k_layout{a.num_kv_heads, dim, a.block_size, a.k_packed};
   const CacheLayout v_layout{a.num_kv_heads, dim, a.block_size, a.v_packed};
-  for (std::int64_t row = begin; row < end; ++row)
-    for (std::int64_t head = part.first * group; head < part.last * group; ++head)
-      norm_rotate_row<V, T>(qkv + row * columns + head * dim, as<T>(a.q_norm), table + row * dim,
-                            as<T>(a.q) + (row * a.num_heads + head) * dim, dim, a.epsilon);
-  for (std::int64_t head = part.first; head < part.last; ++head)
-    for (std::int64_t row = begin; row < end; ++row) {
-      const Raw* k = qkv + row * columns + (a.num_heads + head) * dim;
+  const Raw* keys = as<T>(a.qkv) + (a.num_heads + head) * dim;
+  float factors[kFactorsAtOnce];
+  for (std::int64_t first = begin; first < end; first += kFactorsAtOnce) {
+    const std::int64_t count = std::min(kFactorsAtOnce, end - first);
+    norm_factors<V, T>(keys + first * columns, columns, count, dim, a.epsilon, factors);
+    for (std::int64_t row = first; row < first + count; ++row) {
+      const Raw *k = keys + row * columns, *v = k + a.num_kv_heads * dim;
       Raw rotated[kMaxHeadDim];
-      norm_rotate_row<V, T>(k, as<T>(a.k_norm), table + row * dim, rotated, dim, a.epsilon);
+      norm_rotate_row<V, T>(k, factors[row - first], as<T>(a.k_norm), as<T>(a.table) + row * dim, rotated, dim);
       if (a.int8_cache) {
-        write_int8<V, T>(a, a.slot_mapping[row], head, rotated, k + a.num_kv_heads * dim);
+        write_int8<V, T>(a, a.slot_mapping[row], head, rotated, v);
         continue;
       }
       write_slot(k_layout, as<T>(a.k_cache) + k_layout.slot(a.slot_mapping[row], head), rotated);
-      write_slot(v_layout, as<T>(a.v_cache) + v_layout.slot(a.slot_mapping[row], head), k + a.num_kv_heads * dim);
+      write_slot(v_layout, as<T>(a.v_cache) + v_layout.slot(a.slot_mapping[row], head), v);
     }
+  }
+}
+
+template <class V, class T>
+inline void norm_rope_write(const QkNormRopeKvWriteArgs& a, const RowsOfHeads& part) {
+  const std::int64_t group = a.num_heads / a.num_kv_heads;
+  for (std::int64_t row = part.begin; row < part.end; ++row)
+    norm_rope_queries<V, T>(a, row, part.first * group, part.last * group);
+  for (std::int64_t head = part.first; head < part.last; ++head) norm_rope_keys<V, T>(a, head, part.begin, part.end);
 }
 
 }  // namespace cajal::cpu::rows
