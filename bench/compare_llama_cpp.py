@@ -3,7 +3,8 @@
 
   bench/compare_llama_cpp.py [--all] [--cajal PATH] [--llama-bench PATH] [--ik-bench PATH] [--llama-quantize PATH]
                              [--shapes 0.6b,moe-small] [--formats bf16,int8,int4] [--prefill 512] [--decode 32]
-                             [--depths 0] [--busy] [--threads N] [--rounds 3] [--head q8_0] [--work DIR] [--json]
+                             [--depths 0] [--busy] [--threads N] [--rounds 3] [--repeats 1] [--head q8_0] [--work DIR]
+                             [--json]
                              [--priority "chrt -r 1"]
 
 All get random weights: cajal with --load-format dummy, the others a GGUF that is written here and quantised by
@@ -12,9 +13,9 @@ int4, so theirs are Q8_0; --head q6_k is what llama-quantize does by itself, wit
 lossless too, whose results have the same bits.
 
 In each round the engines run one behind the other, so that a machine that slows down slows all; a ratio is the median of
-those within one round, and behind it stands that of the best rounds. Where memory gives one rate at one time and another
-at another, as it does to virtual machines that wander over a processor, decoding is said by rate as well: of the runs with
-the same one before and behind them. --busy measures each test once more with a process
+those within one round, and behind it stands that of the best repetitions. A virtual machine whose processors are moved
+about, now on one core or chiplet and now on two, reads memory at two or three different rates: --decode 16 --repeats 50 asks
+each engine often enough that the best repetitions of all are of the same, the highest rate. --busy measures each test once more with a process
 that does nothing but count on every core, and prints what is left of the speed. Real-time priority (--priority) keeps other
 work away, but Linux stops what has it for 50 ms of every second (sched_rt_runtime_us): leave it out where nothing else runs.
 
@@ -26,7 +27,6 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import math
 import os
 import pathlib
 import shlex
@@ -74,22 +74,17 @@ class Cajal:
     def absent(self, _):
         return ""
 
-    def read_rate(self, work):
-        """GB/s of all threads at this moment, from a model that takes no time."""
-        done = run(self.command(Job("tiny", "bf16", prompt=0, generated=1), work), self.name)
-        return json.loads(done)["ceilings"]["read_gb_per_s"]
-
     def command(self, job, work):
         folder = work / job.shape
         folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text(json.dumps(config_of(job.shape)))
         return shlex.split(self.options.priority) + [
             self.options.cajal, "bench", str(folder), "--device", "cpu", "--load-format", "dummy", "--threads",
-            str(self.options.threads), "-p", str(job.prompt), "-n", str(job.generated), "-d", str(job.depth), "-r", "1",
-            "--quantization", "none" if job.format == "bf16" else job.format, "--json"]
+            str(self.options.threads), "-p", str(job.prompt), "-n", str(job.generated), "-d", str(job.depth), "-r",
+            str(self.options.repeats), "--quantization", "none" if job.format == "bf16" else job.format, "--json"]
 
     def speeds(self, output, busy):
-        """Tokens a second of each test, and what the machine was measured to be able to meanwhile."""
+        """Tokens a second of each test, as its median and its best; notes what the machine was measured to be able to."""
         report = json.loads(output)
         rows = {(r["n_prompt"], r["n_gen"]): r for r in report["results"]}
         if not busy:
@@ -97,7 +92,7 @@ class Cajal:
                 self.ceilings[key] = max(self.ceilings.get(key, 0), value)
             for test, row in rows.items():
                 self.percents.setdefault(test, []).append(row["percent_of_ceiling"])
-        return {test: row["tokens_per_s"]["median"] for test, row in rows.items()}
+        return {test: (row["tokens_per_s"]["median"], row["tokens_per_s"]["max"]) for test, row in rows.items()}
 
 
 class Llama:
@@ -137,14 +132,16 @@ class Llama:
         elif job.depth:
             tests = ["-p", "0", "-n", "0", "-gp", f"{job.depth},{job.generated}"]  # the fork's word for depth
         return shlex.split(self.options.priority) + [
-            self.bench, "-m", str(path), "-t", str(self.options.threads), *tests, "-r", "1", "-o", "json", *self.extra]
+            self.bench, "-m", str(path), "-t", str(self.options.threads), *tests, "-r", str(self.options.repeats), "-o",
+            "json", *self.extra]
 
     def speeds(self, output, _):
         # The fork's runs behind a filled cache say in "test" what they are, and count the filled positions as a prompt.
         speeds = {}
         for row in json.loads(output):
             deep = row.get("test", "").startswith("tg") and "@" in row["test"]
-            speeds[(0 if deep else row["n_prompt"], row["n_gen"])] = row["avg_ts"]
+            samples = row.get("samples_ts") or [row["avg_ts"]]
+            speeds[(0 if deep else row["n_prompt"], row["n_gen"])] = (statistics.median(samples), max(samples))
             self.build = f"{row.get('build_commit', '?')} ({row.get('build_number', '?')})"
         return speeds
 
@@ -182,70 +179,44 @@ def busy_cores(priority):
             process.wait()
 
 
-def measure(job, engines, commands, options, work):
-    """Speeds by (engine, test, busy), and GB/s before and behind by engine: lists of one of each round."""
-    speeds, reads = {}, {}
-    cajal = engines[0]
+def measure(job, engines, commands, priority):
+    """(median, best) speeds by (engine, test, busy): a list of one of each round."""
+    speeds = {}
     for _ in range(job.rounds):
-        before = cajal.read_rate(work)
         for engine in engines:
-            output = run(commands[engine.name], engine.name)
-            after = cajal.read_rate(work)
-            reads.setdefault(engine.name, []).append((before, after))
-            before = after
-            for test, speed in engine.speeds(output, False).items():
-                speeds.setdefault((engine.name, test, False), []).append(speed)
-            if not job.busy:
-                continue
-            with busy_cores(options.priority):
-                output = run(commands[engine.name], engine.name)
-            for test, speed in engine.speeds(output, True).items():
-                speeds.setdefault((engine.name, test, True), []).append(speed)
-    return speeds, reads
+            for busy in (False, True) if job.busy else (False,):
+                with busy_cores(priority) if busy else contextlib.nullcontext():
+                    output = run(commands[engine.name], engine.name)
+                for test, speed in engine.speeds(output, busy).items():
+                    speeds.setdefault((engine.name, test, busy), []).append(speed)
+    return speeds
 
 
-def by_memory(rounds_of, reads):
-    """Medians of the runs with slow memory on both sides and of those with fast memory, if there are these two."""
-    rates = [rate for pairs in reads.values() for pair in pairs for rate in pair]
-    if max(rates) < 1.3 * min(rates):
-        return []
-    middle = math.sqrt(min(rates) * max(rates))
-    found = []
-    for fast in (False, True):
-        steady = {name: [speed for speed, pair in zip(rounds, reads[name]) if all((rate > middle) == fast for rate in pair)]
-                  for name, rounds in rounds_of.items()}
-        of_these = [rate for rate in rates if (rate > middle) == fast]
-        found.append({"read_gb_per_s": statistics.median(of_these), "runs": {name: len(runs) for name, runs in steady.items()},
-                      "tokens_per_s": {name: statistics.median(runs) for name, runs in steady.items() if runs}})
-    return found
-
-
-def rows_of(job, cajal, peers, work, options):
+def rows_of(job, cajal, peers, work, priority):
     """One row a test, as a dictionary."""
     cajal.ceilings, cajal.percents = {}, {}
     absent = {peer.name: peer.absent(job.format) for peer in peers if peer.absent(job.format)}
     engines = [cajal] + [peer for peer in peers if peer.name not in absent]
     commands = {engine.name: engine.command(job, work) for engine in engines}
-    speeds, reads = measure(job, engines, commands, options, work)
+    speeds = measure(job, engines, commands, priority)
     for test in job.tests():
-        row = {**dataclasses.asdict(job), "prompt": test[0], "generated": test[1], "tokens_per_s": {}, "ratio": {},
+        row = {**dataclasses.asdict(job), "prompt": test[0], "generated": test[1], "tokens_per_s": {}, "best": {}, "ratio": {},
                "best_ratio": {}, "rounds_of": {}, "kept": {},
                "percent_of_ceiling": statistics.median(cajal.percents[test]), "ceilings": cajal.ceilings,
                "absent": absent, "commands": {name: shlex.join(words) for name, words in commands.items()}}
         for engine in engines:
-            rounds = speeds.get((engine.name, test, False))
-            if rounds is None:
+            if (engine.name, test, False) not in speeds:
                 continue  # the fork measures no prompts behind a filled cache
+            rounds, best = zip(*speeds[engine.name, test, False])
+            row["best"][engine.name] = max(best)
             row["rounds_of"][engine.name] = rounds
             speed = row["tokens_per_s"][engine.name] = statistics.median(rounds)
             if engine is not cajal:
                 row["ratio"][engine.name] = statistics.median(
                     own / other for own, other in zip(row["rounds_of"][cajal.name], rounds))
-                row["best_ratio"][engine.name] = max(row["rounds_of"][cajal.name]) / max(rounds)
+                row["best_ratio"][engine.name] = row["best"][cajal.name] / max(best)
             if job.busy:
-                row["kept"][engine.name] = statistics.median(speeds[engine.name, test, True]) / speed
-        row["reads_before_and_after"] = reads
-        row["by_memory"] = [] if test[0] else by_memory(row["rounds_of"], reads)
+                row["kept"][engine.name] = statistics.median(s for s, _ in speeds[engine.name, test, True]) / speed
         yield row
 
 
@@ -261,11 +232,6 @@ def print_row(row, peers):
     peaks = ", ".join(f"{key.split('_')[0]} {value:.2f}" for key, value in row["ceilings"].items() if value)
     print(f"{row['shape']:<10} {row['format']:<8} {test:<20} {row['tokens_per_s']['cajal']:>8.1f} {columns} "
           f"{row['percent_of_ceiling']:>5.0f}   {peaks}", flush=True)
-    for state in row["by_memory"]:
-        own = state["tokens_per_s"].get("cajal")
-        told = [f"{name} {speed:.1f}" + (f" ({own / speed:.2f})" if own and name != "cajal" else "") + f" of {state['runs'][name]}"
-                for name, speed in state["tokens_per_s"].items()]
-        print(" " * 17 + f"while memory gave {state['read_gb_per_s']:.0f} GB/s: " + ", ".join(told), flush=True)
     if row["kept"]:
         print(" " * 17 + "with busy cores, kept: " +
               ", ".join(f"{name} {share:.0%}" for name, share in row["kept"].items()), flush=True)
@@ -313,6 +279,7 @@ def parse_arguments():
     parser.add_argument("--busy", action="store_true", help="measure with all cores in use by others, too")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=1, help="of every test each time that an engine is started")
     parser.add_argument("--head", default="q8_0", help="the peers' type of embeddings and head, where weights are quantised")
     parser.add_argument("--priority", default="",
                         help='a command in front of all engines and of what keeps cores busy, as in "chrt -r 1"')
@@ -323,8 +290,8 @@ def parse_arguments():
         for word in given:
             if word not in known:
                 parser.error(f"{what} '{word}' is unknown, expected one of {', '.join(known)}")
-    if options.rounds < 1 or options.threads < 1:
-        parser.error("--rounds and --threads are at least 1")
+    if options.rounds < 1 or options.repeats < 1 or options.threads < 1:
+        parser.error("--rounds, --repeats and --threads are at least 1")
     if not pathlib.Path(options.cajal).exists():
         parser.error(f"{options.cajal} is not there: run make, or name it with --cajal")
     return options
@@ -345,7 +312,7 @@ def main():
                   "  % of ceiling; ceilings (read GB/s, TFLOP/s or TOPS)")
         rows = []
         for job in chosen_jobs(options):
-            for row in rows_of(job, cajal, peers, work, options):
+            for row in rows_of(job, cajal, peers, work, options.priority):
                 rows.append(row)
                 if not options.json:
                     print_row(row, peers)
@@ -354,7 +321,7 @@ def main():
         print(json.dumps({"peers": described, "threads": options.threads, "results": rows}))
         return
     print(f"\ntokens/s, medians of {options.rounds} rounds of all in turn (long contexts: of one), {options.threads} threads. "
-          "ratio: median of those within a round; best: of the best rounds.")
+          "ratio: median of those within a round; best: of the best repetitions.")
     print("\n".join(described + ["commands:"] + list(dict.fromkeys(c for row in rows for c in row["commands"].values()))))
 
 
