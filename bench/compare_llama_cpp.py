@@ -15,9 +15,10 @@ lossless too, whose results have the same bits.
 In each round the engines run one behind the other, so that a machine that slows down slows all; a ratio is the median of
 those within one round, and behind it stands that of the best repetitions. A virtual machine whose processors are moved
 about, now on one core or chiplet and now on two, reads memory at two or three different rates: --decode 16 --repeats 50 asks
-each engine often enough that the best repetitions of all are of the same, the highest rate. --busy measures each test once more with a process
-that does nothing but count on every core, and prints what is left of the speed. Real-time priority (--priority) keeps other
-work away, but Linux stops what has it for 50 ms of every second (sched_rt_runtime_us): leave it out where nothing else runs.
+each engine often enough that the best repetitions of all are of the same, the highest rate. --busy measures each test once
+more with a process that does nothing but count on every core, and prints what is left of the speed. Real-time priority
+(--priority) keeps other work away, but Linux stops what has it for 50 ms of every second (sched_rt_runtime_us): leave it out
+where nothing else runs.
 
 --all is the table of docs/performance.md: about half an hour on two cores, most of it peers that fill 32,768 positions. A
 peer that is absent is said to be absent, and cajal's own figures with the ceilings are printed all the same.
@@ -200,8 +201,8 @@ def rows_of(job, cajal, peers, work, priority):
     commands = {engine.name: engine.command(job, work) for engine in engines}
     speeds = measure(job, engines, commands, priority)
     for test in job.tests():
-        row = {**dataclasses.asdict(job), "prompt": test[0], "generated": test[1], "tokens_per_s": {}, "best": {}, "ratio": {},
-               "best_ratio": {}, "rounds_of": {}, "kept": {},
+        row = {**dataclasses.asdict(job), "prompt": test[0], "generated": test[1], "tokens_per_s": {}, "best": {},
+               "ratio": {}, "best_ratio": {}, "rounds_of": {}, "kept": {},
                "percent_of_ceiling": statistics.median(cajal.percents[test]), "ceilings": cajal.ceilings,
                "absent": absent, "commands": {name: shlex.join(words) for name, words in commands.items()}}
         for engine in engines:

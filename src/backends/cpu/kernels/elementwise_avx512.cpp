@@ -1,4 +1,5 @@
 // The row-wise kernels, compiled for one instruction set; elementwise_rows.h holds what they do.
+#include "backends/cpu/kernels/cache_rows.h"
 #include "backends/cpu/kernels/elementwise_isa.h"
 #include "backends/cpu/kernels/elementwise_scalar.h"
 #include "backends/cpu/kernels/elementwise_vec512.h"
@@ -75,21 +76,8 @@ void rope(const RopeArgs& a, ThreadPool& pool) {
 }
 
 void qk_norm_rope_kv_write(const QkNormRopeKvWriteArgs& a, ThreadPool& pool) {
-  const std::int64_t columns = (a.num_heads + 2 * a.num_kv_heads) * a.head_dim;
-  const auto write = [&a](const rows::RowsOfHeads& part) {
+  hand_out_cache_rows(a, pool, [&a](const RowsOfHeads& part) {
     a.dtype == DType::bf16 ? rows::norm_rope_write<V, Bf16>(a, part) : rows::norm_rope_write<V, F32>(a, part);
-  };
-  // Few rows go head by head: attention hands heads out in the same way, so that a thread reads what it has written.
-  if (a.rows <= kFewCacheRows) {
-    const std::int64_t grain = ceil_div<std::int64_t>(a.num_kv_heads, pool.size());
-    pool.parallel_for_runs(a.num_kv_heads, grain, [&](std::int64_t first, std::int64_t last) {
-      write({0, a.rows, first, last});
-    });
-    return;
-  }
-  const std::int64_t grain = cache_write_grain(a.rows, columns, pool.size());
-  pool.parallel_for(a.rows, grain, [&](std::int64_t begin, std::int64_t end) {
-    write({begin, end, 0, a.num_kv_heads});
   });
 }
 

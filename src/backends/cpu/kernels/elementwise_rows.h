@@ -139,11 +139,6 @@ inline void write_int8(const QkNormRopeKvWriteArgs& a, std::int64_t slot, std::i
   write_int8_slot(v_layout, a.v_cache, slot, head, integers, v_scale);
 }
 
-// Rows begin..end-1 of the region and its kv heads first..last-1, with the heads of q that go with them.
-struct RowsOfHeads {
-  std::int64_t begin, end, first, last;
-};
-
 template <class V, class T>
 inline void norm_rope_queries(const QkNormRopeKvWriteArgs& a, std::int64_t row, std::int64_t first, std::int64_t last) {
   const std::int64_t dim = a.head_dim, columns = (a.num_heads + 2 * a.num_kv_heads) * dim;

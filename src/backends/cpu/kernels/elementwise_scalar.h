@@ -97,13 +97,4 @@ inline std::int64_t row_grain(std::int64_t columns) {
   return std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, columns));
 }
 
-// The same for rows that are written to a KV cache. Neighbouring positions share cache lines of a packed tile, so long
-// prompts are cut in pieces of whole blocks: threads that take turns at a few rows each pull those lines back and forth.
-inline std::int64_t cache_write_grain(std::int64_t rows, std::int64_t columns, int threads) {
-  return std::max(row_grain(columns), std::min<std::int64_t>(rows / (std::int64_t{4} * threads), 64));
-}
-
-// Up to this many rows, as of one sequence that is being decoded, wait for memory rather than for arithmetic.
-constexpr std::int64_t kFewCacheRows = 2;
-
 }  // namespace cajal::cpu
