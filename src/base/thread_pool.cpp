@@ -100,7 +100,7 @@ void ThreadPool::claim_pieces(int thread) {
     for (;;) {
       const std::int64_t begin = next_[run].item.fetch_add(job.grain, std::memory_order_relaxed);
       if (begin >= stop) break;
-      job.call(job.context, begin, std::min(begin + job.grain, stop));
+      job.call(job.context, thread, begin, std::min(begin + job.grain, stop));
     }
   }
 }

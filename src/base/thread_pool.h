@@ -28,7 +28,8 @@ class ThreadPool {
 
   // Calls body(begin, end) for disjoint pieces of [0, n), each at most `grain` long, on all threads; a pool of one thread
   // takes the whole at once. The body must not throw and not call the pool. Which thread does which piece is not defined:
-  // results must not depend on it.
+  // results must not depend on it. One that needs memory of its own for each thread may be body(thread, begin, end), with the
+  // number of the thread that it is on, below size().
   template <class Body>
   void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
     share_out(n, grain, 1, body);
@@ -47,7 +48,7 @@ class ThreadPool {
   }
 
  private:
-  using Call = void (*)(void* context, std::int64_t begin, std::int64_t end);
+  using Call = void (*)(void* context, int thread, std::int64_t begin, std::int64_t end);
   struct alignas(64) Job {
     Call call = nullptr;
     void* context = nullptr;
@@ -61,13 +62,16 @@ class ThreadPool {
   template <class Body>
   void share_out(std::int64_t n, std::int64_t grain, int runs, Body& body) {
     if (n <= 0) return;
+    const Call call = [](void* context, int thread, std::int64_t begin, std::int64_t end) {
+      if constexpr (std::is_invocable_v<Body&, int, std::int64_t, std::int64_t>)
+        (*static_cast<Body*>(context))(thread, begin, end);
+      else
+        (*static_cast<Body*>(context))(begin, end);
+    };
     if (n <= grain || workers_.empty()) {
-      body(std::int64_t{0}, n);
+      call(const_cast<void*>(static_cast<const void*>(&body)), 0, 0, n);
       return;
     }
-    const Call call = [](void* context, std::int64_t begin, std::int64_t end) {
-      (*static_cast<Body*>(context))(begin, end);
-    };
     run({call, const_cast<void*>(static_cast<const void*>(&body)), n, std::max<std::int64_t>(grain, 1), runs});
   }
   static std::int64_t run_begin(std::int64_t n, std::int64_t run, int runs) { return n * run / runs; }

@@ -52,6 +52,27 @@ TEST(ThreadPool, AThreadDoesItsOwnRunInOrderBeforeItHelpsWithOthers) {
   EXPECT_EQ(workers, std::vector<std::int64_t>{5});
 }
 
+// What a thread keeps for itself under its number is safe without a lock: nobody else has the number meanwhile.
+TEST(ThreadPool, ABodyMayAskWhichThreadItIsOn) {
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    std::vector<std::atomic<int>> inside(static_cast<std::size_t>(threads));
+    std::vector<std::int64_t> done(static_cast<std::size_t>(threads));
+    const auto piece = [&](int thread, std::int64_t begin, std::int64_t end) {
+      ASSERT_TRUE(thread >= 0 && thread < threads);
+      const auto t = static_cast<std::size_t>(thread);
+      EXPECT_EQ(inside[t].fetch_add(1), 0) << "two pieces at once on thread " << thread;
+      done[t] += end - begin;
+      inside[t].fetch_sub(1);
+    };
+    for (int job = 0; job < 200; ++job) {
+      pool.parallel_for(97, 1, piece);
+      pool.parallel_for_runs(97, 3, piece);
+    }
+    EXPECT_EQ(std::accumulate(done.begin(), done.end(), std::int64_t{0}), 200 * 2 * 97);
+  }
+}
+
 TEST(ThreadPool, KnowsWhereRunsBegin) {
   for (const int threads : {1, 2, 3, 5}) {
     const ThreadPool pool(threads);

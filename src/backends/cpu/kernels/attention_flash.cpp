@@ -1,7 +1,4 @@
 // Cuts a step's attention into tiles and chunks and hands them to the threads.
-#include <atomic>
-#include <new>
-
 #include "backends/cpu/kernels/attention_kernels.h"
 #include "backends/cpu/kernels/attention_order.h"
 #include "base/checked.h"
@@ -21,18 +18,13 @@ struct Unit {
   std::int64_t item, chunk;
 };
 
-// The first item of a thread's run that nobody has claimed.
-struct alignas(64) NextItem {
-  std::atomic<std::int64_t> item;
-};
-
-// Scratch memory: the tiles' first rows; a wave of units, or else what the threads claim; the states of a wave and one more.
+// Scratch memory: the tiles' first rows; a wave of units; the states of a wave and one more.
 struct Scratch {
   std::int64_t index_bytes, unit_bytes, state_floats, states;
 
   Scratch(std::int64_t rows, std::int64_t group, std::int64_t head_dim, int threads)
       : index_bytes(round_up<std::int64_t>((rows + 1) * std::int64_t{sizeof(std::int32_t)}, 64)),
-        unit_bytes(threads * std::max<std::int64_t>(sizeof(NextItem), kUnitsPerThread * sizeof(Unit))),
+        unit_bytes(round_up<std::int64_t>(threads * kUnitsPerThread * std::int64_t{sizeof(Unit)}, 64)),
         state_floats(FlashState::floats(most_tile_rows(group) * group, head_dim)),
         states(threads * kUnitsPerThread + 1) {}
 
@@ -101,19 +93,10 @@ class FlashStep {
   // Every thread owns two states and takes items one by one, those of its own run first: the same kv heads in every layer
   // and step, which it has written to the cache where a step has few rows.
   void run_tiles() {
-    const std::int64_t slots = pool_.size();
-    auto* next = reinterpret_cast<NextItem*>(units_);
-    for (std::int64_t run = 0; run < slots; ++run) new (next + run) NextItem{items_ * run / slots};
-    pool_.parallel_for_runs(slots, 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t slot = begin; slot < end; ++slot)
-        for (std::int64_t i = 0; i < slots; ++i) run_items(next, (slot + i) % slots, slot);
+    pool_.parallel_for_runs(items_, 1, [&](int thread, std::int64_t begin, std::int64_t end) {
+      for (std::int64_t item = begin; item < end; ++item)
+        run_tile(tile_of(item), state(2 * thread), state(2 * thread + 1));
     });
-  }
-
-  void run_items(NextItem* next, std::int64_t run, std::int64_t slot) const {
-    const std::int64_t stop = items_ * (run + 1) / pool_.size();
-    for (std::int64_t item; (item = next[run].item.fetch_add(1, std::memory_order_relaxed)) < stop;)
-      run_tile(tile_of(item), state(2 * slot), state(2 * slot + 1));
   }
 
   void run_tile(const FlashTile& tile, const FlashState& total, const FlashState& part) const {
