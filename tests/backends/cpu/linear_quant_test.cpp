@@ -1,6 +1,7 @@
 // Linear and Embedding over quantised weights.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <string>
 
 #include "backends/cpu/kernels/linear.h"
@@ -150,10 +151,91 @@ TEST_P(QuantLinear, IsNearTheProductOfTheRoundedWeights) {
       for (std::int64_t k = 0; k < 256; ++k)
         want += static_cast<double>(load_element(p.x.data(), i / 40 * 256 + k, s.dtype)) *
                 static_cast<double>(load_element(weight.data(), i % 40 * 256 + k, s.dtype));
-      // Activations err by up to 1/254 of the largest of their group, at random, as weights unpacked to bf16 do.
+      // Activations err by up to 1/127 of the largest of their group, at random; weights unpacked to bf16 err too.
       ASSERT_NEAR(load_element(y.data(), i, s.dtype), want, 0.8) << f.bits << ' ' << f.group;
     }
   }
+}
+
+// x of one problem, element by element.
+template <class Element>
+Problem with_x(Problem p, Element element) {
+  for (std::int64_t i = 0; i < p.shape.rows * p.shape.in_features; ++i)
+    store_element(p.x.data(), i, p.shape.dtype, element(i, load_element(p.x.data(), i, p.shape.dtype)));
+  return p;
+}
+
+// An integer of activations stands for a power of two, so powers of two pass through the product unrounded.
+TEST_P(QuantLinear, ActivationsTimesAPowerOfTwoGiveTheResultTimesIt) {
+  for (const Format& f : kFormats) {
+    const Problem p = make_problem(shape_of(GetParam(), f, 7, 200, 45, 2), Values::ordinary, false);
+    const LinearKernel& kernel = *kernels_for(p.shape).front();
+    const Bytes want = run(kernel, p, pool_);
+    for (const int power : {-50, -7, -1, 1, 6, 50}) {
+      const Problem scaled = with_x(p, [&](auto, float v) { return std::ldexp(v, power); });
+      const Bytes y = run(kernel, scaled, pool_);
+      for (std::int64_t i = 0; i < 7 * 45; ++i)
+        ASSERT_EQ(load_element(y.data(), i, GetParam()), std::ldexp(load_element(want.data(), i, GetParam()), power))
+            << "element " << i << ", 2^" << power << ", " << f.bits << ' ' << f.group;
+    }
+  }
+}
+
+// Groups of zeros have a scale of zero, which has no exponent.
+TEST_P(QuantLinear, WeightsOfZeroGiveZeroWhateverTheActivations) {
+  for (const Format& f : kFormats) {
+    Problem p = make_problem(shape_of(GetParam(), f, 2, 128, 33), Values::ordinary, false);
+    for (const float zero : {0.0f, -0.0f}) {
+      for (std::int64_t i = 0; i < 33 * 128; ++i) store_element(p.plain_weight.data(), i, GetParam(), zero);
+      p.weight = packed_tensor({GetParam(), {33, 128}, p.shape.storage}, p.plain_weight);
+      for (int power = -70; power < 63; ++power) {
+        const Problem scaled = with_x(p, [&](auto i, float) { return std::ldexp(i % 3 == 0 ? -1.5f : 1.0f, power); });
+        for (const LinearKernel* kernel : kernels_for(p.shape)) {
+          const Bytes y = run(*kernel, scaled, pool_);
+          for (std::int64_t i = 0; i < 2 * 33; ++i)
+            ASSERT_EQ(load_element(y.data(), i, GetParam()), 0.0f) << kernel->name << ", x about 2^" << power;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(QuantLinear, ActivationsOfTwoToThe64CountAsInfinite) {
+  for (const Format& f : kFormats) {
+    const Problem p = make_problem(shape_of(GetParam(), f, 8, 200, 33), Values::ordinary, true);
+    const auto with = [&](float large) {
+      return with_x(p, [&](auto i, float v) { return i == 2 * 200 + 150 ? large : v; });
+    };
+    for (const LinearKernel* kernel : kernels_for(p.shape)) {
+      const Bytes plain = run(*kernel, p, pool_), finite = run(*kernel, with(0x1.fp63f), pool_),
+                  infinite = run(*kernel, with(-0x1p64f), pool_);
+      for (std::int64_t i = 0; i < 8 * 33; ++i) {
+        const float y = load_element(infinite.data(), i, GetParam());
+        ASSERT_TRUE(std::isfinite(load_element(finite.data(), i, GetParam()))) << kernel->name;
+        if (i / 33 == 2)
+          ASSERT_TRUE(std::isnan(y)) << kernel->name;
+        else
+          ASSERT_EQ(y, load_element(plain.data(), i, GetParam())) << kernel->name;
+      }
+    }
+  }
+}
+
+// 127.5 times the power is the first magnitude that would round to 128.
+TEST_P(QuantLinear, TheLargestActivationsFitInEightBits) {
+  const float below = GetParam() == DType::bf16 ? 127.0f : std::nextafter(127.5f, 0.0f);
+  for (const Format& f : kFormats)
+    for (const float largest : {1.0f, 1.9375f, 127.0f, below, 127.5f, 128.0f, 255.0f}) {
+      Problem p = make_problem(shape_of(GetParam(), f, 2, 32, 33), Values::ordinary, false);
+      for (std::int64_t i = 0; i < 33 * 32; ++i) store_element(p.plain_weight.data(), i, GetParam(), -1.0f);
+      p.weight = packed_tensor({GetParam(), {33, 32}, p.shape.storage}, p.plain_weight);
+      p = with_x(p, [&](auto i, float) { return i % 32 != 5 ? 0.0f : i < 32 ? largest : -largest; });
+      for (const LinearKernel* kernel : kernels_for(p.shape)) {
+        const Bytes y = run(*kernel, p, pool_);
+        EXPECT_NEAR(load_element(y.data(), 0, GetParam()) / -largest, 1, 0.01) << kernel->name << ' ' << largest;
+        EXPECT_NEAR(load_element(y.data(), 33, GetParam()) / largest, 1, 0.01) << kernel->name << ' ' << largest;
+      }
+    }
 }
 
 TEST(QuantLinear, RefusesFormatsWithoutKernels) {

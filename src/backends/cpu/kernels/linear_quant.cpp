@@ -91,9 +91,10 @@ float sum_parts_ref(const std::byte* rounded, const QuantProduct& p, const std::
     std::int32_t dot = 0;
     for (std::int64_t k = 0; k < row.group_size; ++k)
       dot += static_cast<std::int8_t>(group[k]) * quantized_integer(p.layout, matrix, n, g, k);
-    float scale;
-    std::memcpy(&scale, group + row.group_size, sizeof scale);
-    sum = std::fma(static_cast<float>(dot), quantized_scale(p.layout, matrix, n, g) * scale, sum);
+    std::int32_t exponent;
+    std::memcpy(&exponent, group + row.group_size, sizeof exponent);
+    const float scale = quantized_scale(p.layout, matrix, n, g);
+    sum = std::fma(static_cast<float>(dot), std::ldexp(scale == 0 ? kSmallestScale : scale, exponent >> 23), sum);
   }
   return sum;
 }
@@ -101,7 +102,7 @@ float sum_parts_ref(const std::byte* rounded, const QuantProduct& p, const std::
 }  // namespace
 
 float quant_dot_ref(const std::byte* rounded, const QuantProduct& product, const std::byte* matrix, std::int64_t n) {
-  return sum_parts_ref(rounded, product, matrix, n, 0, product.sum_parts);
+  return product.x_layout().finite(rounded) ? sum_parts_ref(rounded, product, matrix, n, 0, product.sum_parts) : NAN;
 }
 
 void round_row_ref(const RoundedRow& layout, DType dtype, int bits, const std::byte* row, std::byte* out) {

@@ -32,7 +32,8 @@ struct Multiplier {
   const QuantProduct& p;
   const int bits_index = p.layout.storage.bits == 8, group_index = p.layout.storage.group_size == 128;
   const std::int64_t group_bytes = p.layout.group_bytes(), tile_stride = p.layout.tile_bytes();
-  const std::int64_t groups = p.layout.groups(), x_bytes = p.x_layout().bytes(), x_group = p.x_layout().group_bytes();
+  const RoundedRow x_layout = p.x_layout();
+  const std::int64_t groups = p.layout.groups(), x_bytes = x_layout.bytes(), x_group = x_layout.group_bytes();
   const std::int64_t ahead = std::min(ceil_div(kBytesAhead, group_bytes), groups);
   // A tree of sums in the making: level i holds a sum that waits for its sibling.
   alignas(64) float sums[kMaxLevels][kQuantLevelStride];
@@ -47,6 +48,12 @@ struct Multiplier {
       const int level = std::popcount(static_cast<unsigned>(part)) - siblings;
       block(block_of(at, part, x, sums[level], siblings));
     }
+    finish(at);
+    for (int r = 0; r < at.rows; ++r)
+      if (!x_layout.finite(x[r])) store_nans(at, r);
+  }
+
+  void finish(const Place& at) const {
     const auto element = static_cast<std::int64_t>(size_of(p.dtype));
     const std::int64_t first_output = at.tile * kQuantTileOutputs;
     if (p.partial) return store_sums(at, first_output);
@@ -54,16 +61,25 @@ struct Multiplier {
                   .bias = p.bias ? p.bias + first_output * element : nullptr,
                   .y = p.y + at.row * p.y_stride + first_output * element,
                   .y_stride = p.y_stride,
-                  .outputs = std::min<std::int64_t>(at.tiles * kQuantTileOutputs, p.out_features() - first_output),
+                  .outputs = outputs_of(at),
                   .rows = at.rows,
                   .dtype = p.dtype});
   }
 
   void store_sums(const Place& at, std::int64_t first_output) const {
-    const std::int64_t outputs = std::min<std::int64_t>(at.tiles * kQuantTileOutputs, p.out_features() - first_output);
     for (int r = 0; r < at.rows; ++r)
       std::memcpy(p.y + (at.row + r) * p.y_stride + first_output * static_cast<std::int64_t>(sizeof(float)),
-                  sums[0] + r * kQuantSumsStride, static_cast<std::size_t>(outputs) * sizeof(float));
+                  sums[0] + r * kQuantSumsStride, static_cast<std::size_t>(outputs_of(at)) * sizeof(float));
+  }
+
+  void store_nans(const Place& at, int row) const {
+    for (std::int64_t i = 0; i < outputs_of(at); ++i)
+      store_element(p.y + (at.row + row) * p.y_stride, at.tile * kQuantTileOutputs + i,
+                    p.partial ? DType::f32 : p.dtype, NAN);
+  }
+
+  std::int64_t outputs_of(const Place& at) const {
+    return std::min<std::int64_t>(at.tiles * kQuantTileOutputs, p.out_features() - at.tile * kQuantTileOutputs);
   }
 
   QuantBlock block_of(const Place& at, std::int32_t part, const std::byte* const (&x)[kMaxQuantRows], float* into,
@@ -132,38 +148,48 @@ void multiply_quant_tiles(const QuantBlockTable& table, const QuantProduct& prod
   }
 }
 
+bool RoundedRow::finite(const std::byte* row) const {
+  std::int32_t finite;
+  std::memcpy(&finite, row + finite_at(), sizeof finite);
+  return finite != 0;
+}
+
 void round_row(const QuantBlockTable& table, const RoundedRow& layout, DType dtype, int bits, const std::byte* row,
                std::byte* out) {
   const std::int64_t element = static_cast<std::int64_t>(size_of(dtype)), size = layout.group_size;
   const std::int64_t whole = layout.columns / size;
+  const int offset = quantized_offset(bits);
+  std::int32_t finite = 1;
   for (std::int64_t g = 0; g < whole; ++g)
-    table.round_group(row + g * size * element, dtype, size, quantized_offset(bits), out + g * layout.group_bytes());
-  if (whole == layout.groups()) return;
-  std::byte padded[kMaxGroup * sizeof(float)] = {};
-  std::memcpy(padded, row + whole * size * element, static_cast<std::size_t>(layout.columns % size * element));
-  table.round_group(padded, dtype, size, quantized_offset(bits), out + whole * layout.group_bytes());
+    finite &= table.round_group(row + g * size * element, dtype, size, offset, out + g * layout.group_bytes());
+  if (whole < layout.groups()) {
+    std::byte padded[kMaxGroup * sizeof(float)] = {};
+    std::memcpy(padded, row + whole * size * element, static_cast<std::size_t>(layout.columns % size * element));
+    finite &= table.round_group(padded, dtype, size, offset, out + whole * layout.group_bytes());
+  }
+  std::memcpy(out + layout.finite_at(), &finite, sizeof finite);
 }
 
-void round_group_ref(const std::byte* group, DType dtype, std::int64_t size, int offset, std::byte* out) {
+bool round_group_ref(const std::byte* group, DType dtype, std::int64_t size, int offset, std::byte* out) {
   float numbers[kMaxGroup];
   std::uint32_t largest = 0;  // bits of the magnitude: above those of an infinity for a NaN
   for (std::int64_t i = 0; i < size; ++i) {
     numbers[i] = load_element(group, i, dtype);
     largest = std::max(largest, std::bit_cast<std::uint32_t>(numbers[i]) & 0x7fffffffu);
   }
-  const auto magnitude = std::bit_cast<float>(largest);
-  const bool rounds = largest < 0x7f800000u && magnitude >= kSmallestActivation;
-  const float inverse = rounds ? 127.0f / magnitude : 0.0f;
-  const float scale = rounds ? magnitude / 127.0f : largest < 0x7f800000u ? 0.0f : NAN;
+  const bool finite = largest < std::bit_cast<std::uint32_t>(kLargestActivation);
+  const bool rounds = activations_round(largest);
+  const std::int32_t k = rounds ? activation_exponent(largest) : 0, exponent = k << 23;
   std::int32_t sum = 0;
   for (std::int64_t i = 0; i < size; ++i) {
-    const auto q = static_cast<std::int32_t>(rounds ? std::nearbyint(numbers[i] * inverse) : 0.0f);
+    const auto q = static_cast<std::int32_t>(rounds ? std::nearbyint(numbers[i] * power_of_two(-k)) : 0.0f);
     out[i] = static_cast<std::byte>(q);
     sum += q;
   }
   sum *= -offset;
-  std::memcpy(out + size, &scale, sizeof scale);
+  std::memcpy(out + size, &exponent, sizeof exponent);
   std::memcpy(out + size + 4, &sum, sizeof sum);
+  return finite;
 }
 
 bool is_quant_storage(const Storage& storage, DType dtype) {

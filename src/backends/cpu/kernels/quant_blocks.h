@@ -3,6 +3,7 @@
 // are rounded to 8 bits once, in the weight's groups, so that a group's dot product is one of integers, and exact. A
 // *block* is up to 6 rows times up to 2 tiles of 32 outputs over a stretch of groups; each instruction set has its table
 // of blocks, and everything around them is written once, here.
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -17,17 +18,25 @@ constexpr int kMaxQuantRows = 6, kMaxQuantTiles = 2;
 constexpr int kQuantSumsStride = kMaxQuantTiles * kQuantTileOutputs;  // floats from a row of sums to the next
 constexpr int kQuantLevelStride = kMaxQuantRows * kQuantSumsStride;
 constexpr int kMaxQuantSumParts = 64;
-// Largest magnitudes below this round to a group of zeros: 127 / it still is a number.
-constexpr float kSmallestActivation = 0x1p-100f;
 
-// A row of activations, rounded: for each group its integers, the f32 that one of them stands for, and the i32 by which
-// the offset of the weights' integers makes their product too large, negated. A group that holds an infinity or a NaN has
-// zeros and a scale of NaN.
+// What one integer of a group of activations stands for is a power of two, so that its product with a weight's scale, which
+// every output needs for every group, is an addition to the exponent: multiplications are for the integers. Powers from
+// kSmallestActivation to kLargestActivation times any scale are normal numbers; smaller activations round to zero, larger
+// ones count as infinite.
+constexpr float kSmallestActivation = 0x1p-64f, kLargestActivation = 0x1p64f;
+// Stands for scales of zero, which have no exponent to add to. Others are larger, and their groups' integers are zero.
+constexpr float kSmallestScale = 0x1p-30f;
+
+// A row of activations, rounded: for each group its integers, the exponent of what one stands for as in the bits of an f32
+// (k << 23 for 2^k), and the i32 by which the offset of the weights' integers makes their product too large, negated.
+// Behind them an i32: whether all are finite. If not, all products with the row are NaN.
 struct RoundedRow {
   std::int64_t columns, group_size;
   std::int64_t groups() const { return ceil_div(columns, group_size); }
   std::int64_t group_bytes() const { return group_size + 8; }
-  std::int64_t bytes() const { return round_up<std::int64_t>(groups() * group_bytes(), 64); }
+  std::int64_t finite_at() const { return groups() * group_bytes(); }
+  std::int64_t bytes() const { return round_up<std::int64_t>(finite_at() + 4, 64); }
+  bool finite(const std::byte* row) const;
 };
 
 struct QuantBlock {
@@ -61,8 +70,8 @@ struct QuantBlockTable {
   // [4 bits, 8 bits][groups of 32, 128][rows - 1][tiles - 1]; null where the registers do not suffice.
   void (*block[2][2][kMaxQuantRows][kMaxQuantTiles])(const QuantBlock&);
   void (*finish)(const QuantFinish&);
-  // One whole group of a row to RoundedRow's form.
-  void (*round_group)(const std::byte* numbers, DType dtype, std::int64_t size, int offset, std::byte* out);
+  // One whole group of a row to RoundedRow's form; whether it is finite.
+  bool (*round_group)(const std::byte* numbers, DType dtype, std::int64_t size, int offset, std::byte* out);
 };
 extern const QuantBlockTable kQuantBlocksAvx512Vnni, kQuantBlocksAvx2;
 
@@ -106,8 +115,21 @@ int quant_tiles_at_once(const QuantBlockTable& table, std::int64_t rows);
 void round_row(const QuantBlockTable& table, const RoundedRow& layout, DType dtype, int bits, const std::byte* row,
                std::byte* out);
 
+// Whether a group whose largest magnitude has these bits (above those of an infinity for a NaN) is neither all zeros nor
+// infinite.
+inline bool activations_round(std::uint32_t magnitude) {
+  return magnitude >= std::bit_cast<std::uint32_t>(kSmallestActivation) &&
+         magnitude < std::bit_cast<std::uint32_t>(kLargestActivation);
+}
+// The k of 2^k, the least for which a magnitude (its bits) rounds to at most 127 of it.
+inline std::int32_t activation_exponent(std::uint32_t magnitude) {
+  constexpr std::uint32_t kUpFrom127AndAHalf = 0x10000;  // carries from there on
+  return static_cast<std::int32_t>((magnitude + kUpFrom127AndAHalf) >> 23) - 127 - 6;
+}
+inline float power_of_two(std::int32_t k) { return std::bit_cast<float>((k + 127) << 23); }
+
 // One by one, as the meaning of round_group; shared with the reference kernels.
-void round_group_ref(const std::byte* numbers, DType dtype, std::int64_t size, int offset, std::byte* out);
+bool round_group_ref(const std::byte* numbers, DType dtype, std::int64_t size, int offset, std::byte* out);
 
 // Storage that these kernels read.
 bool is_quant_storage(const Storage& storage, DType dtype);

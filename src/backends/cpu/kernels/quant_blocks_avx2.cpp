@@ -64,14 +64,20 @@ struct Avx2 {
     sum.low = _mm256_add_epi32(sum.low, product<kBits>(w.low, x));
     sum.high = _mm256_add_epi32(sum.high, product<kBits>(w.high, x));
   }
-  static Sum load_scales(const std::byte* p) {
-    const auto* v = reinterpret_cast<const __m128i*>(p);
-    return {_mm256_cvtph_ps(_mm_loadu_si128(v)), _mm256_cvtph_ps(_mm_loadu_si128(v + 1))};
+  static __m256i scale_bits(__m128i halves) {
+    const __m256 scales = _mm256_cvtph_ps(halves), zeros = _mm256_cmp_ps(scales, _mm256_setzero_ps(), _CMP_EQ_OQ);
+    return _mm256_castps_si256(_mm256_blendv_ps(scales, _mm256_set1_ps(kSmallestScale), zeros));
   }
-  static void accumulate(Sum& sum, const Int& dot, const Sum& scales, float x_scale) {
-    const __m256 x = _mm256_set1_ps(x_scale);
-    sum.low = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot.low), _mm256_mul_ps(scales.low, x), sum.low);
-    sum.high = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot.high), _mm256_mul_ps(scales.high, x), sum.high);
+  static Int load_scales(const std::byte* p) {
+    const auto* v = reinterpret_cast<const __m128i*>(p);
+    return {scale_bits(_mm_loadu_si128(v)), scale_bits(_mm_loadu_si128(v + 1))};
+  }
+  static void accumulate(Sum& sum, const Int& dot, const Int& scales, std::int32_t exponent) {
+    const __m256i k = _mm256_set1_epi32(exponent);
+    const __m256 low = _mm256_castsi256_ps(_mm256_add_epi32(scales.low, k));
+    const __m256 high = _mm256_castsi256_ps(_mm256_add_epi32(scales.high, k));
+    sum.low = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot.low), low, sum.low);
+    sum.high = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot.high), high, sum.high);
   }
   static Sum load_bias(const std::byte* p, std::int64_t n, DType dtype) {
     if (dtype == DType::bf16) {
@@ -110,13 +116,11 @@ struct Avx2 {
     half = _mm_max_epu32(half, _mm_shuffle_epi32(half, 0xb1));
     return static_cast<std::uint32_t>(_mm_cvtsi128_si32(half));
   }
-  static void round_group(const std::byte* group, DType dtype, std::int64_t size, int offset, std::byte* out) {
+  static bool round_group(const std::byte* group, DType dtype, std::int64_t size, int offset, std::byte* out) {
     const std::uint32_t largest = largest_magnitude(group, dtype, size);
-    float magnitude;
-    std::memcpy(&magnitude, &largest, sizeof magnitude);
-    if (!(largest < 0x7f800000u && magnitude >= kSmallestActivation))
-      return round_group_ref(group, dtype, size, offset, out);
-    const __m256 inverse = _mm256_set1_ps(127.0f / magnitude);
+    if (!activations_round(largest)) return round_group_ref(group, dtype, size, offset, out);
+    const std::int32_t k = activation_exponent(largest), exponent = k << 23;
+    const __m256 inverse = _mm256_set1_ps(power_of_two(-k));
     std::int32_t correction = 0;
     for (std::int64_t i = 0; i < size; i += 8) {
       alignas(32) std::int32_t q[8];
@@ -127,9 +131,9 @@ struct Avx2 {
         correction -= offset * q[j];
       }
     }
-    const float scale = magnitude / 127.0f;
-    std::memcpy(out + size, &scale, sizeof scale);
+    std::memcpy(out + size, &exponent, sizeof exponent);
     std::memcpy(out + size + 4, &correction, sizeof correction);
+    return true;
   }
 };
 

@@ -39,11 +39,15 @@ struct Avx512Vnni {
     // Not the intrinsic: GCC 12 copies every sum twice a step around it, and runs out of registers.
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
   }
-  static Sum load_scales(const std::byte* p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  static Int load_scales(const std::byte* p) {
+    const __m512 scales = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    constexpr int kLargerMagnitude = 3, kSignOfFirst = 0 << 2;
+    return _mm512_castps_si512(
+        _mm512_range_ps(scales, _mm512_set1_ps(kSmallestScale), kLargerMagnitude | kSignOfFirst));
   }
-  static void accumulate(Sum& sum, Int dot, Sum scales, float x_scale) {
-    sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(scales, _mm512_set1_ps(x_scale)), sum);
+  static void accumulate(Sum& sum, Int dot, Int scales, std::int32_t exponent) {
+    const __m512 scale = _mm512_castsi512_ps(_mm512_add_epi32(scales, _mm512_set1_epi32(exponent)));
+    sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, sum);
   }
   static Sum load_bias(const std::byte* p, std::int64_t n, DType dtype) {
     const __mmask16 lanes = avx512::first_lanes(n);
@@ -54,7 +58,7 @@ struct Avx512Vnni {
     dtype == DType::bf16 ? avx512::store_bf16(p, v, lanes) : _mm512_mask_storeu_ps(p, lanes, v);
   }
   template <int kVectors>
-  static void round_vectors(const std::byte* group, DType dtype, int offset, std::byte* out) {
+  static bool round_vectors(const std::byte* group, DType dtype, int offset, std::byte* out) {
     __m512 v[kVectors];
     __m512i magnitudes = _mm512_setzero_si512();
     CAJAL_UNROLL for (int i = 0; i < kVectors; ++i) {
@@ -63,25 +67,23 @@ struct Avx512Vnni {
           _mm512_max_epu32(magnitudes, _mm512_and_si512(_mm512_castps_si512(v[i]), _mm512_set1_epi32(0x7fffffff)));
     }
     const std::uint32_t largest = _mm512_reduce_max_epu32(magnitudes);
-    float magnitude;
-    std::memcpy(&magnitude, &largest, sizeof magnitude);
     // Infinities, NaNs and nothing: seldom, and not worth a second way.
-    if (!(largest < 0x7f800000u && magnitude >= kSmallestActivation))
-      return round_group_ref(group, dtype, kVectors * 16, offset, out);
-    const __m512 inverse = _mm512_set1_ps(127.0f / magnitude);
+    if (!activations_round(largest)) return round_group_ref(group, dtype, kVectors * 16, offset, out);
+    const std::int32_t k = activation_exponent(largest), exponent = k << 23;
+    const __m512 inverse = _mm512_set1_ps(power_of_two(-k));
     __m512i sums = _mm512_setzero_si512();
     CAJAL_UNROLL for (int i = 0; i < kVectors; ++i) {
       const __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(v[i], inverse));
       sums = _mm512_add_epi32(sums, q);
       _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i * 16), _mm512_cvtepi32_epi8(q));
     }
-    const float scale = magnitude / 127.0f;
     const std::int32_t correction = -offset * _mm512_reduce_add_epi32(sums);
-    std::memcpy(out + kVectors * 16, &scale, sizeof scale);
+    std::memcpy(out + kVectors * 16, &exponent, sizeof exponent);
     std::memcpy(out + kVectors * 16 + 4, &correction, sizeof correction);
+    return true;
   }
-  static void round_group(const std::byte* group, DType dtype, std::int64_t size, int offset, std::byte* out) {
-    size == 32 ? round_vectors<2>(group, dtype, offset, out) : round_vectors<8>(group, dtype, offset, out);
+  static bool round_group(const std::byte* group, DType dtype, std::int64_t size, int offset, std::byte* out) {
+    return size == 32 ? round_vectors<2>(group, dtype, offset, out) : round_vectors<8>(group, dtype, offset, out);
   }
 };
 

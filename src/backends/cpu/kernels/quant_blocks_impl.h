@@ -5,8 +5,9 @@
 //
 // An `Isa` has: kMaxVectors (accumulators that fit, counted in pairs of an integer and a float one, each of 16 outputs);
 // Sum (16 floats), zero, load, store, add; Int (16 i32), broadcast; Weight (16 outputs by four unsigned bytes), load_weight,
-// and low and high halves of bytes; X (four signed bytes, for all outputs), load_x; dot<bits>; load_scales; accumulate,
-// which adds scale * x scale * float(dot); store_y, which rounds, with load_bias beside it; and round_group.
+// and low and high halves of bytes; X (four signed bytes, for all outputs), load_x; dot<bits>; load_scales, which gives the
+// bits of f32; accumulate, which adds float(dot) * scale * the power of two of x; store_y, which rounds, with load_bias beside
+// it; and round_group.
 namespace cajal::cpu {
 namespace {
 
@@ -59,11 +60,11 @@ template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
     }
     multiply_group<Isa, kBits, kGroup, kRows, kTiles, kCold>(dots, x, weight, b.tile_stride, fetch);
     CAJAL_UNROLL for (int v = 0; v < 2 * kTiles; ++v) {
-      const typename Isa::Sum scales = Isa::load_scales(weight + v / 2 * b.tile_stride + v % 2 * (kHalfBytes / 2));
+      const typename Isa::Int scales = Isa::load_scales(weight + v / 2 * b.tile_stride + v % 2 * (kHalfBytes / 2));
       CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
-        float scale;
-        std::memcpy(&scale, x[r] + kGroup, sizeof scale);
-        Isa::accumulate(sums[r][v], dots[r][v], scales, scale);
+        std::int32_t exponent;
+        std::memcpy(&exponent, x[r] + kGroup, sizeof exponent);
+        Isa::accumulate(sums[r][v], dots[r][v], scales, exponent);
       }
     }
     CAJAL_UNROLL for (int r = 0; r < kRows; ++r) x[r] += kGroup + 8;
