@@ -42,10 +42,6 @@ inline Vec round_to_bf16(Vec v) {
   return _mm512_castsi512_ps(_mm512_and_si512(bf16_bits_high(v), _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
 }
 
-inline Vec power_of_two(__m512i exponent) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(exponent, _mm512_set1_epi32(127)), 23));
-}
-
 inline Vec exp_f32(Vec x) {
   using namespace exp_constants;
   x = _mm512_max_ps(_mm512_set1_ps(kLowest), x);  // a NaN in the second operand is the result
@@ -58,9 +54,7 @@ inline Vec exp_f32(Vec x) {
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(kC3));
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(kC2));
   p = _mm512_add_ps(_mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0f));
-  const __m512i bits = _mm512_sub_epi32(_mm512_castps_si512(shifted), _mm512_castps_si512(_mm512_set1_ps(kRound)));
-  const __m512i half = _mm512_srai_epi32(bits, 1);
-  return _mm512_mul_ps(_mm512_mul_ps(p, power_of_two(half)), power_of_two(_mm512_sub_epi32(bits, half)));
+  return _mm512_scalef_ps(p, n);  // p * 2^n, rounded once, as by two factors elsewhere
 }
 
 inline Vec silu_f32(Vec x) {
