@@ -8,7 +8,7 @@ CAJAL_TARGET_REGION_BEGIN(CAJAL_AVX512)
 namespace cajal::cpu::avx512 {
 namespace {
 
-struct DotF32 {
+struct DotF32 : flash::OnePosition<V> {
   using Type = F32;
   using Raw = float;
   using Keys = __m512;
@@ -22,7 +22,7 @@ struct DotF32 {
 };
 
 // vdpbf16ps: the product of the odd elements first, denormals taken and left as zeros.
-struct DotBf16 {
+struct DotBf16 : flash::TwoPositions<V> {
   using Type = Bf16;
   using Raw = std::uint16_t;
   struct Keys {
@@ -33,7 +33,7 @@ struct DotBf16 {
 
   static void begin() {
     _mm_setcsr(_mm_getcsr() | kFlush);
-    asm volatile("" ::: "memory");  // no load of a score's operands moves before it
+    asm volatile("" ::: "memory");  // no load of what is multiplied moves before it
   }
   static void end() {
     asm volatile("" ::: "memory");

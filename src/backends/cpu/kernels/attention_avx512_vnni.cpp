@@ -12,7 +12,7 @@ using avx512::V;
 
 // Keys become unsigned by adding 128, which the sum of the query's integers takes back.
 template <class T>
-struct Dot {
+struct Dot : flash::OnePosition<V> {
   using Type = T;
   using Raw = std::int8_t;
   using Sum = __m512i;

@@ -1,11 +1,20 @@
 #pragma once
 // What a tile meets: the queries and the blocks of a cache, as the flash kernels of every instruction set see them. Included
 // before their target regions, so that nothing here is compiled for one.
+#include <iterator>
+
 #include "backends/cpu/kernels/attention_kernels.h"
 #include "backends/cpu/kernels/attention_order.h"
 #include "backends/cpu/kernels/elementwise_scalar.h"
 #include "backends/cpu/kernels/kv_int8.h"
 #include "backends/cpu/kernels/kv_write_layout.h"
+
+// Accumulators stay in registers only if these loops disappear.
+#if defined(__clang__)
+#define CAJAL_UNROLL _Pragma("unroll")
+#else
+#define CAJAL_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 namespace cajal::cpu::flash {
 
@@ -31,8 +40,37 @@ struct Vectors {
   float q_scale[kMaxVectors];  // of queries in 8 bits, and the sums of their integers
   std::int32_t q_sum[kMaxVectors];
   float again[kMaxVectors];                  // factor of what was there before
-  alignas(64) float p[kMaxVectors][kPiece];  // scores, then probabilities
+  alignas(64) float p[kMaxVectors][kPiece];  // scores, then probabilities, in the end as Dot::keep() leaves them
+
+  // Vector i sees the positions whose bits are set.
+  std::uint64_t seen_bits(int i) const {
+    return ~std::uint64_t{0} << seen[i].begin & ~std::uint64_t{0} >> (kPiece - seen[i].end);
+  }
 };
+
+// Few vectors wait for memory, not for arithmetic: while they read keys they fetch the values, and then the next keys.
+template <class Dot, int M>
+constexpr bool kFetches = M <= Dot::kRows - 2;
+
+template <std::int64_t kElements, class Raw>
+inline void fetch(const Raw* p) {
+  CAJAL_UNROLL for (std::int64_t i = 0; i < kElements; i += 64 / static_cast<std::int64_t>(sizeof(Raw)))
+      __builtin_prefetch(p + i);
+}
+
+// Values of a position that is not seen, up to the columns that a step takes at once.
+alignas(64) inline constexpr std::uint16_t kNoValues[64] = {};
+
+// The values of the positions of a step, columns from d on. Those outside `span` are zeros, whatever the slots hold.
+template <class Raw>
+inline void rows_of_step(const Raw* v, std::int64_t, Span, std::int64_t, const Raw* (&rows)[1]) {
+  rows[0] = v;
+}
+template <class Raw>
+inline void rows_of_step(const Raw* v, std::int64_t j, Span span, std::int64_t head_dim, const Raw* (&rows)[2]) {
+  rows[0] = j >= span.begin ? v : kNoValues;
+  rows[1] = j + 1 < span.end ? v + head_dim : kNoValues;
+}
 
 // The queries of a tile, where they lie in the step.
 template <class T>

@@ -4,21 +4,33 @@
 //
 //   scores     q.k in f32, times scale. bf16: k in pairs, the odd one first, denormals flushed, as vdpbf16ps does; f32:
 //              ascending. One fused multiply-add each.
-//   a chunk    kChunk positions, in pieces of kPiece: m = max(m, scores); l = l * a + sum_tree(p), o = o * a, then
-//              o = fma(p, v, o) by ascending position, where p = exp(score - m), a = exp(m before - m).
+//   a chunk    kChunk positions, in pieces of kPiece: m = max(m, scores); l = l * a + sum_tree(p), o = o * a, then the
+//              values, where p = exp(score - m), a = exp(m before - m).
+//   values     f32: o = fma(p, v, o) by ascending position.
+//              bf16: p is rounded to bf16, and p and a that are denormal are zero (they are kept as they are in l). Pairs of
+//              the absolute positions 2i and 2i+1 by ascending i, of each that the row sees something of:
+//              o = fma(p[2i+1], v[2i+1], o), then o = fma(p[2i], v[2i], o), denormals flushed, as vdpbf16ps does. Of a
+//              position that the row does not see both p and v are zero.
 //   a row      its chunks by themselves, merged in ascending order: l = l1 * a1 + l2 * a2, o = fma(o2, a2, o1 * a1).
 //   the end    o * (1 / l), rounded.
 // A cache in 8 bits (kv_int8.h) meets queries that are rounded to 8 bits in the same way, each vector by itself:
 //   scores     f32(the integers' product) * (scale of q * scale of k), times scale;
 //   values     o = fma(p * scale of v, f32(integer), o); the sum l is of p alone.
 // Positions that the row does not see take no part; their slots may hold anything.
+//
+// "Denormals flushed": an operand or a result that is denormal is a zero of its sign. A result counts as denormal by what it
+// would round to if exponents had no end, as with the processor's flag for flushing.
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 namespace cajal::cpu {
 
 constexpr std::int64_t kPiece = 64;
 constexpr std::int64_t kChunk = 512;
+
+inline float flushed(float f) { return std::fabs(f) < std::numeric_limits<float>::min() ? std::copysign(0.0f, f) : f; }
 
 // The positions begin..end-1.
 struct Span {

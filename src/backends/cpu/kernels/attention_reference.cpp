@@ -2,7 +2,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <limits>
+#include <utility>
 
 #include "backends/cpu/kernels/activation.h"
 #include "backends/cpu/kernels/attention_kernels.h"
@@ -15,7 +15,16 @@
 namespace cajal::cpu {
 namespace {
 
-float flushed(float f) { return std::fabs(f) < std::numeric_limits<float>::min() ? std::copysign(0.0f, f) : f; }
+// fma(a, b, c), denormals flushed. The least normal number may have been rounded up to from below, where denormals are
+// coarser than exponents without an end would be; the same sum with larger exponents tells. The smaller factor has room.
+float flushing_fma(float a, float b, float c) {
+  constexpr float least = std::numeric_limits<float>::min(), far = 0x1p+64f;
+  a = flushed(a), b = flushed(b), c = flushed(c);
+  const float sum = std::fma(a, b, c);
+  if (std::fabs(sum) != least) return flushed(sum);
+  if (std::fabs(a) > std::fabs(b)) std::swap(a, b);
+  return std::fabs(std::fma(a * far, b, c * far)) < least * far ? std::copysign(0.0f, sum) : sum;
+}
 
 template <class T>
 class RowAttention {
@@ -99,28 +108,44 @@ class RowAttention {
       for (std::int64_t d = 0; d < a_.head_dim; ++d) sum = std::fma(q(d), k(d), sum);
     } else {
       for (std::int64_t d = 0; d < a_.head_dim; d += 2) {
-        if (d + 1 < a_.head_dim) sum = flushed(std::fma(flushed(q(d + 1)), flushed(k(d + 1)), sum));
-        sum = flushed(std::fma(flushed(q(d)), flushed(k(d)), sum));
+        if (d + 1 < a_.head_dim) sum = flushing_fma(q(d + 1), k(d + 1), sum);
+        sum = flushing_fma(q(d), k(d), sum);
       }
     }
     return sum * a_.scale;
   }
 
+  static std::size_t lane(std::int64_t position) { return static_cast<std::size_t>(position % kPiece); }
+
   void add(State& s, Span span) const {
     SumLanes p{};
-    const auto lane = [](std::int64_t position) { return static_cast<std::size_t>(position % kPiece); };
     float m = s.m;
     for (std::int64_t j = span.begin; j < span.end; ++j) m = std::max(m, p[lane(j)] = score(j));
     for (std::int64_t j = span.begin; j < span.end; ++j) p[lane(j)] = exp_f32(p[lane(j)] - m);
     const float again = exp_f32(s.m - m);
     s.l = s.l * again + sum_tree(p);
     s.m = m;
+    if (std::is_same_v<T, Bf16> && !a_.int8_cache) return add_pairs(s, p, again, span);
     if (a_.int8_cache)
       for (std::int64_t j = span.begin; j < span.end; ++j) p[lane(j)] *= int8_scale(a_.v_cache, v_, j);
     for (std::int64_t d = 0; d < a_.head_dim; ++d) {
       float& o = s.o[static_cast<std::size_t>(d)];
       o *= again;
       for (std::int64_t j = span.begin; j < span.end; ++j) o = std::fma(p[lane(j)], value(j, d), o);
+    }
+  }
+
+  // The values of bf16. p is zero where the row sees nothing.
+  void add_pairs(State& s, SumLanes p, float again, Span span) const {
+    for (float& e : p) e = Bf16::round(flushed(e));
+    const auto v = [&](std::int64_t j, std::int64_t d) { return span.begin <= j && j < span.end ? value(j, d) : 0.0f; };
+    for (std::int64_t d = 0; d < a_.head_dim; ++d) {
+      float& o = s.o[static_cast<std::size_t>(d)];
+      o *= flushed(again);
+      for (std::int64_t j = span.begin / 2 * 2; j < span.end; j += 2) {
+        o = flushing_fma(p[lane(j + 1)], v(j + 1, d), o);
+        o = flushing_fma(p[lane(j)], v(j, d), o);
+      }
     }
   }
 

@@ -1,31 +1,16 @@
 #pragma once
 // One tile against one chunk, on vectors of any width. V is V of elementwise_vec256.h or elementwise_vec512.h; Dot says how
-// scores are made. Included *inside* the target region of the file that instantiates it, so it includes nothing but what
-// that file has already included; no lambdas, which GCC compiles without the region's instruction set in a template.
+// scores are made and how values are weighed (attention_weigh.h). Included *inside* the target region of the file that
+// instantiates it, so it includes nothing but what that file has already included; no lambdas, which GCC compiles without the
+// region's instruction set in a template.
 #include "backends/cpu/kernels/attention_blocks.h"
 #include "backends/cpu/kernels/attention_kernels.h"
 #include "backends/cpu/kernels/attention_order.h"
+#include "backends/cpu/kernels/attention_weigh.h"
 #include "backends/cpu/kernels/elementwise_scalar.h"
 #include "backends/cpu/kernels/kv_int8_vec.h"
 
-// Accumulators stay in registers only if these loops disappear.
-#if defined(__clang__)
-#define CAJAL_UNROLL _Pragma("unroll")
-#else
-#define CAJAL_UNROLL _Pragma("GCC unroll 16")
-#endif
-
 namespace cajal::cpu::flash {
-
-// Few vectors wait for memory, not for arithmetic: while they read keys they fetch the values, and then the next keys.
-template <class Dot, int M>
-constexpr bool kFetches = M <= Dot::kRows - 2;
-
-template <std::int64_t kElements, class Raw>
-inline void fetch(const Raw* p) {
-  CAJAL_UNROLL for (std::int64_t i = 0; i < kElements; i += 64 / static_cast<std::int64_t>(sizeof(Raw)))
-      __builtin_prefetch(p + i);
-}
 
 // p[i][j] = q[i] . k[j] for the first `seen` positions of the block, and perhaps some more: lanes are positions, N vectors of
 // them at a time. Values are fetched in the order of their rows.
@@ -94,71 +79,36 @@ inline void scale_probabilities(const Block<std::int8_t>& block, Vectors<std::in
     V::store(x.p[i] + j, V::mul(V::load(x.p[i] + j), V::load(block.v_scales + j)));
 }
 
-// The running maximum and sum of vector i, and its probabilities: zero where it sees nothing.
+// Scores times scale, and the running maximum of vector i; again[i] is still to become its exponential.
 template <class V, class Raw>
-inline void softmax(Vectors<Raw>& x, int i, float scale) {
+inline void maximum(Vectors<Raw>& x, int i, float scale) {
   using F = typename V::F;
-  constexpr int parts = kPiece / V::kLanes;
-  const std::uint64_t sees = ~std::uint64_t{0} << x.seen[i].begin & ~std::uint64_t{0} >> (kPiece - x.seen[i].end);
+  const std::uint64_t sees = x.seen_bits(i);
   const F lowest = V::set1(-__builtin_inff());
-  F s[parts];
   F most = V::set1(x.m[i]);
-  CAJAL_UNROLL for (int n = 0; n < parts; ++n) {
-    s[n] = V::mul(V::load(x.p[i] + n * V::kLanes), V::set1(scale));
-    most = V::max(most, V::select(sees >> n * V::kLanes, s[n], lowest));
+  CAJAL_UNROLL for (int n = 0; n < kPiece / V::kLanes; ++n) {
+    const F s = V::mul(V::load(x.p[i] + n * V::kLanes), V::set1(scale));
+    most = V::max(most, V::select(sees >> n * V::kLanes, s, lowest));
+    V::store(x.p[i] + n * V::kLanes, s);
   }
   const float m = V::max_of(most);
-  CAJAL_UNROLL for (int n = 0; n < parts; ++n) {
-    s[n] = V::select(sees >> n * V::kLanes, V::exp(V::sub(s[n], V::set1(m))), V::zero());
-    V::store(x.p[i] + n * V::kLanes, s[n]);
-  }
-  const float again = V::first(V::exp(V::set1(x.m[i] - m)));
-  x.again[i] = again;
-  x.l[i] = x.l[i] * again + V::sum_tree(s);
+  x.again[i] = x.m[i] - m;
   x.m[i] = m;
 }
 
-// o[i] = o[i] * again[i] + p[i] v over the positions of `span`, for M vectors from `first` on and N vectors of columns
-// from d on, `lanes` wide in all if that is less. Then again[i] must be 1.
-template <class V, class Dot, int M, int N>
-inline void weigh(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Raw>& x, int first, Span span,
-                  std::int64_t d, std::int64_t lanes) {
+// The probabilities of vector i, zero where it sees nothing, and its running sum.
+template <class V, class Raw>
+inline void probabilities(Vectors<Raw>& x, int i) {
   using F = typename V::F;
-  using Raw = typename Dot::Raw;
-  F sum[M][N];
-  float* o = x.o + first * x.stride + d;
-  CAJAL_UNROLL for (int i = 0; i < M; ++i) {
-    CAJAL_UNROLL for (int n = 0; n < N; ++n) sum[i][n] =
-        V::mul(V::load(o + i * x.stride + n * V::kLanes), V::set1(x.again[first + i]));
+  constexpr int parts = kPiece / V::kLanes;
+  const std::uint64_t sees = x.seen_bits(i);
+  F s[parts];
+  CAJAL_UNROLL for (int n = 0; n < parts; ++n) {
+    const F score = V::load(x.p[i] + n * V::kLanes);
+    s[n] = V::select(sees >> n * V::kLanes, V::exp(V::sub(score, V::set1(x.m[i]))), V::zero());
+    V::store(x.p[i] + n * V::kLanes, s[n]);
   }
-  const Raw* v = block.v + span.begin * block.head_dim + d;
-  const Raw* ahead = block.next_k + (v - block.v);
-  for (std::int64_t j = span.begin; j < span.end; ++j, v += block.head_dim) {
-    if constexpr (kFetches<Dot, M>) {
-      fetch<N * V::kLanes>(ahead);
-      ahead += block.head_dim;
-    }
-    F values[N];
-    CAJAL_UNROLL for (int n = 0; n < N; ++n) values[n] = N == 1 ? V::load(v, lanes) : V::load(v + n * V::kLanes);
-    CAJAL_UNROLL for (int i = 0; i < M; ++i) {
-      const F p = V::set1(x.p[first + i][j]);
-      CAJAL_UNROLL for (int n = 0; n < N; ++n) sum[i][n] = V::fma(p, values[n], sum[i][n]);
-    }
-  }
-  CAJAL_UNROLL for (int i = 0; i < M; ++i) {
-    CAJAL_UNROLL for (int n = 0; n < N; ++n) V::store(o + i * x.stride + n * V::kLanes, sum[i][n]);
-  }
-}
-
-template <class V, class Dot, int M>
-inline void weigh_all(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Raw>& x, int first, Span span) {
-  if (span.empty()) return;
-  constexpr std::int64_t width = Dot::kVectors * V::kLanes;
-  std::int64_t d = 0;
-  for (; d + width <= block.head_dim; d += width) weigh<V, Dot, M, Dot::kVectors>(block, x, first, span, d, width);
-  for (; d < block.head_dim; d += V::kLanes)
-    weigh<V, Dot, M, 1>(block, x, first, span, d, std::min(V::kLanes, block.head_dim - d));
-  CAJAL_UNROLL for (int i = 0; i < M; ++i) x.again[first + i] = 1.0f;
+  x.l[i] = x.l[i] * x.again[i] + V::sum_tree(s);
 }
 
 template <class V, class Dot, int M, int N>
@@ -169,14 +119,14 @@ inline void some_scores(const Block<typename Dot::Raw>& block, Vectors<typename 
     scores<V, Dot, M, N>(block, x, seen);
 }
 
-// Scores of what any of the M vectors sees. Few vectors wait for the keys, and leave out those of a block's end that is not
-// filled yet.
+// Scores of what any of the M vectors sees: of a block's end that is not filled yet, or that all of them see only the
+// beginning of, the rest is left out.
 template <class V, class Dot, int M>
 inline void all_scores(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Raw>& x) {
   std::int64_t seen = 0;
   for (int i = 0; i < M; ++i) seen = std::max(seen, x.seen[i].end);
   for (int i = 0; i < M; ++i) std::fill(x.p[i] + seen, x.p[i] + kPiece, 0.0f);
-  if constexpr (kFetches<Dot, M> && Dot::kVectors == 4) {
+  if constexpr (Dot::kVectors == 4) {
     if (seen <= V::kLanes) return some_scores<V, Dot, M, 1>(block, x, seen);
     if (seen <= 2 * V::kLanes) return some_scores<V, Dot, M, 2>(block, x, seen);
   }
@@ -190,18 +140,16 @@ inline void meet(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Ra
   Dot::begin();
   all_scores<V, Dot, M>(block, x);
   Dot::end();
-  Span common = x.seen[0];
+  for (int i = 0; i < M; ++i) maximum<V>(x, i, scale);
+  V::store(x.again, V::exp(V::load(x.again, M)), M);  // all at once: one vector alone takes as long
   for (int i = 0; i < M; ++i) {
-    softmax<V>(x, i, scale);
+    probabilities<V>(x, i);
     if constexpr (int8) scale_probabilities<V>(block, x, i);
-    common = overlap(common, x.seen[i]);
+    Dot::keep(x.p[i], x.again[i]);
   }
-  // Values that a vector does not see must not even be multiplied by zero: they may be infinite or NaN.
-  if (common.empty()) common = {kPiece, kPiece};
-  for (int i = 0; i < M; ++i)
-    weigh_all<V, Dot, 1>(block, x, i, {x.seen[i].begin, std::min(common.begin, x.seen[i].end)});
-  weigh_all<V, Dot, M>(block, x, 0, common);
-  for (int i = 0; i < M; ++i) weigh_all<V, Dot, 1>(block, x, i, {std::max(common.end, x.seen[i].begin), x.seen[i].end});
+  Dot::begin();
+  weigh_seen<V, Dot, M>(block, x);
+  Dot::end();
 }
 
 template <class V, class Dot>

@@ -17,6 +17,8 @@ struct V {
   static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
   static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F max(F a, F b) { return _mm512_max_ps(a, b); }
+  // v, but zero where it is less.
+  static F zero_below(F least, F v) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, least, _CMP_NLT_UQ), v); }
   static F exp(F a) { return exp_f32(a); }
   static F silu(F a) { return silu_f32(a); }
 
