@@ -89,11 +89,22 @@ TEST(AttentionPairs, AreTheSameInEveryTile) {
     }
 }
 
-TEST(AttentionPairs, HaveProbabilitiesInBf16) {
-  // exp(-0.01) is 0.990050, between 0.98828125 and 0.9921875.
-  const float sum = 1 + std::exp(-0.01f);
-  expect_last_row(world_of({0, -0.01f}, {0, 1}), bf16_to_float(float_to_bf16(0.98828125f / sum)));
-  expect_last_row(world_of({0, 0, -0.01f}, {0, 0, 64}), bf16_to_float(float_to_bf16(64 * 0.98828125f / (1 + sum))));
+float as_bf16(float f) { return bf16_to_float(float_to_bf16(f)); }
+
+// exp(score) and 1 are rounded to bf16 and weigh values after that, so weights sum up to one. A score errs by millionths: what
+// that could round otherwise is left out.
+TEST(AttentionPairs, HaveProbabilitiesInBf16ThatSumUpToOne) {
+  int asked = 0, unrounded_sums_differ = 0;
+  for (int i = 1; i <= 200; ++i) {
+    const float score = -0.01f * static_cast<float>(i), exact = std::exp(score), p = as_bf16(exact);
+    const float y = p / (1 + p);
+    if (as_bf16(exact * 0.9999f) != as_bf16(exact * 1.0001f) || as_bf16(y * 0.9999f) != as_bf16(y * 1.0001f)) continue;
+    ++asked, unrounded_sums_differ += as_bf16(p / (1 + exact)) != as_bf16(y);
+    expect_last_row(world_of({0, score}, {0, 1}), as_bf16(y));
+    expect_last_row(world_of({score, -100, 0}, {1, 0, 0}), as_bf16(y));
+  }
+  EXPECT_GT(asked, 100);
+  EXPECT_GT(unrounded_sums_differ, 5);
 }
 
 // A probability that is denormal is zero, also where bf16 would round it up to the least normal number.

@@ -38,6 +38,7 @@ struct Dot {
   }
   static __m512 step(Keys q, Keys k, __m512 sum) { return _mm512_dpbf16_ps(sum, (__m512bh)q, (__m512bh)k); }
 
+  static __m512 rounded(__m512 p) { return avx512::widen_bf16((__m256i)_mm512_cvtneps_pbh(p)); }
   // Probabilities become bf16, in the first half of their place: a pair has the size of a float.
   static void keep(float* p, float& again) {
     static_assert(kPiece == 64);

@@ -5,12 +5,12 @@
 //   scores     q.k in f32, times scale. bf16: k in pairs, the odd one first, denormals flushed, as vdpbf16ps does; f32:
 //              ascending. One fused multiply-add each.
 //   a chunk    kChunk positions, in pieces of kPiece: m = max(m, scores); l = l * a + sum_tree(p), o = o * a, then the
-//              values, where p = exp(score - m), a = exp(m before - m).
+//              values, where p = exp(score - m), a = exp(m before - m). bf16: p is rounded to bf16 before it is added, so that
+//              what values are weighed with sums up to l; a p that is denormal is zero.
 //   values     f32: o = fma(p, v, o) by ascending position.
-//              bf16: p is rounded to bf16, and p and a that are denormal are zero (they are kept as they are in l). Pairs of
-//              the absolute positions 2i and 2i+1 by ascending i, of each that the row sees something of:
+//              bf16: pairs of the absolute positions 2i and 2i+1 by ascending i, of each that the row sees something of:
 //              o = fma(p[2i+1], v[2i+1], o), then o = fma(p[2i], v[2i], o), denormals flushed, as vdpbf16ps does. Of a
-//              position that the row does not see both p and v are zero.
+//              position that the row does not see both p and v are zero. A denormal a is zero for o (not for l).
 //   a row      its chunks by themselves, merged in ascending order: l = l1 * a1 + l2 * a2, o = fma(o2, a2, o1 * a1).
 //   the end    o * (1 / l), rounded.
 // A cache in 8 bits (kv_int8.h) meets queries that are rounded to 8 bits in the same way, each vector by itself:

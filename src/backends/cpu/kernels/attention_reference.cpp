@@ -122,10 +122,13 @@ class RowAttention {
     float m = s.m;
     for (std::int64_t j = span.begin; j < span.end; ++j) m = std::max(m, p[lane(j)] = score(j));
     for (std::int64_t j = span.begin; j < span.end; ++j) p[lane(j)] = exp_f32(p[lane(j)] - m);
+    const bool pairs = std::is_same_v<T, Bf16> && !a_.int8_cache;
+    if (pairs)
+      for (float& e : p) e = Bf16::round(flushed(e));
     const float again = exp_f32(s.m - m);
     s.l = s.l * again + sum_tree(p);
     s.m = m;
-    if (std::is_same_v<T, Bf16> && !a_.int8_cache) return add_pairs(s, p, again, span);
+    if (pairs) return add_pairs(s, p, again, span);
     if (a_.int8_cache)
       for (std::int64_t j = span.begin; j < span.end; ++j) p[lane(j)] *= int8_scale(a_.v_cache, v_, j);
     for (std::int64_t d = 0; d < a_.head_dim; ++d) {
@@ -136,8 +139,7 @@ class RowAttention {
   }
 
   // The values of bf16. p is zero where the row sees nothing.
-  void add_pairs(State& s, SumLanes p, float again, Span span) const {
-    for (float& e : p) e = Bf16::round(flushed(e));
+  void add_pairs(State& s, const SumLanes& p, float again, Span span) const {
     const auto v = [&](std::int64_t j, std::int64_t d) { return span.begin <= j && j < span.end ? value(j, d) : 0.0f; };
     for (std::int64_t d = 0; d < a_.head_dim; ++d) {
       float& o = s.o[static_cast<std::size_t>(d)];

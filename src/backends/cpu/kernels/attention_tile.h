@@ -96,16 +96,16 @@ inline void maximum(Vectors<Raw>& x, int i, float scale) {
   x.m[i] = m;
 }
 
-// The probabilities of vector i, zero where it sees nothing, and its running sum.
-template <class V, class Raw>
-inline void probabilities(Vectors<Raw>& x, int i) {
+// The probabilities of vector i, zero where it sees nothing, and their running sum.
+template <class V, class Dot>
+inline void probabilities(Vectors<typename Dot::Raw>& x, int i) {
   using F = typename V::F;
   constexpr int parts = kPiece / V::kLanes;
   const std::uint64_t sees = x.seen_bits(i);
   F s[parts];
   CAJAL_UNROLL for (int n = 0; n < parts; ++n) {
     const F score = V::load(x.p[i] + n * V::kLanes);
-    s[n] = V::select(sees >> n * V::kLanes, V::exp(V::sub(score, V::set1(x.m[i]))), V::zero());
+    s[n] = Dot::rounded(V::select(sees >> n * V::kLanes, V::exp(V::sub(score, V::set1(x.m[i]))), V::zero()));
     V::store(x.p[i] + n * V::kLanes, s[n]);
   }
   x.l[i] = x.l[i] * x.again[i] + V::sum_tree(s);
@@ -143,7 +143,7 @@ inline void meet(const Block<typename Dot::Raw>& block, Vectors<typename Dot::Ra
   for (int i = 0; i < M; ++i) maximum<V>(x, i, scale);
   V::store(x.again, V::exp(V::load(x.again, M)), M);  // all at once: one vector alone takes as long
   for (int i = 0; i < M; ++i) {
-    probabilities<V>(x, i);
+    probabilities<V, Dot>(x, i);
     if constexpr (int8) scale_probabilities<V>(block, x, i);
     Dot::keep(x.p[i], x.again[i]);
   }

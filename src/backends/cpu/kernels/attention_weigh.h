@@ -1,6 +1,6 @@
 #pragma once
-// Probabilities times values. A Dot says how many positions a step takes (kPositions) and how: keep() turns the probabilities
-// of a piece, and the factor of what was there before, into what weight() reads; values() are of N vectors of columns, or of
+// Probabilities times values. A Dot says how many positions a step takes (kPositions) and how: rounded() gives probabilities as
+// they are weighed with; keep() turns those of a piece, and the factor of what was there before, into what weight() reads; values() are of N vectors of columns, or of
 // the first `lanes` of one; add() is the step. Dots take that from OnePosition or TwoPositions, or have their own. Included
 // as attention_tile.h is.
 #include "backends/cpu/kernels/attention_blocks.h"
@@ -16,6 +16,7 @@ struct OnePosition {
   using Values = F;
   static constexpr int kPositions = 1;
 
+  static F rounded(F p) { return p; }
   static void keep(float*, float&) {}
   static F weight(const float* p, std::int64_t j) { return V::set1(p[j]); }
   template <class Raw, int N>
@@ -36,12 +37,8 @@ struct TwoPositions {
   using Values = Pair;
   static constexpr int kPositions = 2;
 
-  static void keep(float* p, float& again) {
-    const F least = V::set1(std::numeric_limits<float>::min());
-    for (std::int64_t j = 0; j < kPiece; j += V::kLanes)
-      V::store(p + j, V::round(Bf16{}, V::zero_below(least, V::load(p + j))));
-    again = flushed(again);
-  }
+  static F rounded(F p) { return V::round(Bf16{}, V::zero_below(V::set1(std::numeric_limits<float>::min()), p)); }
+  static void keep(float*, float& again) { again = flushed(again); }
   static Pair weight(const float* p, std::int64_t j) { return {V::set1(p[j]), V::set1(p[j + 1])}; }
   template <int N>
   static void values(const std::uint16_t* const (&rows)[2], std::int64_t lanes, Pair (&v)[N]) {
