@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 
+#include "backends/cpu/kernels/fetch_output.h"
 #include "base/checked.h"
 
 #if defined(__x86_64__)
@@ -47,6 +48,9 @@ struct Multiplier {
   alignas(64) float sums[kMaxLevels][kLevelStride];
 
   void run(const Place& at) {
+    const std::int64_t output_bytes = kTileOutputs * (p.partial ? std::int64_t{sizeof(float)} : element_bytes);
+    if (at.shares > 1)
+      fetch_output(p.y + at.row * p.y_stride + at.tile * output_bytes, p.y_stride, at.rows, at.tiles * output_bytes);
     for (std::int32_t part = 0; part < p.sum_parts; ++part) sum_part(at, part);
     const std::int64_t first_output = at.tile * kTileOutputs;
     if (p.partial) return store_sums(at, first_output);

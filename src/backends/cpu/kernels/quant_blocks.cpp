@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "backends/cpu/kernels/fetch_output.h"
 #include "backends/cpu/kernels/linear_ref.h"
 
 namespace cajal::cpu {
@@ -39,6 +40,10 @@ struct Multiplier {
   alignas(64) float sums[kMaxLevels][kQuantLevelStride];
 
   void run(const Place& at) {
+    const auto element = static_cast<std::int64_t>(p.partial ? sizeof(float) : size_of(p.dtype));
+    if (at.shares > 1)
+      fetch_output(p.y + at.row * p.y_stride + at.tile * kQuantTileOutputs * element, p.y_stride, at.rows,
+                   outputs_of(at) * element);
     const std::byte* x[kMaxQuantRows];
     for (int r = 0; r < at.rows; ++r) x[r] = p.x + (p.x_row ? p.x_row[at.row + r] / p.x_share : at.row + r) * x_bytes;
     const auto block = table.block[bits_index][group_index][at.rows - 1][at.tiles - 1];
