@@ -3,10 +3,13 @@ import random
 import struct
 
 VOCAB = 151936
+# A quarter of 0.6b in everything that a token reads: for depths that would take the peers an hour to fill.
+VOCABS = {"0.6b-quarter": VOCAB // 4}
 # hidden, layers, heads, kv heads, head_dim, intermediate, tied, (experts, chosen, their intermediate)
 SHAPES = {
     "tiny": (256, 2, 4, 2, 64, 512, True, None),
     "0.6b": (1024, 28, 16, 8, 128, 3072, True, None),
+    "0.6b-quarter": (1024, 7, 16, 8, 128, 3072, True, None),
     "1.7b": (2048, 28, 16, 8, 128, 6144, True, None),
     "4b": (2560, 36, 32, 8, 128, 9728, True, None),
     "8b": (4096, 36, 32, 8, 128, 12288, False, None),
@@ -17,7 +20,8 @@ SHAPES = {
 def config_of(shape):
     hidden, layers, heads, kv, dim, inner, tied, experts = SHAPES[shape]
     config = {
-        "model_type": "qwen3_moe" if experts else "qwen3", "vocab_size": VOCAB, "hidden_size": hidden,
+        "model_type": "qwen3_moe" if experts else "qwen3", "hidden_size": hidden,
+        "vocab_size": VOCABS.get(shape, VOCAB),
         "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads,
         "num_key_value_heads": kv, "head_dim": dim, "rms_norm_eps": 1e-6, "rope_theta": 1000000,
         "max_position_embeddings": 40960, "tie_word_embeddings": tied, "torch_dtype": "bfloat16",
@@ -87,12 +91,13 @@ class GgufWriter:
 
 def write_gguf(shape, path):
     hidden, layers, heads, kv, dim, inner, tied, experts = SHAPES[shape]
+    vocab = VOCABS.get(shape, VOCAB)
     name = "qwen3moe" if experts else "qwen3"
     g = GgufWriter()
     g.put("general.architecture", name)
     for key, value in {"block_count": layers, "context_length": 40960, "embedding_length": hidden,
                        "feed_forward_length": inner, "attention.head_count": heads, "attention.head_count_kv": kv,
-                       "attention.key_length": dim, "attention.value_length": dim, "vocab_size": VOCAB,
+                       "attention.key_length": dim, "attention.value_length": dim, "vocab_size": vocab,
                        "rope.freq_base": 1e6, "attention.layer_norm_rms_epsilon": 1e-6}.items():
         g.put(f"{name}.{key}", value)
     if experts:
@@ -101,10 +106,10 @@ def write_gguf(shape, path):
         g.put(f"{name}.expert_feed_forward_length", experts[2])
     g.put("tokenizer.ggml.model", "no_vocab")
     weight, norm = g.BF16_TENSOR, g.F32_TENSOR
-    g.tensor("token_embd.weight", (VOCAB, hidden), weight)
+    g.tensor("token_embd.weight", (vocab, hidden), weight)
     g.tensor("output_norm.weight", (hidden,), norm)
     if not tied:
-        g.tensor("output.weight", (VOCAB, hidden), weight)
+        g.tensor("output.weight", (vocab, hidden), weight)
     for layer in range(layers):
         block = f"blk.{layer}."
         for key, dims in (("attn_norm", (hidden,)), ("ffn_norm", (hidden,)), ("attn_q_norm", (dim,)),
