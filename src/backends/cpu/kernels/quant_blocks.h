@@ -20,9 +20,8 @@ constexpr int kQuantLevelStride = kMaxQuantRows * kQuantSumsStride;
 constexpr int kMaxQuantSumParts = 64;
 
 // What one integer of a group of activations stands for is a power of two, so that its product with a weight's scale, which
-// every output needs for every group, is an addition to the exponent: multiplications are for the integers. Powers from
-// kSmallestActivation to kLargestActivation times any scale are normal numbers; smaller activations round to zero, larger
-// ones count as infinite.
+// every output needs for every group, is an addition to the exponent: multiplications are for the integers. Between these
+// magnitudes that gives normal numbers; groups below them round to zeros, and activations above count as infinite.
 constexpr float kSmallestActivation = 0x1p-64f, kLargestActivation = 0x1p64f;
 // Stands for scales of zero, which have no exponent to add to. Others are larger, and their groups' integers are zero.
 constexpr float kSmallestScale = 0x1p-30f;
