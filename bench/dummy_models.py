@@ -3,25 +3,23 @@ import random
 import struct
 
 VOCAB = 151936
-# A quarter of 0.6b in everything that a token reads: for depths that would take the peers an hour to fill.
-VOCABS = {"0.6b-quarter": VOCAB // 4}
-# hidden, layers, heads, kv heads, head_dim, intermediate, tied, (experts, chosen, their intermediate)
+# vocabulary, hidden, layers, heads, kv heads, head_dim, intermediate, tied, (experts, chosen, their intermediate)
 SHAPES = {
-    "tiny": (256, 2, 4, 2, 64, 512, True, None),
-    "0.6b": (1024, 28, 16, 8, 128, 3072, True, None),
-    "0.6b-quarter": (1024, 7, 16, 8, 128, 3072, True, None),
-    "1.7b": (2048, 28, 16, 8, 128, 6144, True, None),
-    "4b": (2560, 36, 32, 8, 128, 9728, True, None),
-    "8b": (4096, 36, 32, 8, 128, 12288, False, None),
-    "moe-small": (1024, 12, 16, 4, 128, 3072, False, (64, 8, 384)),
+    "tiny": (VOCAB, 256, 2, 4, 2, 64, 512, True, None),
+    "0.6b": (VOCAB, 1024, 28, 16, 8, 128, 3072, True, None),
+    # A quarter of 0.6b in everything that a token reads: for depths that would take the peers an hour to fill.
+    "0.6b-quarter": (VOCAB // 4, 1024, 7, 16, 8, 128, 3072, True, None),
+    "1.7b": (VOCAB, 2048, 28, 16, 8, 128, 6144, True, None),
+    "4b": (VOCAB, 2560, 36, 32, 8, 128, 9728, True, None),
+    "8b": (VOCAB, 4096, 36, 32, 8, 128, 12288, False, None),
+    "moe-small": (VOCAB, 1024, 12, 16, 4, 128, 3072, False, (64, 8, 384)),
 }
 
 
 def config_of(shape):
-    hidden, layers, heads, kv, dim, inner, tied, experts = SHAPES[shape]
+    vocab, hidden, layers, heads, kv, dim, inner, tied, experts = SHAPES[shape]
     config = {
-        "model_type": "qwen3_moe" if experts else "qwen3", "hidden_size": hidden,
-        "vocab_size": VOCABS.get(shape, VOCAB),
+        "model_type": "qwen3_moe" if experts else "qwen3", "vocab_size": vocab, "hidden_size": hidden,
         "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads,
         "num_key_value_heads": kv, "head_dim": dim, "rms_norm_eps": 1e-6, "rope_theta": 1000000,
         "max_position_embeddings": 40960, "tie_word_embeddings": tied, "torch_dtype": "bfloat16",
@@ -90,8 +88,7 @@ class GgufWriter:
 
 
 def write_gguf(shape, path):
-    hidden, layers, heads, kv, dim, inner, tied, experts = SHAPES[shape]
-    vocab = VOCABS.get(shape, VOCAB)
+    vocab, hidden, layers, heads, kv, dim, inner, tied, experts = SHAPES[shape]
     name = "qwen3moe" if experts else "qwen3"
     g = GgufWriter()
     g.put("general.architecture", name)

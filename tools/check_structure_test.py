@@ -29,7 +29,8 @@ GOOD = {
     "tests/text/cases.h": "#pragma once\n",
     "tests/text/bpe_test.cpp": '#include "text/bpe.h"\n#include "cases.h"\n#include "support/temp.h"\nusing namespace cajal;\n',
 }
-FOREIGN = "/" + "home/somebody/model"
+HOME, WORK = ("/" + folder + "/" for folder in ("home", "work"))
+FOREIGN = HOME + "somebody/model"
 
 
 class Structure(unittest.TestCase):
@@ -101,7 +102,7 @@ class Structure(unittest.TestCase):
 
     def test_no_path_of_one_machine(self):
         self.refuses("docs/a.md", f"\nsee {FOREIGN}\n", "path of one machine")
-        self.assertEqual(self.found(files={"docs/a.md": "https://example.org/home/a and $root/home/ and src/work/a\n"}), [])
+        self.assertEqual(self.found(files={"docs/a.md": f"https://example.org{HOME}a and $root{HOME} and src{WORK}a\n"}), [])
 
 
 if __name__ == "__main__":

@@ -8,13 +8,7 @@
 #include "backends/cpu/kernels/elementwise_scalar.h"
 #include "backends/cpu/kernels/kv_int8.h"
 #include "backends/cpu/kernels/kv_write_layout.h"
-
-// Accumulators stay in registers only if these loops disappear.
-#if defined(__clang__)
-#define CAJAL_UNROLL _Pragma("unroll")
-#else
-#define CAJAL_UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "backends/cpu/unroll.h"
 
 namespace cajal::cpu::flash {
 

@@ -37,6 +37,7 @@ struct Multiplier {
   const MatrixProduct& p;
   std::int64_t group_size = table.dtype == DType::bf16 ? 2 : 1;
   std::int64_t element_bytes = static_cast<std::int64_t>(size_of(table.dtype));
+  std::int64_t y_element_bytes = p.partial ? std::int64_t{sizeof(float)} : element_bytes;
   std::int64_t groups = ceil_div(p.in_features, group_size);
   std::int64_t tile_stride = p.tile_bytes(table);
   // Of what is read of a tile, the bytes in front and of each group.
@@ -48,25 +49,29 @@ struct Multiplier {
   alignas(64) float sums[kMaxLevels][kLevelStride];
 
   void run(const Place& at) {
-    const std::int64_t output_bytes = kTileOutputs * (p.partial ? std::int64_t{sizeof(float)} : element_bytes);
-    if (at.shares > 1)
-      fetch_output(p.y + at.row * p.y_stride + at.tile * output_bytes, p.y_stride, at.rows, at.tiles * output_bytes);
+    if (at.shares > 1) fetch_output(y_of(at), p.y_stride, at.rows, outputs_of(at) * y_element_bytes);
     for (std::int32_t part = 0; part < p.sum_parts; ++part) sum_part(at, part);
-    const std::int64_t first_output = at.tile * kTileOutputs;
-    if (p.partial) return store_sums(at, first_output);
+    if (p.partial) return store_sums(at);
     table.finish({.sums = sums[0],
-                  .bias = p.bias ? p.bias + first_output * element_bytes : nullptr,
-                  .y = p.y + at.row * p.y_stride + first_output * element_bytes,
+                  .bias = p.bias ? p.bias + at.tile * kTileOutputs * element_bytes : nullptr,
+                  .y = y_of(at),
                   .y_stride = p.y_stride,
-                  .outputs = std::min<std::int64_t>(at.tiles * kTileOutputs, p.out_features - first_output),
+                  .outputs = outputs_of(at),
                   .rows = at.rows});
   }
 
-  void store_sums(const Place& at, std::int64_t first_output) const {
-    const std::int64_t outputs = std::min<std::int64_t>(at.tiles * kTileOutputs, p.out_features - first_output);
+  void store_sums(const Place& at) const {
     for (int r = 0; r < at.rows; ++r)
-      std::memcpy(p.y + (at.row + r) * p.y_stride + first_output * static_cast<std::int64_t>(sizeof(float)),
-                  sums[0] + r * kSumsStride, static_cast<std::size_t>(outputs) * sizeof(float));
+      std::memcpy(y_of(at) + r * p.y_stride, sums[0] + r * kSumsStride,
+                  static_cast<std::size_t>(outputs_of(at)) * sizeof(float));
+  }
+
+  // The first output of the first row, and how many each row has.
+  std::byte* y_of(const Place& at) const {
+    return p.y + at.row * p.y_stride + at.tile * kTileOutputs * y_element_bytes;
+  }
+  std::int64_t outputs_of(const Place& at) const {
+    return std::min<std::int64_t>(at.tiles * kTileOutputs, p.out_features - at.tile * kTileOutputs);
   }
 
   void sum_part(const Place& at, std::int32_t part) {

@@ -33,6 +33,7 @@ struct Multiplier {
   const QuantProduct& p;
   const int bits_index = p.layout.storage.bits == 8, group_index = p.layout.storage.group_size == 128;
   const std::int64_t group_bytes = p.layout.group_bytes(), tile_stride = p.layout.tile_bytes();
+  const std::int64_t y_element_bytes = static_cast<std::int64_t>(p.partial ? sizeof(float) : size_of(p.dtype));
   const RoundedRow x_layout = p.x_layout();
   const std::int64_t groups = p.layout.groups(), x_bytes = x_layout.bytes(), x_group = x_layout.group_bytes();
   const std::int64_t ahead = std::min(ceil_div(kBytesAhead, group_bytes), groups);
@@ -40,10 +41,7 @@ struct Multiplier {
   alignas(64) float sums[kMaxLevels][kQuantLevelStride];
 
   void run(const Place& at) {
-    const auto element = static_cast<std::int64_t>(p.partial ? sizeof(float) : size_of(p.dtype));
-    if (at.shares > 1)
-      fetch_output(p.y + at.row * p.y_stride + at.tile * kQuantTileOutputs * element, p.y_stride, at.rows,
-                   outputs_of(at) * element);
+    if (at.shares > 1) fetch_output(y_of(at), p.y_stride, at.rows, outputs_of(at) * y_element_bytes);
     const std::byte* x[kMaxQuantRows];
     for (int r = 0; r < at.rows; ++r) x[r] = p.x + (p.x_row ? p.x_row[at.row + r] / p.x_share : at.row + r) * x_bytes;
     const auto block = table.block[bits_index][group_index][at.rows - 1][at.tiles - 1];
@@ -59,30 +57,31 @@ struct Multiplier {
   }
 
   void finish(const Place& at) const {
-    const auto element = static_cast<std::int64_t>(size_of(p.dtype));
-    const std::int64_t first_output = at.tile * kQuantTileOutputs;
-    if (p.partial) return store_sums(at, first_output);
+    if (p.partial) return store_sums(at);
     table.finish({.sums = sums[0],
-                  .bias = p.bias ? p.bias + first_output * element : nullptr,
-                  .y = p.y + at.row * p.y_stride + first_output * element,
+                  .bias = p.bias ? p.bias + at.tile * kQuantTileOutputs * y_element_bytes : nullptr,
+                  .y = y_of(at),
                   .y_stride = p.y_stride,
                   .outputs = outputs_of(at),
                   .rows = at.rows,
                   .dtype = p.dtype});
   }
 
-  void store_sums(const Place& at, std::int64_t first_output) const {
+  void store_sums(const Place& at) const {
     for (int r = 0; r < at.rows; ++r)
-      std::memcpy(p.y + (at.row + r) * p.y_stride + first_output * static_cast<std::int64_t>(sizeof(float)),
-                  sums[0] + r * kQuantSumsStride, static_cast<std::size_t>(outputs_of(at)) * sizeof(float));
+      std::memcpy(y_of(at) + r * p.y_stride, sums[0] + r * kQuantSumsStride,
+                  static_cast<std::size_t>(outputs_of(at)) * sizeof(float));
   }
 
   void store_nans(const Place& at, int row) const {
     for (std::int64_t i = 0; i < outputs_of(at); ++i)
-      store_element(p.y + (at.row + row) * p.y_stride, at.tile * kQuantTileOutputs + i,
-                    p.partial ? DType::f32 : p.dtype, NAN);
+      store_element(y_of(at) + row * p.y_stride, i, p.partial ? DType::f32 : p.dtype, NAN);
   }
 
+  // The first output of the first row, and how many each row has.
+  std::byte* y_of(const Place& at) const {
+    return p.y + at.row * p.y_stride + at.tile * kQuantTileOutputs * y_element_bytes;
+  }
   std::int64_t outputs_of(const Place& at) const {
     return std::min<std::int64_t>(at.tiles * kQuantTileOutputs, p.out_features() - at.tile * kQuantTileOutputs);
   }
@@ -184,16 +183,14 @@ bool round_group_ref(const std::byte* group, DType dtype, std::int64_t size, int
   }
   const bool finite = largest < std::bit_cast<std::uint32_t>(kLargestActivation);
   const bool rounds = activations_round(largest);
-  const std::int32_t k = rounds ? activation_exponent(largest) : 0, exponent = k << 23;
+  const std::int32_t k = rounds ? activation_exponent(largest) : 0;
   std::int32_t sum = 0;
   for (std::int64_t i = 0; i < size; ++i) {
     const auto q = static_cast<std::int32_t>(rounds ? std::nearbyint(numbers[i] * power_of_two(-k)) : 0.0f);
     out[i] = static_cast<std::byte>(q);
     sum += q;
   }
-  sum *= -offset;
-  std::memcpy(out + size, &exponent, sizeof exponent);
-  std::memcpy(out + size + 4, &sum, sizeof sum);
+  end_group(out + size, k, -offset * sum);
   return finite;
 }
 

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "backends/cpu/kernels/kernel.h"
 #include "base/checked.h"
@@ -124,6 +125,12 @@ inline bool activations_round(std::uint32_t magnitude) {
 inline std::int32_t activation_exponent(std::uint32_t magnitude) {
   constexpr std::uint32_t kUpFrom127AndAHalf = 0x10000;  // carries from there on
   return static_cast<std::int32_t>((magnitude + kUpFrom127AndAHalf) >> 23) - 127 - 6;
+}
+// What stands behind a group's integers: 2^k is what one of them stands for.
+inline void end_group(std::byte* end, std::int32_t k, std::int32_t correction) {
+  const std::int32_t exponent = k << 23;
+  std::memcpy(end, &exponent, sizeof exponent);
+  std::memcpy(end + 4, &correction, sizeof correction);
 }
 inline float power_of_two(std::int32_t k) { return std::bit_cast<float>((k + 127) << 23); }
 

@@ -119,7 +119,7 @@ struct Avx2 {
   static bool round_group(const std::byte* group, DType dtype, std::int64_t size, int offset, std::byte* out) {
     const std::uint32_t largest = largest_magnitude(group, dtype, size);
     if (!activations_round(largest)) return round_group_ref(group, dtype, size, offset, out);
-    const std::int32_t k = activation_exponent(largest), exponent = k << 23;
+    const std::int32_t k = activation_exponent(largest);
     const __m256 inverse = _mm256_set1_ps(power_of_two(-k));
     std::int32_t correction = 0;
     for (std::int64_t i = 0; i < size; i += 8) {
@@ -131,8 +131,7 @@ struct Avx2 {
         correction -= offset * q[j];
       }
     }
-    std::memcpy(out + size, &exponent, sizeof exponent);
-    std::memcpy(out + size + 4, &correction, sizeof correction);
+    end_group(out + size, k, correction);
     return true;
   }
 };

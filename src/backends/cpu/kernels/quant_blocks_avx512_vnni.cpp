@@ -69,7 +69,7 @@ struct Avx512Vnni {
     const std::uint32_t largest = _mm512_reduce_max_epu32(magnitudes);
     // Infinities, NaNs and nothing: seldom, and not worth a second way.
     if (!activations_round(largest)) return round_group_ref(group, dtype, kVectors * 16, offset, out);
-    const std::int32_t k = activation_exponent(largest), exponent = k << 23;
+    const std::int32_t k = activation_exponent(largest);
     const __m512 inverse = _mm512_set1_ps(power_of_two(-k));
     __m512i sums = _mm512_setzero_si512();
     CAJAL_UNROLL for (int i = 0; i < kVectors; ++i) {
@@ -77,9 +77,7 @@ struct Avx512Vnni {
       sums = _mm512_add_epi32(sums, q);
       _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i * 16), _mm512_cvtepi32_epi8(q));
     }
-    const std::int32_t correction = -offset * _mm512_reduce_add_epi32(sums);
-    std::memcpy(out + kVectors * 16, &exponent, sizeof exponent);
-    std::memcpy(out + kVectors * 16 + 4, &correction, sizeof correction);
+    end_group(out + kVectors * 16, k, -offset * _mm512_reduce_add_epi32(sums));
     return true;
   }
   static bool round_group(const std::byte* group, DType dtype, std::int64_t size, int offset, std::byte* out) {
