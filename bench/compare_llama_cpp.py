@@ -14,8 +14,10 @@ lossless too, whose results have the same bits.
 
 In each round the engines run one behind the other, so that a machine that slows down slows all; a ratio is the median of
 those within one round, and behind it stands that of the best repetitions. A virtual machine whose processors are moved
-about, now on one core or chiplet and now on two, reads memory at two or three different rates: --decode 16 --repeats 50 asks
-each engine often enough that the best repetitions of all are of the same, the highest rate. --busy measures each test once
+about, now on one core or chiplet and now on two, reads memory at two or three different rates. So the rate is measured before
+and after each engine, and "alike" is the median ratio of the rounds in which all four rates of a pair of engines lie within
+a quarter of each other, with their number. --decode 16 --repeats 50 asks each engine often enough that the best repetitions of
+all are of the highest rate. --busy measures each test once
 more with a process that does nothing but count on every core, and prints what is left of the speed. Real-time priority
 (--priority) keeps other work away, but Linux stops what has it for 50 ms of every second (sched_rt_runtime_us): leave it out
 where nothing else runs.
@@ -83,6 +85,15 @@ class Cajal:
             self.options.cajal, "bench", str(folder), "--device", "cpu", "--load-format", "dummy", "--threads",
             str(self.options.threads), "-p", str(job.prompt), "-n", str(job.generated), "-d", str(job.depth), "-r",
             str(self.options.repeats), "--quantization", "none" if job.format == "bf16" else job.format, "--json"]
+
+    def read_rate(self, work):
+        """Bytes a second that memory gives now, as the ceilings of a benchmark of next to nothing."""
+        folder = work / "tiny"
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(config_of("tiny")))
+        report = run([self.options.cajal, "bench", str(folder), "--device", "cpu", "--load-format", "dummy", "--threads",
+                      str(self.options.threads), "-p", "1", "-n", "0", "-r", "1", "--json"], self.name)
+        return json.loads(report)["ceilings"]["read_gb_per_s"]
 
     def speeds(self, output, busy):
         """Tokens a second of each test, as its median and its best; notes what the machine was measured to be able to."""
@@ -160,6 +171,9 @@ class Llama:
         return ", ".join(line.split(":")[0] + "=" + line.split("=", 1)[1] for line in found)
 
 
+# Rates of memory that differ by no more than this are one.
+ALIKE = 1.25
+
 # Counts for as long as its parent lives, so that one that is killed leaves no core busy.
 COUNT = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(1000000): pass"
 
@@ -180,17 +194,26 @@ def busy_cores(priority):
             process.wait()
 
 
-def measure(job, engines, commands, priority):
-    """(median, best) speeds by (engine, test, busy): a list of one of each round."""
+def measure(job, engines, commands, priority, read_rate):
+    """(median, best, rates of memory before and after) by (engine, test, busy): a list of one of each round."""
     speeds = {}
     for _ in range(job.rounds):
+        before = read_rate()
         for engine in engines:
             for busy in (False, True) if job.busy else (False,):
                 with busy_cores(priority) if busy else contextlib.nullcontext():
                     output = run(commands[engine.name], engine.name)
+                after = read_rate()
                 for test, speed in engine.speeds(output, busy).items():
-                    speeds.setdefault((engine.name, test, busy), []).append(speed)
+                    speeds.setdefault((engine.name, test, busy), []).append((*speed, (before, after)))
+                before = after
     return speeds
+
+
+def ratios_where_alike(ratios, rates, others):
+    """Of the rounds in which memory was as fast for the one as for the other."""
+    return [ratio for ratio, own, other in zip(ratios, rates, others)
+            if max(own + other) <= ALIKE * min(own + other)]
 
 
 def rows_of(job, cajal, peers, work, priority):
@@ -199,25 +222,28 @@ def rows_of(job, cajal, peers, work, priority):
     absent = {peer.name: peer.absent(job.format) for peer in peers if peer.absent(job.format)}
     engines = [cajal] + [peer for peer in peers if peer.name not in absent]
     commands = {engine.name: engine.command(job, work) for engine in engines}
-    speeds = measure(job, engines, commands, priority)
+    speeds = measure(job, engines, commands, priority, lambda: cajal.read_rate(work))
     for test in job.tests():
         row = {**dataclasses.asdict(job), "prompt": test[0], "generated": test[1], "tokens_per_s": {}, "best": {},
-               "ratio": {}, "best_ratio": {}, "rounds_of": {}, "kept": {},
+               "ratio": {}, "best_ratio": {}, "rounds_of": {}, "read_gb_per_s": {}, "ratios_alike": {}, "kept": {},
                "percent_of_ceiling": statistics.median(cajal.percents[test]), "ceilings": cajal.ceilings,
                "absent": absent, "commands": {name: shlex.join(words) for name, words in commands.items()}}
         for engine in engines:
             if (engine.name, test, False) not in speeds:
                 continue  # the fork measures no prompts behind a filled cache
-            rounds, best = zip(*speeds[engine.name, test, False])
+            rounds, best, rates = zip(*speeds[engine.name, test, False])
+            row["read_gb_per_s"][engine.name] = rates
             row["best"][engine.name] = max(best)
             row["rounds_of"][engine.name] = rounds
             speed = row["tokens_per_s"][engine.name] = statistics.median(rounds)
             if engine is not cajal:
-                row["ratio"][engine.name] = statistics.median(
-                    own / other for own, other in zip(row["rounds_of"][cajal.name], rounds))
+                ratios = [own / other for own, other in zip(row["rounds_of"][cajal.name], rounds)]
+                row["ratio"][engine.name] = statistics.median(ratios)
+                row["ratios_alike"][engine.name] = ratios_where_alike(
+                    ratios, row["read_gb_per_s"][cajal.name], rates)
                 row["best_ratio"][engine.name] = row["best"][cajal.name] / max(best)
             if job.busy:
-                row["kept"][engine.name] = statistics.median(s for s, _ in speeds[engine.name, test, True]) / speed
+                row["kept"][engine.name] = statistics.median(s for s, *_ in speeds[engine.name, test, True]) / speed
         yield row
 
 
@@ -228,8 +254,13 @@ def print_row(row, peers):
     columns = ""
     for peer in peers:
         speed = row["tokens_per_s"].get(peer.name)
-        columns += f"{speed:>14.1f} {row['ratio'][peer.name]:>5.2f} {row['best_ratio'][peer.name]:>5.2f}" if speed else (
-            f"{'absent' if peer.name in row['absent'] else '-':>14}     -     -")
+        if not speed:
+            columns += f"{'absent' if peer.name in row['absent'] else '-':>14}     -          -     -"
+            continue
+        alike = row["ratios_alike"][peer.name]
+        columns += (f"{speed:>14.1f} {row['ratio'][peer.name]:>5.2f} " +
+                    (f"{statistics.median(alike):>5.2f} ({len(alike):>2})" if alike else f"{'-':>10}") +
+                    f" {row['best_ratio'][peer.name]:>5.2f}")
     peaks = ", ".join(f"{key.split('_')[0]} {value:.2f}" for key, value in row["ceilings"].items() if value)
     print(f"{row['shape']:<10} {row['format']:<8} {test:<20} {row['tokens_per_s']['cajal']:>8.1f} {columns} "
           f"{row['percent_of_ceiling']:>5.0f}   {peaks}", flush=True)
@@ -309,7 +340,7 @@ def main():
         work.mkdir(parents=True, exist_ok=True)
         if not options.json:
             print(f"{'shape':<10} {'format':<8} {'test':<20} {'cajal':>8} " +
-                  "".join(f"{peer.name:>14} ratio  best" for peer in peers) +
+                  "".join(f"{peer.name:>14} ratio alike (n)  best" for peer in peers) +
                   "  % of ceiling; ceilings (read GB/s, TFLOP/s or TOPS)")
         rows = []
         for job in chosen_jobs(options):
@@ -322,7 +353,8 @@ def main():
         print(json.dumps({"peers": described, "threads": options.threads, "results": rows}))
         return
     print(f"\ntokens/s, medians of {options.rounds} rounds of all in turn (long contexts: of one), {options.threads} threads. "
-          "ratio: median of those within a round; best: of the best repetitions.")
+          "ratio: median of those within a round; alike: of the n rounds in which both met the same memory; best: of the "
+          "best repetitions.")
     print("\n".join(described + ["commands:"] + list(dict.fromkeys(c for row in rows for c in row["commands"].values()))))
 
 

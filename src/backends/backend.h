@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -109,6 +110,9 @@ class Executable {
   // Host memory to fill before launch(), by row of logits, and what came of it once the launch is waited for.
   virtual std::span<RowSampling> sampling() { return {}; }
   virtual std::span<const RowChoice> choices() const { return {}; }
+  // Of the weight that makes the logits, the bytes that choosing the tokens of so many rows reads at the least, where that is
+  // not all of it.
+  virtual std::optional<std::uint64_t> choosing_bytes(std::int64_t /*num_logits*/) const { return std::nullopt; }
   // Host memory that holds output `index` once the event of the last launch is waited for, until the next launch of any
   // executable that shares the arena. Rows that the step did not have hold anything. For any thread.
   virtual std::span<const std::byte> output(std::size_t index) = 0;
@@ -142,6 +146,8 @@ struct BackendOptions {
   std::string target = {};
   // cuda: in steps of few rows, what lies between two attentions in one launch where the graph allows.
   bool decode_chain = true;
+  // cpu: whether tokens are chosen by a sketch of the head where that reads less than the head, which changes no token.
+  bool head_sketch = true;
   // cpu: the ranks that the device is one of, as this one sees them; must outlive the backend. Null: there are no others.
   const RankGroups* ranks = nullptr;
   int ranks_here = 1;  // of them on this machine, which share its memory: free_bytes() is one's share

@@ -267,6 +267,8 @@ std::string man_page() {
       "over the environment, that over the file of \\fB\\-\\-config\\fR, and that over the model's "
       "generation_config.json.\n"
       ".TP\n\\fBCAJAL_CPU_ISA\\fR\nThe highest instruction set that kernels may use.\n"
+      ".TP\n\\fBCAJAL_HEAD_SKETCH\\fR\noff: all logits are computed for every token, and no memory is taken for a "
+      "sketch of the head.\n"
       ".TP\n\\fBHF_HUB_CACHE\\fR, \\fBHF_HOME\\fR, \\fBXDG_CACHE_HOME\\fR\nWhere the Hugging Face cache lies.\n"
       ".SH EXIT STATUS\n.TP\n0\nDone.\n.TP\n1\nFailed: bad data, a missing file, not enough memory.\n"
       ".TP\n2\nMisused: a flag or a command that makes no sense.\n.TP\n130\nInterrupted.\n"

@@ -80,6 +80,12 @@ class CaseRunner {
   }
 
   void fill_cache() { run(fill_); }
+  // What the steps turned out to read, once they have run.
+  void learn_choosing_bytes() {
+    for (PlannedStep& step : steps_)
+      step.shape.choosing_bytes =
+          runner_.executable(static_cast<std::int64_t>(step.rows.size())).choosing_bytes(step.shape.num_logits);
+  }
   double timed_run() {
     const auto start = std::chrono::steady_clock::now();
     run(steps_);
@@ -309,6 +315,7 @@ std::optional<BenchResult> run_case(const Model& model, const BenchCase& what, c
   result.ceilings = max(result.ceilings, probe.measure());
   result.seconds = spread_of(seconds);
   const auto tokens = static_cast<double>(what.n_batch * (what.n_prompt + what.n_gen));
+  runner.learn_choosing_bytes();
   result.tokens_per_s = {tokens / result.seconds.median, tokens / result.seconds.max, tokens / result.seconds.min};
   add_floor(result, model.graph(Bucket{}), runner.steps(), model.dtype());
   if (options.profile) result.profile = profile(runner, result.ceilings, model.dtype());

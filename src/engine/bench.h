@@ -73,8 +73,8 @@ struct BenchReport {
   std::vector<BenchResult> results;
 };
 
-// Times every case. A step is timed as users see it: filling its inputs, running it, reading the logits and their argmax
-// on the host. The tokens are random, not those that argmax gives, so that runs repeat and experts are used evenly. Throws
+// Times every case. A step is timed as users see it: filling its inputs, running it, and the likeliest token, chosen where the
+// engine would choose it: on the device, or by argmax over the logits. The tokens are random, not those that argmax gives, so that runs repeat and experts are used evenly. Throws
 // Error(invalid_argument) for a case that the model cannot run, Error(out_of_memory) if the cache would not fit.
 BenchReport run_bench(const Model& model, std::span<const BenchCase> cases, const BenchOptions& options = {});
 

@@ -13,7 +13,8 @@ std::int64_t StepShape::num_tokens() const {
 }
 
 StepShape uniform_step(std::int64_t num_seqs, SequenceRows each, std::int64_t logits_per_seq) {
-  return {std::vector<SequenceRows>(static_cast<std::size_t>(num_seqs), each), num_seqs * logits_per_seq};
+  return {.sequences = std::vector<SequenceRows>(static_cast<std::size_t>(num_seqs), each),
+          .num_logits = num_seqs * logits_per_seq};
 }
 
 Cost& Cost::operator+=(const Cost& other) {
@@ -82,7 +83,9 @@ class Costing {
   void operator()(const ops::Linear&) {
     const Shape& w = type(1).shape;
     add_linear_flops(2 * rows() * static_cast<double>(w[0]) * static_cast<double>(w[1]), type(1));
-    for (std::size_t i = 1; i < node_->inputs.size(); ++i) read_weight(i, 1);
+    const bool chosen = step_.choosing_bytes && !graph_.outputs().empty() && graph_.outputs()[0] == node_->results[0];
+    const double share = chosen ? static_cast<double>(*step_.choosing_bytes) / bytes_of(type(1)) : 1;
+    for (std::size_t i = 1; i < node_->inputs.size(); ++i) read_weight(i, share);
   }
   void operator()(const ops::RmsNorm&) { read_weight(1, 1); }
   void operator()(const ops::RotaryTable&) {}

@@ -19,6 +19,8 @@ struct SequenceRows {
 struct StepShape {
   std::vector<SequenceRows> sequences;
   std::int64_t num_logits = 0;  // rows of logits; with 0 of them the head is not run
+  // What of the head's weight is read where tokens are chosen by less than all of it (Executable::choosing_bytes).
+  std::optional<std::uint64_t> choosing_bytes = {};
   std::int64_t num_tokens() const;
 };
 StepShape uniform_step(std::int64_t num_seqs, SequenceRows each, std::int64_t logits_per_seq);

@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "backends/cpu/cpu_target.h"
+#include "backends/cpu/head_chooser.h"
 #include "backends/cpu/isa.h"
 #include "backends/cpu/program.h"
 #include "backends/cpu/shard_sampler.h"
@@ -129,8 +130,11 @@ class ReadOnlyBuffer final : public Buffer {
 
 class CpuExecutable final : public Executable {
  public:
-  CpuExecutable(const Graph& graph, const Machine& machine, ThreadPool& pool)
-      : graph_(graph), machine_(machine), pool_(pool) {
+  // The sketch of a weight, where there is to be one; else null.
+  using SketchOf = std::function<std::shared_ptr<HeadSketch>(const TensorType& type, const std::byte* weight)>;
+
+  CpuExecutable(const Graph& graph, const Machine& machine, ThreadPool& pool, SketchOf sketch_of)
+      : graph_(graph), machine_(machine), pool_(pool), sketch_of_(std::move(sketch_of)) {
     check_ranks(graph_, machine.ranks);
     Selection selection = select_kernels(graph_, machine.isa, pool.size());
     kernel_names_ = std::move(selection.kernel_names);
@@ -149,7 +153,11 @@ class CpuExecutable final : public Executable {
 
   const Graph& graph() const override { return graph_; }
   const MemoryPlan& plan() const override { return plan_; }
-  std::vector<std::string> kernel_names() const override { return kernel_names_; }
+  std::vector<std::string> kernel_names() const override {
+    std::vector<std::string> names = kernel_names_;
+    if (choosing_bytes(1)) names[*head_] = "head_sketch_avx512_vnni";
+    return names;
+  }
 
   void bind(const Bindings& bindings) override {
     CAJAL_CHECK(bindings.arena && bindings.arena->bytes() >= plan_.arena_bytes);
@@ -161,7 +169,10 @@ class CpuExecutable final : public Executable {
         graph_, machine_, [this](Value v) { return addresses_[v.id]; },
         [&](std::uint32_t n) { return arena + plan_.scratch[n].offset; });
     const auto gathers = [this](const Step& step) { return gathered_ && step.node >= gathered_->node; };
-    first_gathering_ = static_cast<std::size_t>(std::find_if(steps_.begin(), steps_.end(), gathers) - steps_.begin());
+    first_after_choice_ =
+        static_cast<std::size_t>(std::find_if(steps_.begin(), steps_.end(), gathers) - steps_.begin());
+    chooser_.reset();
+    if (head_) bind_chooser();
     bound_ = true;
   }
 
@@ -177,8 +188,8 @@ class CpuExecutable final : public Executable {
                 " rows and ", rows.num_logits, " of logits in a bucket of ", max_rows_.num_tokens, " and ",
                 max_rows_.num_logits);
     const RunContext context{pool_, rows};
-    run(0, first_gathering_, context);
-    if (!choose(rows)) run(first_gathering_, steps_.size(), context);
+    run(0, first_after_choice_, context);
+    if (!choose(rows)) run(first_after_choice_, steps_.size(), context);
     return {++serial_};
   }
   void wait(Event event) override { CAJAL_CHECK(event.serial <= serial_); }
@@ -189,18 +200,30 @@ class CpuExecutable final : public Executable {
   }
   std::vector<NodeTiming> timings() const override { return timings_; }
 
-  // Only where every rank has a share of the vocabulary: else the host does it as well.
+  // Where every rank has a share of the vocabulary, or a sketch says that few logits matter: else the host does it as well.
   bool choose_from(std::size_t index) override {
+    if (!machine_.ranks) {
+      head_ = find_head(graph_, graph_.outputs()[index], machine_.isa);
+      return head_.has_value();
+    }
     gathered_ = find_gathered(graph_, graph_.outputs()[index]);
-    if (!gathered_ || !machine_.ranks) return false;
+    if (!gathered_) return false;
     const TensorType& shard = graph_.type(gathered_->shard);
     const VocabularyShares shares{graph_.type(graph_.outputs()[index]).shape[1], shard.shape[1], shard.dtype};
     sampler_.emplace(*machine_.ranks->tensor, shares, shard.shape[0]);
     return true;
   }
-  std::span<RowSampling> sampling() override { return sampler_ ? sampler_->sampling() : std::span<RowSampling>(); }
+  std::span<RowSampling> sampling() override {
+    if (chooser_) return chooser_->sampling();
+    return sampler_ ? sampler_->sampling() : std::span<RowSampling>();
+  }
   std::span<const RowChoice> choices() const override {
+    if (chooser_) return chooser_->choices();
     return sampler_ ? sampler_->choices() : std::span<const RowChoice>();
+  }
+
+  std::optional<std::uint64_t> choosing_bytes(std::int64_t num_logits) const override {
+    return chooser_ ? chooser_->bytes_at_least(num_logits) : std::nullopt;
   }
 
   std::span<const std::byte> output(std::size_t index) override {
@@ -225,13 +248,48 @@ class CpuExecutable final : public Executable {
     return Gathered{graph.node(node).inputs[0], node};
   }
 
-  // Tokens of a step whose logits are not gathered yet; whether they need not be.
+  // The node that makes the logits, if it is the last one and a product with a weight that a sketch pays for.
+  static std::optional<std::uint32_t> find_head(const Graph& graph, Value output, std::uint32_t isa) {
+    const std::uint32_t node = graph.producer(output);
+    const auto* linear = std::get_if<ops::Linear>(&graph.node(node).op);
+    if (!linear || linear->partial || node + 1 != graph.nodes().size() || graph.node(node).inputs.size() != 2)
+      return std::nullopt;
+    const Value weight = graph.node(node).inputs[1];
+    const bool is_parameter = std::holds_alternative<ops::Parameter>(graph.producer_node(weight).op);
+    return is_parameter && HeadSketch::pays_for(graph.type(weight), isa) ? std::optional(node) : std::nullopt;
+  }
+
+  void bind_chooser() {
+    const Value weight = graph_.node(*head_).inputs[1];
+    const Step& step = steps_.back();
+    CAJAL_CHECK(step.node == *head_);
+    auto sketch = sketch_of_(graph_.type(weight), addresses_[weight.id]);
+    if (!sketch) return;
+    HeadProduct product{graph_.type(weight), nullptr, {}};
+    std::memcpy(&product.args, step.args.data(), sizeof product.args);
+    for (const LinearKernel& kernel : linear_kernels())
+      if (step.name == kernel.name) product.kernel = &kernel;
+    CAJAL_CHECK(product.kernel != nullptr);
+    chooser_.emplace(std::move(sketch), product, max_rows_.num_logits, pool_.size());
+    first_after_choice_ = steps_.size() - 1;
+  }
+
+  // Tokens of a step whose logits are not made or not gathered yet; whether they need not be.
   bool choose(const StepRows& rows) {
+    if (chooser_) return choose_by_sketch(rows);
     if (!sampler_) return false;
     const auto wanted = sampler_->sampling().first(static_cast<std::size_t>(rows.num_logits));
     if (std::all_of(wanted.begin(), wanted.end(), [](const RowSampling& s) { return s.how == ChooseHow::on_host; }))
       return false;
     return sampler_->choose(rows.num_logits, addresses_[gathered_->shard.id], pool_) && rows.all_chosen;
+  }
+
+  bool choose_by_sketch(const StepRows& rows) {
+    if (!rows.all_chosen) return chooser_->choose_nothing(), false;
+    const auto start = std::chrono::steady_clock::now();
+    const bool chosen = chooser_->choose(rows, pool_);
+    if (profiling_ && chosen) add_time(steps_.size() - 1, start);
+    return chosen;
   }
 
   void run(std::size_t begin, std::size_t end, const RunContext& context) {
@@ -245,9 +303,13 @@ class CpuExecutable final : public Executable {
     for (std::size_t i = begin; i < end; ++i) {
       const auto start = std::chrono::steady_clock::now();
       steps_[i].call(steps_[i], context);
-      timings_[i].seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      ++timings_[i].calls;
+      add_time(i, start);
     }
+  }
+
+  void add_time(std::size_t step, std::chrono::steady_clock::time_point start) {
+    timings_[step].seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    ++timings_[step].calls;
   }
 
   std::byte* address(const Node& node, Value v, const Bindings& bindings, std::byte* arena) {
@@ -280,9 +342,13 @@ class CpuExecutable final : public Executable {
   std::unique_ptr<HostBuffer> input_memory_;
   std::vector<std::byte*> addresses_;  // by value
   std::vector<Step> steps_;
+  SketchOf sketch_of_;
+  std::optional<std::uint32_t> head_;   // the node whose logits tokens are chosen of
+  std::optional<HeadChooser> chooser_;  // if there is a sketch of its weight
   std::optional<Gathered> gathered_;
   std::optional<ShardSampler> sampler_;
-  std::size_t first_gathering_ = 0;  // of steps_: from there on they bring the shares of gathered_ together
+  // Of steps_: from there on they make the logits, or bring the shares of gathered_ together.
+  std::size_t first_after_choice_ = 0;
   std::uint64_t serial_ = 0;
   bool profiling_ = false;
   std::vector<NodeTiming> timings_;  // by step
@@ -295,6 +361,7 @@ class CpuBackend final : public Backend {
         target_(make_cpu_target(isa)),
         ranks_(options.ranks),
         ranks_here_(static_cast<std::size_t>(options.ranks_here)),
+        head_sketch_(options.head_sketch && HeadSketch::wanted()),
         pool_(options.num_threads > 0 ? options.num_threads : available_cores()) {}
 
   std::string name() const override { return "cpu"; }
@@ -313,15 +380,32 @@ class CpuBackend final : public Backend {
   Graph prepare(const Graph& graph) const override { return target_->prepare(graph); }
 
   std::unique_ptr<Executable> compile(const Graph& prepared) override {
-    return std::make_unique<CpuExecutable>(inline_regions(prepared, has_region_kernel), Machine{isa_, ranks_}, pool_);
+    return std::make_unique<CpuExecutable>(
+        inline_regions(prepared, has_region_kernel), Machine{isa_, ranks_}, pool_,
+        [this](const TensorType& type, const std::byte* weight) { return sketch_of(type, weight); });
   }
 
  private:
+  // One for all executables that read the weight. Its memory is taken when it is made.
+  std::shared_ptr<HeadSketch> sketch_of(const TensorType& type, const std::byte* weight) {
+    if (!head_sketch_) return nullptr;
+    auto& known = sketches_[weight];
+    if (auto sketch = known.lock()) return sketch;
+    constexpr std::size_t kShareOfFree = 4;
+    const auto bytes = static_cast<std::size_t>(HeadSketch::layout_of(type).bytes());
+    if (bytes > free_bytes() / kShareOfFree) return nullptr;
+    auto sketch = std::make_shared<HeadSketch>(type, std::make_unique<HostBuffer>(bytes));
+    known = sketch;
+    return sketch;
+  }
+
   std::uint32_t isa_;
   std::unique_ptr<Target> target_;
   const RankGroups* ranks_;
   std::size_t ranks_here_;
+  bool head_sketch_;
   BufferPool memory_;
+  std::map<const std::byte*, std::weak_ptr<HeadSketch>> sketches_;  // by the weight's address
   ThreadPool pool_;
 };
 
