@@ -232,6 +232,59 @@ TEST_F(HeadChoice, TakesTheLowestOfEqualTokens) {
   }
 }
 
+// Tokens whose logits are the same once they are bfloat16, the later ones with the larger bounds.
+TEST_F(HeadChoice, TakesTheLowestOfTokensThatRoundingMakesEqual) {
+  for (const TensorType& type : types(2048, 128)) {
+    SCOPED_TRACE(to_string(type));
+    std::vector<float> weights = normal_numbers(2048 * 128, 0.05f, 3), x = normal_numbers(128, 1, 4);
+    for (std::size_t i = 0; i < 16; ++i)
+      for (std::size_t k = 0; k < 128; ++k)
+        weights[(100 + 50 * i) * 128 + k] = x[k] * (1 + 0.0004f * static_cast<float>(i)) * (k % 2 ? 1 : 1.02f);
+    Head head(type, weights, x);
+    EXPECT_GT(check(head), 0);
+  }
+}
+
+// With temperatures that make the k likeliest about equally likely, each of them is drawn now and then.
+TEST_F(HeadChoice, DrawsWhateverTopKKeeps) {
+  for (const TensorType& type : types(20011, 64)) {
+    std::vector<float> weights = normal_numbers(20011 * 64, 0.05f, 1);
+    const std::vector<float> x = normal_numbers(64, 3, 2);
+    favour(weights, x, 64, 0.01f);
+    Head head(type, weights, x);
+    HeadChooser chooser(head.sketch(), {head.type, head.kernel, head.args()}, 1, head.pool.size());
+    const std::vector<float> logits = head.all_logits().front();
+    const SequenceRequest request = request_of({.temperature = 50, .top_k = 20});
+    for (std::int64_t position = 0; position < 300; ++position) {
+      chooser.sampling()[0] = device_sampling(request, kSequence, position);
+      ASSERT_TRUE(chooser.choose({1, 1, true}, head.pool));
+      Answer answer(request, kSequence, nullptr);
+      std::vector<float> scratch;
+      ASSERT_EQ(chooser.choices()[0].token_id, answer.choose(logits, position, scratch).chosen.token_id)
+          << to_string(type) << ", position " << position;
+    }
+  }
+}
+
+// Weights of one magnitude are in the sketch without an error: what is left is that of the activations.
+TEST_F(HeadChoice, CountsWhatRoundingActivationsDoes) {
+  constexpr std::int64_t kVocab = 20011, kColumns = 128, kRows = 400;
+  const TensorType type{DType::f32, {kVocab, kColumns}, cpu::linear_weight_storage(DType::f32, cpu::detect_isa())};
+  std::vector<float> weights = normal_numbers(kVocab * kColumns, 1, 1);
+  for (float& w : weights) w = std::copysign(1.0f, w);
+  Head head(type, weights, normal_numbers(kRows * kColumns, 1, 2));
+  const auto logits = head.all_logits();
+  const auto sketch = head.sketch();
+  for (std::int64_t r = 0; r < kRows; ++r) {
+    cpu::LinearArgs args = head.args();
+    args.x += r * kColumns * static_cast<std::int64_t>(sizeof(float));
+    HeadChooser chooser(sketch, {type, head.kernel, args}, 1, head.pool.size());
+    chooser.sampling()[0].how = ChooseHow::greedy;
+    ASSERT_TRUE(chooser.choose({1, 1, true}, head.pool));
+    ASSERT_EQ(chooser.choices()[0].token_id, argmax(logits[static_cast<std::size_t>(r)])) << r;
+  }
+}
+
 TEST_F(HeadChoice, ComputesFewLogits) {
   for (const TensorType& type : types(20000, 512)) {
     Head head(type, normal_numbers(20000 * 512, 0.02f, 5), normal_numbers(512, 1, 6));

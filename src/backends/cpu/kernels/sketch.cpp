@@ -233,9 +233,9 @@ void refine_avx512(const SketchLayout& layout, const std::byte* sketch, const Sk
     for (std::int64_t i = 0; i < count; ++i) {
       if (i + rows_ahead < count) fetch_row(fine + rows[i + rows_ahead] * bytes, bytes);
       const std::byte* const row = fine + rows[i] * bytes;
-      float bound = bounds.of_rows[rows[i]], end[2];
-      std::memcpy(end, row + layout.fine_end_at(), sizeof end);
-      if (std::isfinite(bound)) bound += fine_product(layout, row, input, factors) * end[0] - end[1] * input.norm;
+      float bound = bounds.of_rows[rows[i]], behind[2];
+      std::memcpy(behind, row + layout.fine_end_at(), sizeof behind);
+      if (std::isfinite(bound)) bound += fine_product(layout, row, input, factors) * behind[0] - behind[1] * input.norm;
       float& of_tile = bounds.of_tiles[rows[i] / kLanes];
       if (!(bound < threshold)) of_tile = std::max(of_tile, bound);
     }
@@ -298,8 +298,8 @@ void sketch_tile_avx512(const SketchLayout& layout, std::int64_t tile, const flo
     if (n >= here || !bounded[n]) coarse = n < here ? kInfinity : -kInfinity;
     of_tile.error[n] = coarse;
     if (!layout.two_layers) continue;
-    const float end[2] = {of_tile.scale[n], bounded[n] ? coarse - fine_error : 0};
-    std::memcpy(fine + n * layout.fine_row_bytes() + layout.fine_end_at(), end, sizeof end);
+    const float behind[2] = {of_tile.scale[n], bounded[n] ? coarse - fine_error : 0};
+    std::memcpy(fine + n * layout.fine_row_bytes() + layout.fine_end_at(), behind, sizeof behind);
   }
 }
 
