@@ -187,10 +187,10 @@ void favour(std::vector<float>& weights, std::span<const float> rows, std::size_
 }
 
 TEST_F(HeadChoice, IsTheEnginesForEveryStorage) {
-  constexpr std::int64_t kVocab = 20011;
+  constexpr std::int64_t kVocab = 11003;
   for (const std::int64_t columns : {64, 136})
     for (const TensorType& type : types(kVocab, columns))
-      for (const std::int64_t rows : {1, 2, 3, 4}) {
+      for (const std::int64_t rows : {1, 3}) {
         SCOPED_TRACE(to_string(type) + ", rows " + std::to_string(rows));
         std::vector<float> weights = normal_numbers(kVocab * columns, 0.05f, 1);
         const std::vector<float> x = normal_numbers(rows * columns, 3, 2);
@@ -202,18 +202,17 @@ TEST_F(HeadChoice, IsTheEnginesForEveryStorage) {
 
 TEST_F(HeadChoice, IsTheEnginesOfOneLayer) {
   constexpr std::int64_t kVocab = 6007, kColumns = 3200;
-  for (const DType dtype : {DType::bf16, DType::f32})
-    for (const Storage& storage : {cpu::linear_weight_storage(dtype, cpu::detect_isa()),
-                                   cpu::quantized_weight_storage({.bits = 8, .group_size = 32})}) {
-      const TensorType type{dtype, {kVocab, kColumns}, storage};
-      SCOPED_TRACE(to_string(type));
-      ASSERT_FALSE(HeadSketch::layout_of(type).two_layers);
-      std::vector<float> weights = normal_numbers(kVocab * kColumns, 0.02f, 1);
-      const std::vector<float> x = normal_numbers(kColumns, 1, 2);
-      favour(weights, x, kColumns, 0.005f);
-      Head head(type, weights, x);
-      EXPECT_EQ(check(head), kChosenBySketch);
-    }
+  for (const Storage& storage : {cpu::linear_weight_storage(DType::bf16, cpu::detect_isa()),
+                                 cpu::quantized_weight_storage({.bits = 8, .group_size = 32})}) {
+    const TensorType type{DType::bf16, {kVocab, kColumns}, storage};
+    SCOPED_TRACE(to_string(type));
+    ASSERT_FALSE(HeadSketch::layout_of(type).two_layers);
+    std::vector<float> weights = normal_numbers(kVocab * kColumns, 0.02f, 1);
+    const std::vector<float> x = normal_numbers(kColumns, 1, 2);
+    favour(weights, x, kColumns, 0.005f);
+    Head head(type, weights, x);
+    EXPECT_EQ(check(head), kChosenBySketch);
+  }
 }
 
 // Rows of the head that are the same have the same logits: the lowest id is chosen, whoever is computed first.
@@ -268,7 +267,7 @@ TEST_F(HeadChoice, DrawsWhateverTopKKeeps) {
 
 // Weights of one magnitude are in the sketch without an error: what is left is that of the activations.
 TEST_F(HeadChoice, CountsWhatRoundingActivationsDoes) {
-  constexpr std::int64_t kVocab = 20011, kColumns = 128, kRows = 400;
+  constexpr std::int64_t kVocab = 20011, kColumns = 128, kRows = 100;
   const TensorType type{DType::f32, {kVocab, kColumns}, cpu::linear_weight_storage(DType::f32, cpu::detect_isa())};
   std::vector<float> weights = normal_numbers(kVocab * kColumns, 1, 1);
   for (float& w : weights) w = std::copysign(1.0f, w);
@@ -286,8 +285,8 @@ TEST_F(HeadChoice, CountsWhatRoundingActivationsDoes) {
 }
 
 TEST_F(HeadChoice, ComputesFewLogits) {
-  for (const TensorType& type : types(20000, 512)) {
-    Head head(type, normal_numbers(20000 * 512, 0.02f, 5), normal_numbers(512, 1, 6));
+  for (const TensorType& type : types(10000, 256)) {
+    Head head(type, normal_numbers(10000 * 256, 0.02f, 5), normal_numbers(256, 1, 6));
     HeadChooser chooser(head.sketch(), {head.type, head.kernel, head.args()}, 1, 2);
     chooser.sampling()[0].how = ChooseHow::greedy;
     ASSERT_TRUE(chooser.choose({1, 1, true}, head.pool));
