@@ -306,7 +306,11 @@ std::optional<BenchResult> run_case(const Model& model, const BenchCase& what, c
     if (options.on_progress && !options.on_progress(at)) return std::nullopt;
     if (at.repeat == 0) {
       runner.fill_cache();
-      runner.timed_run();  // the warm-up
+      // The warm-up: of generation enough that whatever a device makes for steps to come, once they pay for it, is made.
+      constexpr std::int64_t kStepsOfWarmUp = 64;
+      for (std::int64_t steps = 0; steps < (what.n_gen > 0 ? kStepsOfWarmUp : 1);
+           steps += std::max<std::int64_t>(what.n_gen, 1))
+        runner.timed_run();
       result.ceilings = probe.measure();
     } else {
       seconds.push_back(runner.timed_run());

@@ -30,7 +30,7 @@ struct BenchProgress {
 };
 
 struct BenchOptions {
-  int repeats = 5;                // beside the warm-up, which is not counted
+  int repeats = 5;                // beside the warm-up, which is not counted: a run, of generation at least 64 steps
   std::int64_t chunk_size = 512;  // rows of one prefill step, over all sequences
   std::uint64_t seed = 0;         // of the random tokens
   bool profile = false;           // time each kernel in one further run, which does not count

@@ -408,7 +408,7 @@ TEST_F(HeadChoice, StepsHaveTheTokensThatTheyHadWithoutASketch) {
   LargeHead with(true), without(false);
   EXPECT_TRUE(with.chooses());
   EXPECT_FALSE(with.choosing_bytes());
-  for (std::int32_t state = 0; state < 40; ++state)
+  for (std::int32_t state = 0; state < 100; ++state)
     EXPECT_EQ(with.step(state, state % 5 == 4), without.step(state, false)) << state;
   EXPECT_EQ(without.num_chosen, 0);
   EXPECT_FALSE(without.choosing_bytes());

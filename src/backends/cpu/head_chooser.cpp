@@ -14,7 +14,7 @@
 namespace cajal::cpu {
 namespace {
 
-constexpr int kStepsBeforeSketch = 8;   // making it takes about as long as two or three of them read the head
+constexpr int kStepsBeforeSketch = 32;  // as many as save what making it takes
 constexpr int kPauseAfterFailure = 64;  // steps, where bounds left too many tokens
 constexpr std::int64_t kMostShare = 4;  // one token in so many may be left by the bounds
 constexpr std::size_t kUnitsOfRun = 8;  // that lie side by side, computed at once

@@ -14,19 +14,21 @@ namespace {
 
 constexpr std::int64_t kLeastHeadBytes = std::int64_t{16} << 20;  // smaller ones stay in a cache
 
-// Rows [first, first + count) of the head as f32, `stride` floats from one to the next.
+// Rows [first, first + count) of the head as f32, `stride` floats from one to the next: columns of padding, which are zeros, up
+// to the end of the last group.
 void read_quantized(const QuantizedLayout& l, const std::byte* weight, std::int64_t first, std::int64_t count,
                     std::int64_t stride, float* rows) {
-  const std::int64_t size = l.storage.group_size;
+  const std::int64_t size = l.storage.group_size, step = std::int64_t{4} * l.storage.tile_rows;
   for (std::int64_t i = 0; i < count; ++i)
     for (std::int64_t g = 0; g < l.groups(); ++g) {
       const float scale = quantized_scale(l, weight, first + i, g);
-      const std::int64_t end = std::min(size, l.columns - g * size);
       const std::byte* at = weight + l.integer_at(first + i, g, 0);
       float* const out = rows + i * stride + g * size;
-      for (std::int64_t k = 0; k < end; k += 4, at += std::int64_t{4} * l.storage.tile_rows)
-        for (std::int64_t j = 0; j < std::min<std::int64_t>(4, end - k); ++j)
-          out[k + j] = static_cast<float>(static_cast<int>(at[j]) - kInt8Offset) * scale;
+      for (std::int64_t k = 0; k < size; k += 4, at += step) {
+        std::uint8_t four[4];
+        std::memcpy(four, at, sizeof four);
+        for (int j = 0; j < 4; ++j) out[k + j] = static_cast<float>(four[j] - kInt8Offset) * scale;
+      }
     }
 }
 

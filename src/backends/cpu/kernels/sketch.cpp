@@ -265,9 +265,11 @@ void sketch_tile_avx512(const SketchLayout& layout, std::int64_t tile, const flo
   const int here = static_cast<int>(std::min<std::int64_t>(kLanes, layout.rows - tile * kLanes));
   RowSums sums[kLanes];
   bool bounded[kLanes] = {};
+  float inverse[kLanes] = {};
   for (int n = 0; n < kLanes; ++n) {
     sums[n].coarse_errors = sums[n].fine_errors = sums[n].squares = _mm512_setzero_ps();
     of_tile.scale[n] = n < here ? scale_of_row(rows + n * columns, columns, bounded[n]) : 0;
+    if (of_tile.scale[n] > 0) inverse[n] = 1 / (of_tile.scale[n] * kMiddle);
   }
   for (std::int64_t g = 0; g < layout.groups(); ++g) {
     std::byte* const unit = out + g / SketchLayout::kUnitGroups * layout.unit_bytes();
@@ -276,7 +278,7 @@ void sketch_tile_avx512(const SketchLayout& layout, std::int64_t tile, const flo
     for (int n = 0; n < kLanes; ++n) {
       const bool stored = of_tile.scale[n] > 0;
       const float* const group = rows + n * columns + g * SketchLayout::kGroupColumns;
-      const float wanted = stored ? std::ceil(largest_of(group) / (of_tile.scale[n] * kMiddle)) : 0;
+      const float wanted = stored ? std::ceil(largest_of(group) * inverse[n]) : 0;
       const float scale = std::clamp(wanted, 1.0f, kLargestScale);
       scales[n] = static_cast<std::byte>(static_cast<int>(scale));
       if (bounded[n]) round_group(group, stored ? scale * of_tile.scale[n] : 1, integers[n], sums[n]);
