@@ -119,7 +119,8 @@ void Reader::read_command_line(std::span<const std::string> arguments) {
 
 // Variables that are ours and no flags.
 bool is_other_variable(std::string_view name) {
-  return name == "CAJAL_CPU_ISA" || name == "CAJAL_HEAD_SKETCH" || name == "CAJAL_DEMO_MODEL" || name == "CAJAL_CACHE_DIR";
+  return name == "CAJAL_CPU_ISA" || name == "CAJAL_HEAD_SKETCH" || name == "CAJAL_DEMO_MODEL" ||
+         name == "CAJAL_CACHE_DIR";
 }
 
 void Reader::read_environment(const Environment& environment) {
