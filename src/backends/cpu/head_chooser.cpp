@@ -1,7 +1,6 @@
 #include "backends/cpu/head_chooser.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -47,18 +46,6 @@ void fetch(const std::byte* unit) {
 
 // Inner loops of so many rounds become vector instructions.
 constexpr std::size_t kLanes = 16;
-
-std::int64_t largest_at(std::span<const float> values) {
-  std::array<float, kLanes> largest{};
-  largest.fill(-std::numeric_limits<float>::infinity());
-  std::size_t i = 0;
-  for (; i + kLanes <= values.size(); i += kLanes)
-    for (std::size_t lane = 0; lane < kLanes; ++lane)
-      largest[lane] = largest[lane] < values[i + lane] ? values[i + lane] : largest[lane];
-  for (; i < values.size(); ++i) largest[0] = std::max(largest[0], values[i]);
-  const float value = *std::max_element(largest.begin(), largest.end());
-  return std::find(values.begin(), values.end(), value) - values.begin();
-}
 
 // Calls body(i) for the values that are not below the threshold, until it says false; whether it never did.
 template <class Body>
@@ -228,7 +215,10 @@ bool HeadChooser::list(std::int64_t unit) {
 // As many units as the row wants tokens: those of the largest bounds.
 bool HeadChooser::list_likeliest(std::int64_t row) {
   const std::int64_t wanted = num_wanted(sampling_[size(row)]);
-  if (wanted == 1) return list(largest_at(bounds_of(row)) / tiles_in_unit());
+  if (wanted == 1) {
+    const std::span<const float> bounds = bounds_of(row);
+    return list((std::max_element(bounds.begin(), bounds.end()) - bounds.begin()) / tiles_in_unit());
+  }
   const auto likelier = [&](std::int32_t a, std::int32_t b) { return bound_of(row, a) > bound_of(row, b); };
   std::iota(order_.begin(), order_.end(), 0);
   std::nth_element(order_.begin(), order_.begin() + wanted - 1, order_.end(), likelier);

@@ -91,12 +91,6 @@ void store_fine(const std::uint8_t (&integers)[SketchLayout::kGroupColumns], std
   _mm_storeu_si128(out, g % 2 == 0 ? two : _mm_or_si128(_mm_loadu_si128(out), _mm_slli_epi16(two, 4)));
 }
 
-struct Walk {
-  const SketchLayout& layout;
-  const std::byte* tile;
-  const SketchInput* inputs;
-};
-
 template <int kPlanes>
 __m512i with_planes(__m512i low, const std::byte* planes, int step) {
   CAJAL_UNROLL for (int p = 0; p < kPlanes; ++p) {
@@ -116,7 +110,8 @@ void dot(__m512i& sum, __m512i weights, const std::int8_t* four) {
 
 // sums[i] += the group's part of the products of input i, all row scales being 1.
 template <int kInputs, int kPlanes>
-void add_group(const Walk& w, const std::byte* group, __m512 scales, std::int64_t g, __m512 (&sums)[kInputs]) {
+void add_group(const SketchInput* inputs, const std::byte* group, __m512 scales, std::int64_t g,
+               __m512 (&sums)[kInputs]) {
   __m512i even[kInputs], odd[kInputs];
   CAJAL_UNROLL for (int i = 0; i < kInputs; ++i) even[i] = odd[i] = _mm512_setzero_si512();
   const __m512i low = _mm512_set1_epi8(15);
@@ -126,7 +121,7 @@ void add_group(const Walk& w, const std::byte* group, __m512 scales, std::int64_
     const __m512i first = with_planes<kPlanes>(_mm512_and_si512(both, low), planes, 2 * j);
     const __m512i second = with_planes<kPlanes>(_mm512_and_si512(_mm512_srli_epi16(both, 4), low), planes, 2 * j + 1);
     CAJAL_UNROLL for (int i = 0; i < kInputs; ++i) {
-      const std::int8_t* const x = w.inputs[i].integers.data() + g * SketchLayout::kGroupColumns + 8 * j;
+      const std::int8_t* const x = inputs[i].integers.data() + g * SketchLayout::kGroupColumns + 8 * j;
       dot(even[i], first, x);
       dot(odd[i], second, x + 4);
     }
@@ -134,8 +129,8 @@ void add_group(const Walk& w, const std::byte* group, __m512 scales, std::int64_
   CAJAL_UNROLL for (int i = 0; i < kInputs; ++i) {
     const auto at = static_cast<std::size_t>(g);
     const __m512 products = _mm512_cvtepi32_ps(_mm512_add_epi32(even[i], odd[i]));
-    const __m512 group_sum = _mm512_fmsub_ps(products, _mm512_set1_ps(w.inputs[i].coarse_factors[at]),
-                                             _mm512_set1_ps(w.inputs[i].coarse_offsets[at]));
+    const __m512 group_sum = _mm512_fmsub_ps(products, _mm512_set1_ps(inputs[i].coarse_factors[at]),
+                                             _mm512_set1_ps(inputs[i].coarse_offsets[at]));
     sums[i] = _mm512_fmadd_ps(scales, group_sum, sums[i]);
   }
 }
@@ -145,18 +140,18 @@ void bound_tiles(const SketchLayout& layout, const std::byte* sketch, const Sket
                  const SketchInput* inputs, std::int64_t begin, std::int64_t end, const SketchBounds* bounds) {
   const std::int64_t group_bytes = layout.group_bytes(), units = layout.units();
   for (std::int64_t t = begin; t < end; ++t) {
-    const Walk w{layout, sketch + t * layout.tile_bytes(), inputs};
+    const std::byte* const tile = sketch + t * layout.tile_bytes();
     __m512 sums[kInputs];
     CAJAL_UNROLL for (int i = 0; i < kInputs; ++i) sums[i] = _mm512_setzero_ps();
     for (std::int64_t u = 0; u < units; ++u) {
-      const std::byte* const unit = w.tile + u * layout.unit_bytes();
+      const std::byte* const unit = tile + u * layout.unit_bytes();
       _mm_prefetch(reinterpret_cast<const char*>(unit) + kBytesAhead, _MM_HINT_T0);
       for (int g = 0; g < SketchLayout::kUnitGroups; ++g) {
         const std::byte* const group = unit + SketchLayout::kScalesBytes + g * group_bytes;
         CAJAL_UNROLL for (int line = 0; line < 4 + kPlanes; ++line)
             _mm_prefetch(reinterpret_cast<const char*>(group) + kBytesAhead + line * 64, _MM_HINT_T0);
         const __m128i scales = _mm_loadu_si128(reinterpret_cast<const __m128i*>(unit + g * kLanes));
-        add_group<kInputs, kPlanes>(w, group, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(scales)),
+        add_group<kInputs, kPlanes>(inputs, group, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(scales)),
                                     u * SketchLayout::kUnitGroups + g, sums);
       }
     }
