@@ -87,6 +87,14 @@ struct Bounds {
   SketchBounds memory() { return {of_tiles.data(), of_rows.data()}; }
 };
 
+// By the coarse layer, of all tiles.
+Bounds coarse_bounds(const Sketch& s, const SketchInput& input) {
+  Bounds bounds(s.layout);
+  const SketchBounds memory = bounds.memory();
+  sketch_bounds(s.layout, s.bytes.data(), s.rows.data(), &input, 1, 0, s.layout.tiles(), &memory);
+  return bounds;
+}
+
 // At most twice what the rows' norms say can be wrong, above the product.
 void expect_close(const Sketch& s, std::int64_t n, const SketchInput& input, double exact, double bound) {
   const SketchRows& rows = s.rows[static_cast<std::size_t>(n / SketchLayout::kTileRows)];
@@ -184,11 +192,9 @@ TEST_F(SketchTest, FineLayerHalvesTheErrorTwice) {
   const Sketch s(l, weights);
   std::vector<double> x;
   const SketchInput input = random_input(l, random, x);
-  Bounds bounds(l);
-  const SketchBounds memory = bounds.memory();
-  sketch_bounds(l, s.bytes.data(), s.rows.data(), &input, 1, 0, l.tiles(), &memory);
+  Bounds bounds = coarse_bounds(s, input);
   const std::vector<float> coarse = bounds.of_tiles;
-  refine_bounds(l, s.bytes.data(), input, 0, l.tiles(), -std::numeric_limits<float>::infinity(), memory);
+  refine_bounds(l, s.bytes.data(), input, 0, l.tiles(), -std::numeric_limits<float>::infinity(), bounds.memory());
   for (std::size_t t = 0; t < coarse.size(); ++t) {
     double largest = -kInfinity;
     for (std::int64_t n = 0; n < SketchLayout::kTileRows; ++n)
@@ -207,10 +213,8 @@ TEST_F(SketchTest, NothingIsSaidOfWeightsThatAreNoNumbers) {
       const Sketch s(l, weights);
       std::vector<double> x;
       const SketchInput input = random_input(l, random, x);
-      Bounds bounds(l);
-      const SketchBounds memory = bounds.memory();
-      sketch_bounds(l, s.bytes.data(), s.rows.data(), &input, 1, 0, l.tiles(), &memory);
-      if (two_layers) refine_bounds(l, s.bytes.data(), input, 0, l.tiles(), 1e20f, memory);
+      Bounds bounds = coarse_bounds(s, input);
+      if (two_layers) refine_bounds(l, s.bytes.data(), input, 0, l.tiles(), 1e20f, bounds.memory());
       EXPECT_EQ(bounds.of_tiles[1], INFINITY);
       EXPECT_LT(bounds.of_tiles[0], INFINITY);
     }
