@@ -2,11 +2,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <bitset>
+#include <cctype>
 #include <cmath>
+#include <random>
 
 #include "base/json.h"
 #include "engine/scheduling/requests.h"
+#include "engine/structured_output/grammar_backend.h"
+#include "engine/structured_output/grammar_compiler.h"
 #include "engine/structured_output/json_schema.h"
+#include "engine/structured_output/json_string_pattern.h"
 #include "engine/structured_output/request_constraints.h"
 #include "engine/structured_output/structural_tag.h"
 #include "engine/test_device.h"
@@ -195,7 +201,7 @@ TEST(JsonSchema, NamesThePlaceOfWhatCannotBeKept) {
   EXPECT_THAT(fault(R"({"type": "object", "anyOf": [true]})"), HasSubstr("'type' beside 'anyOf'"));
   EXPECT_THAT(fault(R"({"oneOf": [{"type": "integer"}, {"type": "number"}]})"), HasSubstr("use anyOf"));
   EXPECT_THAT(fault(R"({"allOf": [true, true]})"), HasSubstr("#/allOf"));
-  EXPECT_THAT(fault(R"({"type": "string", "pattern": "^a\"$"})"), HasSubstr("in a class"));
+  EXPECT_THAT(fault(R"({"type": "string", "pattern": "^a\"$"})"), HasSubstr("#/pattern: '\"' is not supported"));
   EXPECT_THAT(fault(R"({"type": "string", "pattern": "a", "maxLength": 3})"), HasSubstr("only one of"));
   EXPECT_THAT(fault(R"({"type": "number", "multipleOf": 0.1})"), HasSubstr("multipleOf"));
   EXPECT_THAT(fault(R"({"$ref": "other.json"})"), HasSubstr("not in this schema"));
@@ -215,6 +221,109 @@ TEST(JsonSchema, RefusesWhatNothingOrNothingFiniteSatisfies) {
       fault(
           R"({"anyOf": [{"type": "null"}, {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}]})"),
       HasSubstr("none: "));
+}
+
+TEST(JsonSchema, RefusesPatternsOfWhatJsonEscapes) {
+  const auto fault_of = [](const char* pattern) -> std::string {
+    try {
+      return "none: " + lower_json_string_pattern(pattern);
+    } catch (const Error& e) {
+      return e.message();
+    }
+  };
+  for (const char* pattern : {R"(a")",         R"(\\)",       R"(\n)",          R"(\x22)",
+                              R"(["])",        R"([\"])",     R"(["-"])",       R"([\\])",
+                              R"([\x22\x5c])", R"([\u005C])", R"([\n])",        R"([\v\f\b])",
+                              R"([\0-\x1f])",  R"(\cJ)",      R"([\u{d}])",     R"([^ -\u{10ffff}])",
+                              R"([^\S ])",     R"([^\s\S])",  R"(a[b](["]c)+)", "\xEF\xBF\xBF\n"})
+    EXPECT_THAT(fault_of(pattern), HasSubstr("JSON has to escape")) << pattern;
+  EXPECT_THAT(fault_of("x[^]]y"), HasSubstr("'[^]' of the pattern names nothing"));
+  EXPECT_THAT(fault_of("x[]"), HasSubstr("'[]' of the pattern names nothing"));
+  EXPECT_THAT(fault_of("x[a"), HasSubstr("without a ']' at byte 1"));
+  EXPECT_THAT(fault_of("[z-a]"), HasSubstr("a range that is none"));
+  EXPECT_THAT(fault_of(R"([\q])"), HasSubstr(R"('\q')"));
+  EXPECT_THAT(fault_of(R"(\x1)"), HasSubstr("with 1 hexadecimal digits, expected 2"));
+  EXPECT_THAT(fault_of(R"(\u{110000})"), HasSubstr("without a code point"));
+  EXPECT_THAT(fault(R"({"patternProperties": {"\\d": {}, "[0-9]": {}}})"), HasSubstr("matches the same names"));
+}
+
+TEST(JsonSchema, WritesPatternsWithClassesOfWhatStandsInJson) {
+  for (const auto& [pattern, lowered] : {std::pair{"^a(b|c)+d{2,3}$", "^a(b|c)+d{2,3}$"},
+                                         {R"(["a\n]\d\-[\x41-C]\u00e9)", R"(a[0-9]\-[A-C]\u{e9})"},
+                                         {".", R"([ -!#-\[\]-\u{d7ff}\u{e000}-\u{10ffff}])"},
+                                         {R"([^\w -\/:-@[-`{-\u{10FFFE}])", R"(\u{10ffff})"},
+                                         {R"([\^a])", R"([a\^])"},
+                                         {R"([\^-z])", R"([_-z\^])"},
+                                         {"]", R"(\])"},
+                                         {"\xC3\xA9", R"(\u{e9})"},
+                                         {R"(\bx\1)", R"(\bx\1)"}})
+    EXPECT_EQ(lower_json_string_pattern(pattern), lowered) << pattern;
+}
+
+// A class at random and the ASCII that it names.
+std::pair<std::string, std::bitset<128>> random_class(std::mt19937& random) {
+  const auto below = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
+  std::string text = "[";
+  const bool negated = below(2) == 0;
+  if (negated) text += '^';
+  std::bitset<128> set;
+  for (int parts = 1 + below(4); parts > 0; --parts) {
+    const auto character = [&](int c) {
+      constexpr const char* kHex = "0123456789abcdef";
+      if (c < ' ' || c == 127 || below(4) == 0)
+        text += std::string(below(2) == 0 ? "\\x" : "\\u00") + kHex[c >> 4] + kHex[c & 15];
+      else if (std::isalnum(c) != 0 || c == ' ')
+        text += static_cast<char>(c);
+      else
+        (text += '\\') += static_cast<char>(c);
+    };
+    if (below(4) == 0) {
+      const char escape = "dws"[below(3)];
+      const bool complement = below(2) == 0;
+      (text += '\\') += complement ? static_cast<char>(std::toupper(escape)) : escape;
+      for (int c = 0; c < 128; ++c) {
+        const bool named = escape == 'd'   ? std::isdigit(c) != 0
+                           : escape == 'w' ? std::isalnum(c) != 0 || c == '_'
+                                           : std::isspace(c) != 0;
+        if (named != complement) set.set(static_cast<std::size_t>(c));
+      }
+      continue;
+    }
+    const int first = below(128), last = below(2) == 0 ? first : first + below(128 - first);
+    character(first);
+    if (last > first) text += '-', character(last);
+    for (int c = first; c <= last; ++c) set.set(static_cast<std::size_t>(c));
+  }
+  return {text + "]", negated ? ~set : set};
+}
+
+// In every place where the compiler may look at it: before what its automata know, and before what they do not.
+TEST(JsonSchema, LetsComeWhatAClassNamesAndNothingThatJsonEscapes) {
+  if (!has_structured_outputs()) GTEST_SKIP() << "cajal was built without xgrammar (make setup)";
+  std::vector<std::string> bytes(257);
+  for (std::size_t i = 0; i < 256; ++i) bytes[i] = std::string(1, static_cast<char>(i));
+  const auto backend = make_grammar_backend(bytes, {256}, 1 << 20);
+  std::mt19937 random(7);
+  for (int round = 0; round < 300; ++round) {
+    auto [text, named] = random_class(random);
+    for (std::size_t c = 0; c < 128; ++c)
+      if (c < ' ' || c == '"' || c == '\\') named.reset(c);
+    StructuredOutputs what;
+    what.json = to_json(Json::Object{{"type", "string"}, {"pattern", text + (round % 2 == 0 ? "]?" : "\xC3\xA9+")}});
+    std::unique_ptr<GrammarMatcher> matcher;
+    try {
+      matcher = compile_grammar(*backend, what, bytes.size())->matcher();
+    } catch (const Error& e) {
+      EXPECT_THAT(e.message(), HasSubstr("JSON has to escape")) << text;
+      EXPECT_TRUE(named.none()) << text;
+      continue;
+    }
+    ASSERT_TRUE(matcher->accept('"')) << text;
+    std::vector<std::int32_t> bitmask(bitmask_words(bytes.size()));
+    matcher->fill_bitmask(bitmask);
+    for (std::size_t c = 0; c < 128; ++c)
+      EXPECT_EQ(static_cast<std::uint32_t>(bitmask[c / 32]) >> (c % 32) & 1, named[c]) << text << " and byte " << c;
+  }
 }
 
 TEST(JsonSchema, CountsWhatRepetitionsWriteOut) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/structured_output/json_string_pattern.h"
 #include "engine/structured_output/structural_tag.h"
 
 namespace cajal {
@@ -101,6 +102,7 @@ class Lowering {
   Json lower_type(const Json& schema, const std::string& at, std::string_view type);
   Json lower_number(const Json& schema, const std::string& at, bool integer);
   Json lower_string(const Json& schema, const std::string& at);
+  std::string lower_pattern(const std::string& pattern, const std::string& at);
   Json lower_array(const Json& schema, const std::string& at);
   Json lower_object(const Json& schema, const std::string& at);
   void lower_other_properties(const Json& schema, const std::string& at, Json& result);
@@ -324,6 +326,12 @@ void Lowering::add_states(const std::string& text, std::int64_t count, const std
            " characters with their repetitions written out");
 }
 
+std::string Lowering::lower_pattern(const std::string& pattern, const std::string& at) {
+  with_context(at, [&] { check_regex(pattern); });
+  add_states(pattern, count_states(pattern), at);
+  return with_context(at, [&] { return lower_json_string_pattern(pattern); });
+}
+
 Json Lowering::lower_type(const Json& schema, const std::string& at, std::string_view type) {
   if (type == "integer" || type == "number") return lower_number(schema, at, type == "integer");
   if (type == "string") return lower_string(schema, at);
@@ -380,10 +388,7 @@ Json Lowering::lower_string(const Json& schema, const std::string& at) {
   }
   if (pattern) {
     if (!pattern->is_string()) refuse(at + "/pattern", "expected a string");
-    with_context(at, [&] { check_regex(pattern->as_string()); });
-    if (const auto fault = find_fault_of_pattern(pattern->as_string()); !fault.empty()) refuse(at + "/pattern", fault);
-    add_states(pattern->as_string(), count_states(pattern->as_string()), at);
-    return result.set("pattern", *pattern), result;
+    return result.set("pattern", lower_pattern(pattern->as_string(), at + "/pattern")), result;
   }
   if (!least && !most) return result;
   const std::int64_t from = least ? count_of(*least, at + "/minLength", kMostCharacters + 1) : 0;
@@ -467,8 +472,9 @@ void Lowering::lower_other_properties(const Json& schema, const std::string& at,
       refuse(at, "additionalProperties beside patternProperties is not supported but for false");
     Json list = Json::Object{};
     for (const auto& [pattern, value] : patterns->as_object()) {
-      if (const auto fault = find_fault_of_pattern(pattern); !fault.empty()) refuse(at + "/patternProperties", fault);
-      list.set(pattern, lower(value, at + "/patternProperties/" + pattern));
+      const std::string path = at + "/patternProperties/" + pattern, lowered = lower_pattern(pattern, path);
+      if (list.find(lowered)) refuse(path, "another pattern matches the same names");
+      list.set(lowered, lower(value, path));
     }
     result.set("patternProperties", std::move(list));
   }
@@ -503,27 +509,6 @@ bool Lowering::can_end(const Json& schema, const std::set<std::string>& finite) 
 }
 
 }  // namespace
-
-std::string find_fault_of_pattern(std::string_view pattern) {
-  const bool ascii = std::all_of(pattern.begin(), pattern.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
-  bool in_class = false;
-  for (std::size_t i = 0; i < pattern.size(); ++i) {
-    const char c = pattern[i];
-    const bool escape = c == '\\' && i + 1 < pattern.size();
-    const char escaped = escape ? pattern[++i] : '\0';
-    if (!ascii && (escape || c == '.' || (c == '[' && i + 1 < pattern.size() && pattern[i + 1] == '^')))
-      return "escapes, '.' and '[^' are not supported in a pattern that has other characters than those of ASCII";
-    if (!in_class &&
-        (c == '"' || (escape && std::string_view("dDwWsS.-/()[]{}|*+?^$").find(escaped) == std::string_view::npos)))
-      return detail::join("'", escape ? std::string{'\\', escaped} : std::string(1, c),
-                          "' is not supported in a pattern but in a class, as in [", escape ? "\\" : "",
-                          escape ? escaped : c, "]");
-    if (!ascii && static_cast<unsigned char>(c) < 0x20) return "control characters are not supported in a pattern";
-    if (!escape && c == '[') in_class = true;
-    if (!escape && c == ']') in_class = false;
-  }
-  return {};
-}
 
 Json lower_json_schema(const Json& schema, bool keeps_lengths) { return Lowering(schema, keeps_lengths).run(); }
 

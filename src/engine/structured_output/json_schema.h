@@ -17,7 +17,5 @@ constexpr int kMaxSchemaNodes = 4096;  // schemas in a schema, those of definiti
 // satisfies.
 // Without `keeps_lengths`, minLength and maxLength are left out: text that is not JSON is not to be kept to what JSON allows.
 Json lower_json_schema(const Json& schema, bool keeps_lengths = true);
-// As the value of a string: what `pattern` must not have, because text in JSON would have to escape it. Empty: nothing.
-std::string find_fault_of_pattern(std::string_view pattern);
 
 }  // namespace cajal
