@@ -72,11 +72,13 @@ void gather_rows_copy(const GatherRowsArgs& a, ThreadPool& pool) {
 }
 
 constexpr AddKernel kAdd[] = {
+    {"add_avx512_bf16", "add", kAvx512Bf16, any_activation, avx512_bf16::add},
     {"add_avx512", "add", kAvx512, any_activation, avx512::add},
     {"add_avx2", "add", kAvx2, any_activation, avx2::add},
     {"add_ref", "add", kBaseline, any_activation, add_ref},
 };
 constexpr SiluMulKernel kSiluMul[] = {
+    {"silu_mul_avx512_bf16", "silu_mul", kAvx512Bf16, any_activation, avx512_bf16::silu_mul},
     {"silu_mul_avx512", "silu_mul", kAvx512, any_activation, avx512::silu_mul},
     {"silu_mul_avx2", "silu_mul", kAvx2, any_activation, avx2::silu_mul},
     {"silu_mul_ref", "silu_mul", kBaseline, any_activation, silu_mul_ref},

@@ -17,6 +17,9 @@ CAJAL_ROW_KERNELS
 namespace avx512 {
 CAJAL_ROW_KERNELS
 }
+namespace avx512_bf16 {
+CAJAL_ROW_KERNELS
+}
 
 }  // namespace cajal::cpu
 

@@ -10,21 +10,28 @@
 namespace cajal::cpu {
 namespace {
 
-// sums += x * weight over the groups [begin, end), while memory is fetched in steps from `fetch` on.
+// sums += x * weight over the groups [begin, end), while memory is fetched in steps from `fetch` on. Addresses are sums of few
+// numbers, which are kept from the compiler's hands: it would make one of each row and tile, more than it has registers for.
 template <class Isa, int kRows, int kTiles>
-[[gnu::always_inline]] inline void multiply_stretch(typename Isa::Sum (&sums)[kRows][kTiles],
-                                                    const std::byte* const (&x)[kRows],
-                                                    const std::byte* const (&weight)[kTiles], const Block& b,
+[[gnu::always_inline]] inline void multiply_stretch(typename Isa::Sum (&sums)[kRows][kTiles], const Block& b,
                                                     std::int64_t begin, std::int64_t end, const std::byte* fetch) {
-  for (std::int64_t g = begin; g < end; ++g) {
+  const std::byte* x = b.x + begin * kXGroupBytes;
+  const std::byte* weight = b.weight + begin * kGroupBytes;
+  const std::byte* const stop = b.x + end * kXGroupBytes;
+  std::int64_t row = b.x_stride, rows3 = 3 * row, rows5 = 5 * row;
+  std::int64_t tile = b.tile_stride, tiles3 = 3 * tile;
+  const std::int64_t step = b.fetch_step;
+  for (; x < stop; x += kXGroupBytes, weight += kGroupBytes, fetch += step) {
+    if constexpr (kRows > 3) __asm__("" : "+r"(row), "+r"(rows3), "+r"(rows5), "+r"(tile), "+r"(tiles3));
     typename Isa::Weight w[kTiles];
     CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) {
-      w[t] = Isa::load_weight(weight[t] + g * kGroupBytes);
-      _mm_prefetch(reinterpret_cast<const char*>(fetch + t * b.tile_stride), _MM_HINT_T0);
+      const std::int64_t at = t == 3 ? tiles3 : t * tile;
+      w[t] = Isa::load_weight(weight + at);
+      _mm_prefetch(reinterpret_cast<const char*>(fetch + at), _MM_HINT_T0);
     }
-    fetch += b.fetch_step;
     CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
-      const typename Isa::X xr = Isa::load_x(x[r] + g * kXGroupBytes);
+      const std::int64_t at = r == 3 ? rows3 : r == 5 ? rows5 : r == 6 ? 2 * rows3 : r == 10 ? 2 * rows5 : r * row;
+      const typename Isa::X xr = Isa::load_x(x + at);
       CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) Isa::multiply_add(sums[r][t], xr, w[t]);
     }
   }
@@ -60,13 +67,9 @@ template <class Isa, int kRows, int kTiles>
 template <class Isa, int kRows, int kTiles>
 void multiply_block(const Block& b) {
   typename Isa::Sum sums[kRows][kTiles];
-  const std::byte* x[kRows];
-  const std::byte* weight[kTiles];
-  CAJAL_UNROLL for (int r = 0; r < kRows; ++r) x[r] = b.x + r * b.x_stride;
-  CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) weight[t] = b.weight + t * b.tile_stride;
   load_sums<Isa>(b, sums);
-  multiply_stretch<Isa>(sums, x, weight, b, 0, b.turn, b.fetch);
-  multiply_stretch<Isa>(sums, x, weight, b, b.turn, b.groups, b.fetch_after_turn);
+  multiply_stretch<Isa>(sums, b, 0, b.turn, b.fetch);
+  multiply_stretch<Isa>(sums, b, b.turn, b.groups, b.fetch_after_turn);
   store_sums<Isa>(b, sums);
 }
 

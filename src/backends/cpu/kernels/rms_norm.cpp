@@ -36,11 +36,13 @@ void add_rms_norm_ref(const AddRmsNormArgs& a, ThreadPool& pool) {
 }
 
 constexpr RmsNormKernel kRmsNorm[] = {
+    {"rms_norm_avx512_bf16", "rms_norm", kAvx512Bf16, any_activation, avx512_bf16::rms_norm},
     {"rms_norm_avx512", "rms_norm", kAvx512, any_activation, avx512::rms_norm},
     {"rms_norm_avx2", "rms_norm", kAvx2, any_activation, avx2::rms_norm},
     {"rms_norm_ref", "rms_norm", kBaseline, any_activation, rms_norm_ref},
 };
 constexpr AddRmsNormKernel kAddRmsNorm[] = {
+    {"add_rms_norm_avx512_bf16", "rms_norm", kAvx512Bf16, any_activation, avx512_bf16::add_rms_norm},
     {"add_rms_norm_avx512", "rms_norm", kAvx512, any_activation, avx512::add_rms_norm},
     {"add_rms_norm_avx2", "rms_norm", kAvx2, any_activation, avx2::add_rms_norm},
     {"add_rms_norm_ref", "rms_norm", kBaseline, any_activation, add_rms_norm_ref},

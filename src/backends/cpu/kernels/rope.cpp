@@ -85,6 +85,7 @@ constexpr RotaryTableKernel kRotaryTable[] = {
     {"rotary_table_libm", "rotary_table", kBaseline, whole_halves, rotary_table_libm},
 };
 constexpr RopeKernel kRope[] = {
+    {"rope_avx512_bf16", "rope", kAvx512Bf16, whole_halves, avx512_bf16::rope},
     {"rope_avx512", "rope", kAvx512, whole_halves, avx512::rope},
     {"rope_avx2", "rope", kAvx2, whole_halves, avx2::rope},
     {"rope_ref", "rope", kBaseline, whole_halves, rope_ref},
