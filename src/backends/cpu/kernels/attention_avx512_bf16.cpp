@@ -1,14 +1,12 @@
 // Attention on AVX-512 with bf16 products.
 #include "backends/cpu/kernels/attention_blocks.h"
-#include "backends/cpu/kernels/elementwise_vec512.h"
+#include "backends/cpu/kernels/elementwise_vec512_bf16.h"
 
 CAJAL_TARGET_REGION_BEGIN(CAJAL_AVX512_BF16)
 #include "backends/cpu/kernels/attention_tile.h"
 
 namespace cajal::cpu::avx512_bf16 {
 namespace {
-
-using avx512::V;
 
 // Where the elements of two rows of 32 go: pairs of the first or the last 16 columns.
 struct Interleaving {

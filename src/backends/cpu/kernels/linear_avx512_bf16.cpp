@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "backends/cpu/kernels/linear_blocks.h"
-#include "backends/cpu/kernels/vec_avx512.h"
+#include "backends/cpu/kernels/vec_avx512_bf16.h"
 #include "backends/cpu/unroll.h"
 
 CAJAL_TARGET_REGION_BEGIN(CAJAL_AVX512_BF16)
@@ -34,7 +34,7 @@ struct Avx512DotBf16 {
     sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(w));
   }
   static Sum load_bias(const std::byte* p, std::int64_t n) { return avx512::load_bf16(p, avx512::first_lanes(n)); }
-  static void store_y(std::byte* p, Sum v, std::int64_t n) { avx512::store_bf16(p, v, avx512::first_lanes(n)); }
+  static void store_y(std::byte* p, Sum v, std::int64_t n) { avx512_bf16::store_bf16(p, v, avx512::first_lanes(n)); }
 };
 
 // Reads halves of units of one lossless tile, each two groups, in ascending order.
