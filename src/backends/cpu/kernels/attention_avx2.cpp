@@ -78,9 +78,9 @@ struct DotInt8 : flash::OnePosition<V> {
     __builtin_memcpy(&four, q, sizeof four);
     return _mm256_set1_epi32(four);
   }
-  static void step(__m256i q, const Keys& k, Sum& sum) {
+  static Sum step(__m256i q, const Keys& k, Sum sum) {
     const __m256i pairs = _mm256_maddubs_epi16(k.magnitudes, _mm256_sign_epi8(q, k.signs));
-    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
   static __m256 to_float(Sum sum) { return _mm256_cvtepi32_ps(sum); }
 };

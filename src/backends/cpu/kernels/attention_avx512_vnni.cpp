@@ -30,9 +30,10 @@ struct Dot : flash::OnePosition<V> {
     __builtin_memcpy(&four, q, sizeof four);
     return _mm512_set1_epi32(four);
   }
-  static void step(__m512i q, Keys k, Sum& sum) {
+  static Sum step(__m512i q, Keys k, Sum sum) {
     // Not the intrinsic: GCC 12 copies every sum twice a step around it, and runs out of registers.
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(k), "v"(q));
+    return sum;
   }
   static __m512 to_float(Sum sum) { return _mm512_cvtepi32_ps(sum); }
 };

@@ -60,7 +60,7 @@ inline void int8_scores(const Block<std::int8_t>& block, Vectors<std::int8_t>& x
       CAJAL_UNROLL for (int n = 0; n < N; ++n) keys[n] = Dot::keys(k + n * V::kLanes * kGroup);
       CAJAL_UNROLL for (int i = 0; i < M; ++i) {
         const auto query = Dot::query(x.q[i] + d);
-        CAJAL_UNROLL for (int n = 0; n < N; ++n) Dot::step(query, keys[n], sum[i][n]);
+        CAJAL_UNROLL for (int n = 0; n < N; ++n) sum[i][n] = Dot::step(query, keys[n], sum[i][n]);
       }
     }
     CAJAL_UNROLL for (int n = 0; n < N; ++n) {

@@ -59,8 +59,7 @@ void qk_norm_rope_kv_write_ref(const QkNormRopeKvWriteArgs& a, ThreadPool& pool)
 }
 
 constexpr QkNormRopeKvWriteKernel kKernels[] = {
-    {"qk_norm_rope_kv_write_avx512_bf16", "norm_rope", kAvx512Bf16, whole_halves,
-     avx512_bf16::qk_norm_rope_kv_write},
+    {"qk_norm_rope_kv_write_avx512_bf16", "norm_rope", kAvx512Bf16, whole_halves, avx512_bf16::qk_norm_rope_kv_write},
     {"qk_norm_rope_kv_write_avx512", "norm_rope", kAvx512, whole_halves, avx512::qk_norm_rope_kv_write},
     {"qk_norm_rope_kv_write_avx2", "norm_rope", kAvx2, whole_halves, avx2::qk_norm_rope_kv_write},
     {"qk_norm_rope_kv_write_ref", "norm_rope", kBaseline, whole_halves, qk_norm_rope_kv_write_ref},
