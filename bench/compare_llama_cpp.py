@@ -10,17 +10,18 @@
 All get random weights: cajal with --load-format dummy, the others a GGUF that is written here and quantised by
 llama.cpp's llama-quantize: Q8_0 beside int8, Q4_0 beside int4, in groups of 32. Embeddings and head have 8 bits in cajal's
 int4, so theirs are Q8_0; --head q6_k is what llama-quantize does by itself, with fewer bytes to read. bf16 stands beside
-lossless too, whose results have the same bits.
+lossless too, whose results have the same bits. int8-128 and int4-128 are cajal's groups of 128, which peers do not have: 8.125
+and 4.125 bits a weight beside their 8.5 and 4.5.
 
 In each round the engines run one behind the other, so that a machine that slows down slows all; a ratio is the median of
 those within one round, and behind it stands that of the best repetitions. A virtual machine whose processors are moved
 about, now on one core or chiplet and now on two, reads memory at two or three different rates. So the rate is measured before
 and after each engine, and "alike" is the median ratio of the rounds in which all four rates of a pair of engines lie within
-a quarter of each other, with their number. --decode 16 --repeats 50 asks each engine often enough that the best repetitions of
-all are of the highest rate. --busy measures each test once
-more with a process that does nothing but count on every core, and prints what is left of the speed. Real-time priority
-(--priority) keeps other work away, but Linux stops what has it for 50 ms of every second (sched_rt_runtime_us): leave it out
-where nothing else runs.
+a quarter of each other, with the rate in GB/s and their number: 1.40@38 (6) 2.10@68 (3). --decode 16 --repeats 50 asks each
+engine often enough that the best repetitions of all are of the highest rate. --busy measures each test once more with a
+process that does nothing but count on every core, and prints what is left of the speed. Real-time priority (--priority)
+keeps other work away, but Linux stops what has it for 50 ms of every second (sched_rt_runtime_us): leave it out where
+nothing else runs.
 
 --all is the table of docs/performance.md: about half an hour on two cores, most of it peers that fill 32,768 positions. A
 peer that is absent is said to be absent, and cajal's own figures with the ceilings are printed all the same.
@@ -42,7 +43,8 @@ import tempfile
 from dummy_models import SHAPES, config_of, write_gguf
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-QUANTIZED = {"bf16": None, "lossless": None, "int8": "Q8_0", "int4": "Q4_0"}
+QUANTIZED = {"bf16": None, "lossless": None, "int8": "Q8_0", "int4": "Q4_0", "int8-128": "Q8_0", "int4-128": "Q4_0"}
+EQUAL_BITS = ["bf16", "lossless", "int8", "int4"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,10 +83,12 @@ class Cajal:
         folder = work / job.shape
         folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text(json.dumps(config_of(job.shape)))
+        kind, _, group = job.format.partition("-")
         return shlex.split(self.options.priority) + [
             self.options.cajal, "bench", str(folder), "--device", "cpu", "--load-format", "dummy", "--threads",
             str(self.options.threads), "-p", str(job.prompt), "-n", str(job.generated), "-d", str(job.depth), "-r",
-            str(self.options.repeats), "--quantization", "none" if job.format == "bf16" else job.format, "--json"]
+            str(self.options.repeats), "--quantization", "none" if kind == "bf16" else kind,
+            *(["--quantization-group-size", group] if group else []), "--json"]
 
     def read_rate(self, work):
         """Bytes a second that memory gives now, as the ceilings of a benchmark of next to nothing."""
@@ -210,10 +214,17 @@ def measure(job, engines, commands, priority, read_rate):
     return speeds
 
 
-def ratios_where_alike(ratios, rates, others):
-    """Of the rounds in which memory was as fast for the one as for the other."""
-    return [ratio for ratio, own, other in zip(ratios, rates, others)
-            if max(own + other) <= ALIKE * min(own + other)]
+def alike_rounds(ratios, rates, others):
+    """Of the rounds in which memory was as fast for the one as for the other: the median ratio at each rate, slowest first."""
+    rounds = sorted((statistics.mean(own + other), ratio) for ratio, own, other in zip(ratios, rates, others)
+                    if max(own + other) <= ALIKE * min(own + other))
+    groups = []
+    for rate, ratio in rounds:
+        if not groups or rate > ALIKE * groups[-1][0][0]:
+            groups.append([])
+        groups[-1].append((rate, ratio))
+    return [{"read_gb_per_s": statistics.median(rate for rate, _ in group), "rounds": len(group),
+             "ratio": statistics.median(ratio for _, ratio in group)} for group in groups]
 
 
 def rows_of(job, cajal, peers, work, priority):
@@ -225,7 +236,7 @@ def rows_of(job, cajal, peers, work, priority):
     speeds = measure(job, engines, commands, priority, lambda: cajal.read_rate(work))
     for test in job.tests():
         row = {**dataclasses.asdict(job), "prompt": test[0], "generated": test[1], "tokens_per_s": {}, "best": {},
-               "ratio": {}, "best_ratio": {}, "rounds_of": {}, "read_gb_per_s": {}, "ratios_alike": {}, "kept": {},
+               "ratio": {}, "best_ratio": {}, "rounds_of": {}, "read_gb_per_s": {}, "alike": {}, "kept": {},
                "percent_of_ceiling": statistics.median(cajal.percents[test]), "ceilings": cajal.ceilings,
                "absent": absent, "commands": {name: shlex.join(words) for name, words in commands.items()}}
         for engine in engines:
@@ -239,8 +250,7 @@ def rows_of(job, cajal, peers, work, priority):
             if engine is not cajal:
                 ratios = [own / other for own, other in zip(row["rounds_of"][cajal.name], rounds)]
                 row["ratio"][engine.name] = statistics.median(ratios)
-                row["ratios_alike"][engine.name] = ratios_where_alike(
-                    ratios, row["read_gb_per_s"][cajal.name], rates)
+                row["alike"][engine.name] = alike_rounds(ratios, row["read_gb_per_s"][cajal.name], rates)
                 row["best_ratio"][engine.name] = row["best"][cajal.name] / max(best)
             if job.busy:
                 row["kept"][engine.name] = statistics.median(s for s, *_ in speeds[engine.name, test, True]) / speed
@@ -255,12 +265,10 @@ def print_row(row, peers):
     for peer in peers:
         speed = row["tokens_per_s"].get(peer.name)
         if not speed:
-            columns += f"{'absent' if peer.name in row['absent'] else '-':>14}     -          -     -"
+            columns += f"{'absent' if peer.name in row['absent'] else '-':>14}     - {'-':>24}     -"
             continue
-        alike = row["ratios_alike"][peer.name]
-        columns += (f"{speed:>14.1f} {row['ratio'][peer.name]:>5.2f} " +
-                    (f"{statistics.median(alike):>5.2f} ({len(alike):>2})" if alike else f"{'-':>10}") +
-                    f" {row['best_ratio'][peer.name]:>5.2f}")
+        alike = " ".join(f"{a['ratio']:.2f}@{a['read_gb_per_s']:.0f} ({a['rounds']})" for a in row["alike"][peer.name])
+        columns += f"{speed:>14.1f} {row['ratio'][peer.name]:>5.2f} {alike or '-':>24} {row['best_ratio'][peer.name]:>5.2f}"
     peaks = ", ".join(f"{key.split('_')[0]} {value:.2f}" for key, value in row["ceilings"].items() if value)
     print(f"{row['shape']:<10} {row['format']:<8} {test:<20} {row['tokens_per_s']['cajal']:>8.1f} {columns} "
           f"{row['percent_of_ceiling']:>5.0f}   {peaks}", flush=True)
@@ -272,7 +280,7 @@ def print_row(row, peers):
 def all_jobs(rounds):
     """The table of docs/performance.md. Long contexts take peers minutes to fill, so they are measured once."""
     for shape in ("0.6b", "1.7b", "moe-small"):
-        for kind in QUANTIZED:
+        for kind in EQUAL_BITS:
             yield Job(shape, kind, rounds=rounds, busy=shape == "0.6b" and kind in ("bf16", "int4"))
     yield Job("0.6b", "bf16", prompt=0, depth=8192, rounds=1)
     yield Job("0.6b", "bf16", prompt=0, depth=32768, generated=16, rounds=1)
@@ -304,7 +312,7 @@ def parse_arguments():
                         help="ik_llama.cpp's llama-bench; default: an ik-llama-bench on the path")
     parser.add_argument("--llama-quantize", default=shutil.which("llama-quantize"), help="default: beside llama-bench")
     parser.add_argument("--shapes", type=words, default=["0.6b"])
-    parser.add_argument("--formats", type=words, default=list(QUANTIZED))
+    parser.add_argument("--formats", type=words, default=EQUAL_BITS)
     parser.add_argument("--prefill", type=numbers, default=[512])
     parser.add_argument("--decode", type=numbers, default=[32])
     parser.add_argument("--depths", type=numbers, default=[0])
@@ -340,7 +348,7 @@ def main():
         work.mkdir(parents=True, exist_ok=True)
         if not options.json:
             print(f"{'shape':<10} {'format':<8} {'test':<20} {'cajal':>8} " +
-                  "".join(f"{peer.name:>14} ratio alike (n)  best" for peer in peers) +
+                  "".join(f"{peer.name:>14} ratio {'alike@GB/s (n)':>24}  best" for peer in peers) +
                   "  % of ceiling; ceilings (read GB/s, TFLOP/s or TOPS)")
         rows = []
         for job in chosen_jobs(options):
@@ -353,7 +361,7 @@ def main():
         print(json.dumps({"peers": described, "threads": options.threads, "results": rows}))
         return
     print(f"\ntokens/s, medians of {options.rounds} rounds of all in turn (long contexts: of one), {options.threads} threads. "
-          "ratio: median of those within a round; alike: of the n rounds in which both met the same memory; best: of the "
+          "ratio: median of those within a round; alike: of the n rounds in which both met memory of that rate; best: of the "
           "best repetitions.")
     print("\n".join(described + ["commands:"] + list(dict.fromkeys(c for row in rows for c in row["commands"].values()))))
 
