@@ -19,7 +19,8 @@ except ImportError:
     sys.exit(77)
 
 DEMO_FOLDER = pathlib.Path(__file__).resolve().parents[2] / "share" / "demo-model"
-PATTERNS = ["^[a-z]{1,6}$", r"^\d{3}-\d{4}$", "^(red|green|blue)$", "^[A-Z][a-z]{0,5}$", r"^[\w.]{1,8}$", "^[^x]{1,4}$"]
+PATTERNS = ["^[a-z]{1,6}$", r"^\d{3}-\d{4}$", "^(red|green|blue)$", "^[A-Z][a-z]{0,5}$", r"^[\w.]{1,8}$", "^[^x]{1,4}$",
+            r'^[\n"a-z]{1,4}]?$']  # of which newlines and quotes do not come
 FORMATS = ["date", "time", "uuid", "ipv4"]
 
 
@@ -264,7 +265,7 @@ def check_refusals(server):
             (schema(False), at, "false"),
             (schema({"enum": []}), at, "nothing satisfies"),
             (schema({"type": "string", "pattern": "(?=a)b"}), at, "looks ahead"),
-            (schema({"type": "string", "pattern": "^\"$"}), at, "class"),
+            (schema({"type": "string", "pattern": "^\"$"}), at, "JSON has to escape"),
             (schema({"oneOf": [{"type": "integer"}, {"type": "number"}]}), at, "anyOf"),
             (schema({"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(5000)}}), at, "at most"),
             (schema(deep), "", "deep"),

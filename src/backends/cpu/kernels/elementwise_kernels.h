@@ -1,8 +1,8 @@
+#pragma once
 // The kernels of elementwise_isa.h on the vectors V of one instruction set. Included *inside* its target region and its
 // namespace, which has V, behind these headers:
 //   "backends/cpu/kernels/cache_rows.h" "backends/cpu/kernels/elementwise_isa.h" "base/thread_pool.h"
 //   and, in the region, "backends/cpu/kernels/elementwise_rows.h"
-// It has no guard: a translation unit has one instruction set.
 
 namespace {
 
