@@ -244,6 +244,7 @@ TEST(JsonSchema, RefusesPatternsOfWhatJsonEscapes) {
   EXPECT_THAT(fault_of(R"([\q])"), HasSubstr(R"('\q')"));
   EXPECT_THAT(fault_of(R"(\x1)"), HasSubstr("with 1 hexadecimal digits, expected 2"));
   EXPECT_THAT(fault_of(R"(\u{110000})"), HasSubstr("without a code point"));
+  EXPECT_THAT(fault_of(R"(\uD83D\u0041)"), HasSubstr("half a pair of surrogates"));
   EXPECT_THAT(fault(R"({"patternProperties": {"\\d": {}, "[0-9]": {}}})"), HasSubstr("matches the same names"));
 }
 
@@ -256,6 +257,7 @@ TEST(JsonSchema, WritesPatternsWithClassesOfWhatStandsInJson) {
                                          {R"([\^-z])", R"([_-z\^])"},
                                          {"]", R"(\])"},
                                          {"\xC3\xA9", R"(\u{e9})"},
+                                         {R"([\uD83D\uDE00-\u{1f603}])", R"([\u{1f600}-\u{1f603}])"},
                                          {R"(\bx\1)", R"(\bx\1)"}})
     EXPECT_EQ(lower_json_string_pattern(pattern), lowered) << pattern;
 }

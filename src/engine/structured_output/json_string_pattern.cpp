@@ -207,9 +207,16 @@ class PatternLowering {
     return one(step.code_point);
   }
 
-  // After \u: four digits, or any number of them in braces.
+  // After \u: four digits, twice for a pair of surrogates, or up to six in braces.
   char32_t read_code_point() {
-    if (!pattern_.substr(at_).starts_with('{')) return read_hexadecimal(4, 4);
+    if (!pattern_.substr(at_).starts_with('{')) {
+      const char32_t first = read_hexadecimal(4, 4);
+      if (first < 0xD800 || first > 0xDBFF || !pattern_.substr(at_).starts_with("\\u")) return first;
+      at_ += 2;
+      const char32_t second = read_hexadecimal(4, 4);
+      if (second < 0xDC00 || second > 0xDFFF) refuse("the pattern has half a pair of surrogates before byte ", at_);
+      return 0x10000 + (first - 0xD800) * 0x400 + (second - 0xDC00);
+    }
     ++at_;
     const char32_t result = read_hexadecimal(1, 6);
     if (!pattern_.substr(at_).starts_with('}') || result > kLast)
