@@ -245,7 +245,7 @@ TEST(JsonSchema, RefusesPatternsOfWhatJsonEscapes) {
   EXPECT_THAT(fault_of(R"(\x1)"), HasSubstr("with 1 hexadecimal digits, expected 2"));
   EXPECT_THAT(fault_of(R"(\u{110000})"), HasSubstr("without a code point"));
   EXPECT_THAT(fault_of(R"(\uD83D\u0041)"), HasSubstr("half a pair of surrogates"));
-  EXPECT_THAT(fault(R"({"patternProperties": {"\\d": {}, "[0-9]": {}}})"), HasSubstr("matches the same names"));
+  EXPECT_THAT(fault(R"({"patternProperties": {"\\d": {}, "[0-9]": {}}})"), HasSubstr("may match '\\d' too"));
 }
 
 TEST(JsonSchema, WritesPatternsWithClassesOfWhatStandsInJson) {
@@ -260,6 +260,24 @@ TEST(JsonSchema, WritesPatternsWithClassesOfWhatStandsInJson) {
                                          {R"([\uD83D\uDE00-\u{1f603}])", R"([\u{1f600}-\u{1f603}])"},
                                          {R"(\bx\1)", R"(\bx\1)"}})
     EXPECT_EQ(lower_json_string_pattern(pattern), lowered) << pattern;
+}
+
+TEST(JsonSchema, TellsPatternsApartByHowTheyBegin) {
+  for (const auto& [a, b] : {std::pair{"^a_.*$", "^b_.*$"}, {"^[a-z]+$", R"(^\d)"}, {"ab(c|d)", "ac"}, {"a+b", "b"}})
+    EXPECT_TRUE(are_disjoint_patterns(a, b)) << a << " and " << b;
+  for (const auto& [a, b] : {std::pair{"^.*a$", "^b"},
+                             {"a*b", "b"},
+                             {"a?c", "bc"},
+                             {"a{0,2}c", "c"},
+                             {"a|b", "b"},
+                             {"(a|b)", "c"},
+                             {"ab", "abc"},
+                             {R"(\w)", "_"},
+                             {"", "a"},
+                             {"a+b", "aa"}})
+    EXPECT_FALSE(are_disjoint_patterns(a, b)) << a << " and " << b;
+  EXPECT_THAT(fault(R"({"patternProperties": {"^a": {"type": "null"}, "^b": {"type": "boolean"}}})"),
+              HasSubstr("none: "));
 }
 
 // A class at random and the ASCII that it names.

@@ -470,11 +470,19 @@ void Lowering::lower_other_properties(const Json& schema, const std::string& at,
     if (!patterns->is_object()) refuse(at + "/patternProperties", "expected an object of schemas");
     if (others && *others != Json(false))
       refuse(at, "additionalProperties beside patternProperties is not supported but for false");
+    constexpr std::size_t kMostPatterns = 64;  // every pair is looked at
+    const Json::Object& all = patterns->as_object();
+    if (all.size() > kMostPatterns)
+      refuse(at + "/patternProperties", "more than ", kMostPatterns, " are not supported");
     Json list = Json::Object{};
-    for (const auto& [pattern, value] : patterns->as_object()) {
-      const std::string path = at + "/patternProperties/" + pattern, lowered = lower_pattern(pattern, path);
-      if (list.find(lowered)) refuse(path, "another pattern matches the same names");
-      list.set(lowered, lower(value, path));
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const std::string path = at + "/patternProperties/" + all[i].first;
+      const std::string lowered = lower_pattern(all[i].first, path);
+      for (std::size_t k = 0; k < i; ++k)
+        if (!are_disjoint_patterns(all[k].first, all[i].first))
+          refuse(path, "a name that matches it may match '", all[k].first,
+                 "' too, and one schema of each name is supported — let them begin with different characters");
+      list.set(lowered, lower(all[i].second, path));
     }
     result.set("patternProperties", std::move(list));
   }

@@ -98,8 +98,10 @@ class PatternLowering {
       const std::size_t begin = at_;
       const char c = pattern_[at_];
       if (std::string_view("^$()|*+?{}").find(c) != std::string_view::npos) {
+        end_beginning(c);
         copy(1);
       } else if (c == '\\' && at_ + 1 < pattern_.size() && is_for_the_compiler(pattern_[at_ + 1])) {
+        beginning_ended_ = true;
         copy(2);
       } else {
         const CharacterSet set = c == '[' ? read_class() : c == '.' ? read_dot() : in_order(read_atom());
@@ -108,15 +110,30 @@ class PatternLowering {
           refuse("'", pattern_.substr(begin, at_ - begin),
                  "' is not supported in the pattern of a string: JSON has to escape what it matches");
         append_set(out_, plain);
+        if (!beginning_ended_) beginning_.push_back(plain);
       }
     }
     return std::move(out_);
   }
 
+  // Behind run(): of every text that matches, what the first characters are, as far as that is plain.
+  const std::vector<CharacterSet>& beginning() const { return beginning_; }
+
  private:
   template <typename... Args>
   [[noreturn]] void refuse(const Args&... args) const {
     fail(ErrorCode::invalid_argument, args...);
+  }
+
+  // At an operator: what it repeats may be missing, and one of several alternatives is not known.
+  void end_beginning(char op) {
+    if (op == '^') return;
+    const bool may_be_missing = op == '*' || op == '?' || op == '{';
+    if (!beginning_ended_ && may_be_missing && !beginning_.empty()) beginning_.pop_back();
+    if (op == '(') ++depth_;
+    if (op == ')') --depth_;
+    if (op == '|' && depth_ == 0) beginning_.clear();
+    beginning_ended_ = true;
   }
 
   void copy(std::size_t n) {
@@ -245,10 +262,22 @@ class PatternLowering {
   std::string_view pattern_;
   std::size_t at_ = 0;
   std::string out_;
+  std::vector<CharacterSet> beginning_;
+  bool beginning_ended_ = false;
+  int depth_ = 0;
 };
 
 }  // namespace
 
 std::string lower_json_string_pattern(std::string_view pattern) { return PatternLowering(pattern).run(); }
+
+bool are_disjoint_patterns(std::string_view a, std::string_view b) {
+  PatternLowering left(a), right(b);
+  left.run(), right.run();
+  const std::size_t both = std::min(left.beginning().size(), right.beginning().size());
+  for (std::size_t i = 0; i < both; ++i)
+    if (intersection_of(left.beginning()[i], right.beginning()[i]).empty()) return true;
+  return false;
+}
 
 }  // namespace cajal

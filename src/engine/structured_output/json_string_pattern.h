@@ -11,4 +11,8 @@ namespace cajal {
 // that JSON has to escape altogether, and for escapes that it does not know.
 std::string lower_json_string_pattern(std::string_view pattern);
 
+// Whether it is plain from how they begin that no text matches both, as with ^a_ and ^b_, or ^[a-z] and ^\d. For patterns that
+// lower_json_string_pattern() takes.
+bool are_disjoint_patterns(std::string_view a, std::string_view b);
+
 }  // namespace cajal
