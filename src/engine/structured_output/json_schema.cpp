@@ -102,7 +102,7 @@ class Lowering {
   Json lower_type(const Json& schema, const std::string& at, std::string_view type);
   Json lower_number(const Json& schema, const std::string& at, bool integer);
   Json lower_string(const Json& schema, const std::string& at);
-  std::string lower_pattern(const std::string& pattern, const std::string& at);
+  JsonStringPattern lower_pattern(const std::string& pattern, const std::string& at);
   Json lower_array(const Json& schema, const std::string& at);
   Json lower_object(const Json& schema, const std::string& at);
   void lower_other_properties(const Json& schema, const std::string& at, Json& result);
@@ -326,7 +326,7 @@ void Lowering::add_states(const std::string& text, std::int64_t count, const std
            " characters with their repetitions written out");
 }
 
-std::string Lowering::lower_pattern(const std::string& pattern, const std::string& at) {
+JsonStringPattern Lowering::lower_pattern(const std::string& pattern, const std::string& at) {
   with_context(at, [&] { check_regex(pattern); });
   add_states(pattern, count_states(pattern), at);
   return with_context(at, [&] { return lower_json_string_pattern(pattern); });
@@ -388,7 +388,7 @@ Json Lowering::lower_string(const Json& schema, const std::string& at) {
   }
   if (pattern) {
     if (!pattern->is_string()) refuse(at + "/pattern", "expected a string");
-    return result.set("pattern", lower_pattern(pattern->as_string(), at + "/pattern")), result;
+    return result.set("pattern", lower_pattern(pattern->as_string(), at + "/pattern").text), result;
   }
   if (!least && !most) return result;
   const std::int64_t from = least ? count_of(*least, at + "/minLength", kMostCharacters + 1) : 0;
@@ -475,14 +475,15 @@ void Lowering::lower_other_properties(const Json& schema, const std::string& at,
     if (all.size() > kMostPatterns)
       refuse(at + "/patternProperties", "more than ", kMostPatterns, " are not supported");
     Json list = Json::Object{};
+    std::vector<JsonStringPattern> lowered;
     for (std::size_t i = 0; i < all.size(); ++i) {
       const std::string path = at + "/patternProperties/" + all[i].first;
-      const std::string lowered = lower_pattern(all[i].first, path);
+      lowered.push_back(lower_pattern(all[i].first, path));
       for (std::size_t k = 0; k < i; ++k)
-        if (!are_disjoint_patterns(all[k].first, all[i].first))
+        if (!are_disjoint_patterns(lowered[k], lowered[i]))
           refuse(path, "a name that matches it may match '", all[k].first,
                  "' too, and one schema of each name is supported — let them begin with different characters");
-      list.set(lowered, lower(all[i].second, path));
+      list.set(lowered[i].text, lower(all[i].second, path));
     }
     result.set("patternProperties", std::move(list));
   }

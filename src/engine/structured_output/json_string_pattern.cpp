@@ -1,21 +1,15 @@
 #include "engine/structured_output/json_string_pattern.h"
 
 #include <algorithm>
-#include <iterator>
+#include <charconv>
+#include <cstdint>
 #include <utility>
-#include <vector>
 
 #include "base/error.h"
 #include "base/utf8.h"
 
 namespace cajal {
 namespace {
-
-struct Range {
-  char32_t first, last;
-};
-// In order, and apart from one another.
-using CharacterSet = std::vector<Range>;
 
 constexpr char32_t kLast = 0x10FFFF;
 // What stands in a string as it is.
@@ -26,7 +20,7 @@ const CharacterSet kSpaces = {{'\t', '\r'}, {' ', ' '}}, kNewline = {{'\n', '\n'
 CharacterSet complement_of(const CharacterSet& set) {
   CharacterSet result;
   char32_t next = 0;
-  for (const Range& r : set) {
+  for (const CharacterRange& r : set) {
     if (r.first > next) result.push_back({next, r.first - 1});
     next = r.last + 1;
   }
@@ -36,17 +30,18 @@ CharacterSet complement_of(const CharacterSet& set) {
 
 CharacterSet intersection_of(const CharacterSet& a, const CharacterSet& b) {
   CharacterSet result;
-  for (const Range& l : a)
-    for (const Range& r : b)
-      if (const Range both{std::max(l.first, r.first), std::min(l.last, r.last)}; both.first <= both.last)
+  for (const CharacterRange& l : a)
+    for (const CharacterRange& r : b)
+      if (const CharacterRange both{std::max(l.first, r.first), std::min(l.last, r.last)}; both.first <= both.last)
         result.push_back(both);
   return result;
 }
 
 CharacterSet in_order(CharacterSet ranges) {
-  std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.first < b.first; });
+  std::sort(ranges.begin(), ranges.end(),
+            [](const CharacterRange& a, const CharacterRange& b) { return a.first < b.first; });
   CharacterSet result;
-  for (const Range& r : ranges) {
+  for (const CharacterRange& r : ranges) {
     if (!result.empty() && r.first <= result.back().last + 1)
       result.back().last = std::max(result.back().last, r.last);
     else
@@ -57,11 +52,9 @@ CharacterSet in_order(CharacterSet ranges) {
 
 void append_character(std::string& out, char32_t c) {
   if (c > 0x7E) {
-    constexpr const char* kDigitsOfHex = "0123456789abcdef";
-    out += "\\u{";
-    for (int shift = 20; shift >= 0; shift -= 4)
-      if (shift < 8 || c >> shift != 0) out += kDigitsOfHex[c >> shift & 15];
-    out += '}';
+    char digits[8];
+    const auto end = std::to_chars(std::begin(digits), std::end(digits), std::uint32_t{c}, 16).ptr;
+    out.append("\\u{").append(digits, end) += '}';
     return;
   }
   if (std::string_view("^$.*+?()[]{}|/-").find(static_cast<char>(c)) != std::string_view::npos) out += '\\';
@@ -80,7 +73,7 @@ void append_set(std::string& out, CharacterSet set) {
     set.push_back({'^', '^'});
   }
   out += '[';
-  for (const Range& r : set) {
+  for (const CharacterRange& r : set) {
     append_character(out, r.first);
     if (r.last == r.first) continue;
     out += '-';
@@ -89,11 +82,16 @@ void append_set(std::string& out, CharacterSet set) {
   out += ']';
 }
 
+template <typename... Args>
+[[noreturn]] void refuse(const Args&... args) {
+  fail(ErrorCode::invalid_argument, args...);
+}
+
 class PatternLowering {
  public:
   explicit PatternLowering(std::string_view pattern) : pattern_(pattern) {}
 
-  std::string run() {
+  JsonStringPattern run() {
     while (at_ < pattern_.size()) {
       const std::size_t begin = at_;
       const char c = pattern_[at_];
@@ -109,35 +107,27 @@ class PatternLowering {
         if (plain.empty())
           refuse("'", pattern_.substr(begin, at_ - begin),
                  "' is not supported in the pattern of a string: JSON has to escape what it matches");
-        append_set(out_, plain);
-        if (!beginning_ended_) beginning_.push_back(plain);
+        append_set(result_.text, plain);
+        if (!beginning_ended_) result_.beginning.push_back(plain);
       }
     }
-    return std::move(out_);
+    return std::move(result_);
   }
-
-  // Behind run(): of every text that matches, what the first characters are, as far as that is plain.
-  const std::vector<CharacterSet>& beginning() const { return beginning_; }
 
  private:
-  template <typename... Args>
-  [[noreturn]] void refuse(const Args&... args) const {
-    fail(ErrorCode::invalid_argument, args...);
-  }
-
   // At an operator: what it repeats may be missing, and one of several alternatives is not known.
   void end_beginning(char op) {
     if (op == '^') return;
     const bool may_be_missing = op == '*' || op == '?' || op == '{';
-    if (!beginning_ended_ && may_be_missing && !beginning_.empty()) beginning_.pop_back();
+    if (!beginning_ended_ && may_be_missing && !result_.beginning.empty()) result_.beginning.pop_back();
     if (op == '(') ++depth_;
     if (op == ')') --depth_;
-    if (op == '|' && depth_ == 0) beginning_.clear();
+    if (op == '|' && depth_ == 0) result_.beginning.clear();
     beginning_ended_ = true;
   }
 
   void copy(std::size_t n) {
-    out_ += pattern_.substr(at_, n);
+    result_.text += pattern_.substr(at_, n);
     at_ += n;
   }
 
@@ -242,18 +232,12 @@ class PatternLowering {
     return result;
   }
 
-  char32_t read_hexadecimal(int least_digits, int most_digits) {
-    char32_t value = 0;
-    int n = 0;
-    for (; n < most_digits && at_ < pattern_.size(); ++n, ++at_) {
-      const char c = pattern_[at_], lower = static_cast<char>(c | 0x20);
-      if (c >= '0' && c <= '9')
-        value = value * 16 + static_cast<char32_t>(c - '0');
-      else if (lower >= 'a' && lower <= 'f')
-        value = value * 16 + static_cast<char32_t>(lower - 'a' + 10);
-      else
-        break;
-    }
+  char32_t read_hexadecimal(std::size_t least_digits, std::size_t most_digits) {
+    const std::string_view rest = pattern_.substr(at_, most_digits);
+    std::uint32_t value = 0;
+    const std::size_t n =
+        static_cast<std::size_t>(std::from_chars(rest.data(), rest.data() + rest.size(), value, 16).ptr - rest.data());
+    at_ += n;
     if (n < least_digits)
       refuse("the pattern has an escape at byte ", at_, " with ", n, " hexadecimal digits, expected ", least_digits);
     return value;
@@ -261,22 +245,19 @@ class PatternLowering {
 
   std::string_view pattern_;
   std::size_t at_ = 0;
-  std::string out_;
-  std::vector<CharacterSet> beginning_;
+  JsonStringPattern result_;
   bool beginning_ended_ = false;
   int depth_ = 0;
 };
 
 }  // namespace
 
-std::string lower_json_string_pattern(std::string_view pattern) { return PatternLowering(pattern).run(); }
+JsonStringPattern lower_json_string_pattern(std::string_view pattern) { return PatternLowering(pattern).run(); }
 
-bool are_disjoint_patterns(std::string_view a, std::string_view b) {
-  PatternLowering left(a), right(b);
-  left.run(), right.run();
-  const std::size_t both = std::min(left.beginning().size(), right.beginning().size());
+bool are_disjoint_patterns(const JsonStringPattern& a, const JsonStringPattern& b) {
+  const std::size_t both = std::min(a.beginning.size(), b.beginning.size());
   for (std::size_t i = 0; i < both; ++i)
-    if (intersection_of(left.beginning()[i], right.beginning()[i]).empty()) return true;
+    if (intersection_of(a.beginning[i], b.beginning[i]).empty()) return true;
   return false;
 }
 
