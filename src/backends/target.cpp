@@ -15,7 +15,8 @@ constexpr int kMostSm = 999;
 
 [[noreturn]] void fail_unknown(std::string_view name) {
   fail(ErrorCode::invalid_argument, "target '", name, "' is unknown",
-       remedy("use cpu, cpu-baseline, cpu-avx2, cpu-avx512, cpu-avx512_vnni, cpu-avx512_bf16, or sm_80 and later such "
+       remedy("use cpu, cpu-baseline, cpu-avx2, cpu-avx512, cpu-avx512_vnni, cpu-avx512_bf16, cpu-amx, or sm_80 and "
+              "later such "
               "as sm_90"));
 }
 

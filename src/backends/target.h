@@ -29,7 +29,7 @@ class Target {
   virtual TargetPlan plan(const Graph& prepared, int num_threads) const = 0;
 };
 
-// "cpu-baseline", "cpu-avx2", "cpu-avx512", "cpu-avx512_vnni", "cpu-avx512_bf16"; "cpu" for what this machine's CPU can
+// "cpu-baseline", "cpu-avx2", "cpu-avx512", "cpu-avx512_vnni", "cpu-avx512_bf16", "cpu-amx"; "cpu" for what this machine's CPU can
 // do; "sm_80" and later.
 // Error(unsupported) names a target that this build has no kernels for, Error(invalid_argument) one that there is not.
 std::unique_ptr<Target> make_target(std::string_view name);

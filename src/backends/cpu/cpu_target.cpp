@@ -15,11 +15,12 @@ struct NamedIsa {
   std::string_view name;
   std::uint32_t isa;
 };
-constexpr std::array<NamedIsa, 5> kTargets = {{{"cpu-baseline", kBaseline},
+constexpr std::array<NamedIsa, 6> kTargets = {{{"cpu-baseline", kBaseline},
                                                {"cpu-avx2", kAvx2},
                                                {"cpu-avx512", kAvx2 | kAvx512},
                                                {"cpu-avx512_vnni", kAvx2 | kAvx512 | kAvx512Vnni},
-                                               {"cpu-avx512_bf16", kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Bf16}}};
+                                               {"cpu-avx512_bf16", kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Bf16},
+                                               {"cpu-amx", kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Bf16 | kAmx}}};
 
 class CpuTarget final : public Target {
  public:

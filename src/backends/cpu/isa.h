@@ -13,10 +13,11 @@ enum Isa : std::uint32_t {
   kAvx512 = 1u << 1,      // f, bw, vl, dq
   kAvx512Bf16 = 1u << 2,  // with kAvx512Vnni: no CPU has the one without the other
   kAvx512Vnni = 1u << 3,
+  kAmx = 1u << 4,  // tile, int8, bf16; with all above: no CPU has it without them
 };
 
-// The environment variable CAJAL_CPU_ISA=baseline|avx2|avx512|avx512_vnni|avx512_bf16 lowers it, for tests and bug reports; a word it
-// does not know is Error(invalid_argument).
+// The environment variable CAJAL_CPU_ISA=baseline|avx2|avx512|avx512_vnni|avx512_bf16|amx lowers it, for tests and bug reports; a word
+// it does not know is Error(invalid_argument). Where there is AMX, asks the system for its use by this process.
 std::uint32_t detect_isa();
 std::string isa_name(std::uint32_t isa);  // "avx512_bf16": the highest level in the set
 
@@ -44,3 +45,4 @@ bool follows_streams();
 #define CAJAL_AVX512 "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"
 #define CAJAL_AVX512_VNNI "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c"
 #define CAJAL_AVX512_BF16 "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c"
+#define CAJAL_AMX "amx-tile,amx-int8,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c"

@@ -15,7 +15,8 @@ constexpr auto kFlags = std::to_array<Flag>({
     {"output", "-o", "DIR", kExport, Group::exports, "The folder to write; it must not be there yet.",
      [](Options& o, const Given& g) { o.exports.output = g.text; }},
     {"target", "", "TARGET", kExport | kInspect, Group::exports,
-     "cpu (this machine's), cpu-baseline, cpu-avx2, cpu-avx512, cpu-avx512_bf16, or a GPU such as sm_90. The machine "
+     "cpu (this machine's), cpu-baseline, cpu-avx2, cpu-avx512, cpu-avx512_vnni, cpu-avx512_bf16, cpu-amx, or a GPU "
+     "such as sm_90. The machine "
      "need not be here.",
      [](Options& o, const Given& g) { o.exports.target = g.text; }},
     {"batch-size", "", "B", kExport | kInspect, Group::exports, "Sequences that run side by side. Default: 1.",
