@@ -73,9 +73,10 @@ std::vector<const LinearKernel*> kernels_for(const LinearShape& s) {
 void expect_kernels_agree(const LinearShape& s, Values values, bool bias, ThreadPool& pool) {
   const Problem p = make_problem(s, values, bias);
   const auto kernels = kernels_for(s);
-  const Bytes want = run(*kernels.back(), p, pool);
+  const LinearKernel& reference = reference_of(linear_kernels(), s);
+  const Bytes want = run(reference, p, pool);
   for (const LinearKernel* kernel : kernels) {
-    EXPECT_STREQ(kernel->numerics_class, kernels.back()->numerics_class);
+    EXPECT_STREQ(kernel->numerics_class, reference.numerics_class);
     ASSERT_TRUE(same_bits(run(*kernel, p, pool), want, s.dtype))
         << kernel->name << " rows " << s.rows << " K " << s.in_features << " N " << s.out_features << " parts "
         << s.sum_parts << " as " << to_string(TensorType{s.dtype, {s.out_features, s.in_features}, s.storage});

@@ -65,12 +65,14 @@ inline Quantized quantized_of(const Storage& storage) {
   return quantized ? *quantized : Quantized{};
 }
 
-// The last kernel of the list that is in the class of the one that production would take here.
+// The reference among the kernels in the class of the one that production would take here.
 template <class Shape, class Args>
 const Kernel<Shape, Args>& reference_of(std::span<const Kernel<Shape, Args>> kernels, const Shape& shape) {
   const std::string_view numerics_class = choose(kernels, shape, detect_isa()).numerics_class;
-  for (std::size_t i = kernels.size(); i-- > 0;)
-    if (kernels[i].numerics_class == numerics_class && kernels[i].accepts(shape)) return kernels[i];
+  for (const auto& kernel : kernels)
+    if (kernel.numerics_class == numerics_class && std::string_view(kernel.name).ends_with("_ref") &&
+        kernel.accepts(shape))
+      return kernel;
   return kernels.back();
 }
 

@@ -97,6 +97,11 @@ void linear_quant(const LinearArgs& a, ThreadPool& pool) {
   run_quant_linear(table, a, pool);
 }
 
+template <const QuantTiles& tiles>
+void linear_quant_tiles(const LinearArgs& a, ThreadPool& pool) {
+  run_quant_linear(tiles, a, pool);
+}
+
 void linear_lossless_tiles(const LinearArgs& a, ThreadPool& pool) {
   if (a.rows <= kBlocksLosslessAvx512Bf16.max_rows) return linear_stream<kBlocksLosslessAvx512Bf16>(a, pool);
   run_lossless_tiles(kBlocksLosslessAvx512Bf16, a, pool);
@@ -119,10 +124,14 @@ constexpr LinearKernel kKernels[] = {
     {"linear_f32_avx512_tiles", kF32Class, kAvx512, tiles_f32, linear_tiles<kBlocksF32Avx512>},
     {"linear_f32_avx2_stream", kF32Class, kAvx2, few_rows_f32, linear_stream<kBlocksF32Avx2>},
     {"linear_f32_avx2_tiles", kF32Class, kAvx2, tiles_f32, linear_tiles<kBlocksF32Avx2>},
+    {"linear_quant_amx", kQuantClass, kAvx512Vnni | kAmx, quantized, linear_quant_tiles<kQuantTilesAmx>,
+     quant_linear_tiles_scratch},
     {"linear_quant_avx512_vnni", kQuantClass, kAvx512Vnni, quantized, linear_quant<kQuantBlocksAvx512Vnni>,
      quant_linear_scratch},
     {"linear_quant_avx2", kQuantClass, kAvx2, quantized, linear_quant<kQuantBlocksAvx2>, quant_linear_scratch},
     {"linear_quant_ref", kQuantClass, kBaseline, quantized, run_quant_linear_ref, quant_linear_scratch},
+    {"linear_quant_portable_tiles", kQuantClass, kAvx512Vnni, quantized, linear_quant_tiles<kQuantTilesPortable>,
+     quant_linear_tiles_scratch},
     {"linear_bf16_baseline", kBf16Class, kBaseline, tiles_bf16, linear_tiles<kBlocksBf16Sse2>},
     {"linear_f32_baseline", kF32Class, kBaseline, tiles_f32, linear_tiles<kBlocksF32Sse2>},
     {"linear_lossless_ref", kBf16Class, kBaseline, is_lossless, linear_lossless_ref, lossless_plain_bytes},

@@ -10,6 +10,24 @@
 namespace cajal::cpu {
 namespace {
 
+constexpr std::size_t kLine = 64;
+std::byte* aligned(std::byte* p) { return p + (kLine - reinterpret_cast<std::uintptr_t>(p) % kLine) % kLine; }
+
+// Where the kernels with tiles have what in their scratch: rounded rows, panels of them, and each thread's own; on lines.
+struct TilesScratch {
+  std::size_t rows, panels, threads, thread_bytes, bytes;
+};
+TilesScratch tiles_scratch(std::int64_t rows, std::int64_t columns, int group_size, int sum_parts, int threads) {
+  const RoundedRow row{columns, group_size};
+  const std::int64_t panels = ceil_div<std::int64_t>(rows, kPanelRows) * QuantPanels{columns, group_size}.panel_bytes();
+  TilesScratch s{};
+  s.panels = static_cast<std::size_t>(rows * row.bytes());
+  s.threads = s.panels + static_cast<std::size_t>(panels);
+  s.thread_bytes = quant_tile_scratch(sum_parts);
+  s.bytes = s.threads + static_cast<std::size_t>(threads) * s.thread_bytes + kLine;
+  return s;
+}
+
 QuantProduct product_of(const LinearArgs& a) {
   return {.x = a.scratch,
           .x_row = nullptr,
@@ -78,6 +96,30 @@ void chunk_rows(const QuantBlockTable& table, const QuantProduct& product, Threa
   });
 }
 
+// Many rows with tiles: one tile of weights or several neighbours in one piece, times some panels.
+void multiply_panels(const QuantTiles& tiles, const QuantProduct& product, std::byte* scratch, std::size_t thread_bytes,
+                     ThreadPool& pool) {
+  constexpr std::int64_t kFewPanels = 4;  // for which unpacking takes a tenth of the time
+  const std::int64_t count = product.layout.tiles(), panels = ceil_div<std::int64_t>(product.rows, kPanelRows);
+  const std::int64_t wanted = ceil_div<std::int64_t>(4 * pool.size(), count);
+  const std::int64_t chunks = std::clamp<std::int64_t>(wanted, 1, ceil_div(panels, kFewPanels));
+  const std::int64_t grain = std::max<std::int64_t>(1, count / (8 * pool.size()));
+  const auto first_tile = [&](std::int64_t piece) { return piece / chunks * grain; };
+  const auto first_row = [&](std::int64_t chunk) {
+    return std::min(panels * chunk / chunks * kPanelRows, product.rows);
+  };
+  pool.parallel_for(ceil_div(count, grain) * chunks, 1, [&](int thread, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const QuantTileRange range{.row_begin = first_row(i % chunks),
+                                 .row_end = first_row(i % chunks + 1),
+                                 .tile_begin = first_tile(i),
+                                 .tile_end = std::min(first_tile(i) + grain, count),
+                                 .weight_after = weight_of(product, first_tile(i + pool.size()))};
+      tiles.multiply({tiles.few_rows, product, range, scratch + static_cast<std::size_t>(thread) * thread_bytes});
+    }
+  });
+}
+
 float sum_parts_ref(const std::byte* rounded, const QuantProduct& p, const std::byte* matrix, std::int64_t n,
                     std::int64_t part, std::int64_t parts) {
   if (parts > 1) {
@@ -120,6 +162,26 @@ void run_quant_linear(const QuantBlockTable& table, const LinearArgs& a, ThreadP
     chunk_rows(table, product, pool);
 }
 
+void run_quant_linear(const QuantTiles& tiles, const LinearArgs& args, ThreadPool& pool) {
+  if (args.rows <= tiles.few_rows.best_rows) return run_quant_linear(tiles.few_rows, args, pool);
+  LinearArgs a = args;
+  a.scratch = aligned(args.scratch);
+  const TilesScratch at = tiles_scratch(a.rows, a.in_features, a.quantized.group_size, a.sum_parts, pool.size());
+  QuantProduct product = product_of(a);
+  product.panels = a.scratch + at.panels;
+  round_rows(tiles.few_rows, a, pool);
+  const QuantPanels layout{a.in_features, a.quantized.group_size};
+  pool.parallel_for(ceil_div<std::int64_t>(a.rows, kPanelRows), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t panel = begin; panel < end; ++panel) {
+      const std::byte* rows[kPanelRows];
+      const std::int64_t first = panel * kPanelRows, count = std::min<std::int64_t>(kPanelRows, a.rows - first);
+      for (std::int64_t r = 0; r < count; ++r) rows[r] = product.x_of(first + r);
+      layout.pack(rows, count, a.scratch + at.panels + panel * layout.panel_bytes());
+    }
+  });
+  multiply_panels(tiles, product, a.scratch + at.threads, at.thread_bytes, pool);
+}
+
 void run_quant_linear_ref(const LinearArgs& a, ThreadPool& pool) {
   const QuantProduct product = product_of(a);
   const RoundedRow layout = product.x_layout();
@@ -134,6 +196,11 @@ void run_quant_linear_ref(const LinearArgs& a, ThreadPool& pool) {
       store_element(a.y, i, a.partial ? DType::f32 : a.dtype, sum);
     }
   });
+}
+
+std::size_t quant_linear_tiles_scratch(const LinearShape& shape, int threads) {
+  const auto* q = std::get_if<Quantized>(&shape.storage);
+  return q ? tiles_scratch(shape.rows, shape.in_features, q->group_size, shape.sum_parts, threads).bytes : 0;
 }
 
 std::size_t quant_linear_scratch(const LinearShape& shape, int) {

@@ -72,6 +72,11 @@ void moe_quant(const MoeArgs& a, ThreadPool& pool) {
   run_quant_moe(table, isa, a, pool);
 }
 
+template <const QuantTiles& tiles, std::uint32_t isa>
+void moe_quant_tiles(const MoeArgs& a, ThreadPool& pool) {
+  run_quant_moe(tiles, isa, a, pool);
+}
+
 constexpr std::uint32_t kUpToAvx512 = kAvx2 | kAvx512, kUpToBf16 = kUpToAvx512 | kAvx512Bf16;
 
 constexpr MoeKernel kKernels[] = {
@@ -85,10 +90,14 @@ constexpr MoeKernel kKernels[] = {
     {"moe_f32_avx512_grouped", kF32Class, kUpToAvx512, tiles_f32, moe_grouped<kBlocksF32Avx512, kUpToAvx512>,
      scratch_bytes},
     {"moe_f32_avx2_grouped", kF32Class, kAvx2, tiles_f32, moe_grouped<kBlocksF32Avx2, kAvx2>, scratch_bytes},
+    {"moe_quant_amx", kQuantClass, kUpToAvx512 | kAvx512Vnni | kAmx, quantized,
+     moe_quant_tiles<kQuantTilesAmx, kUpToAvx512>, quant_moe_tiles_scratch},
     {"moe_quant_avx512_vnni", kQuantClass, kUpToAvx512 | kAvx512Vnni, quantized,
      moe_quant<kQuantBlocksAvx512Vnni, kUpToAvx512>, quant_moe_scratch},
     {"moe_quant_avx2", kQuantClass, kAvx2, quantized, moe_quant<kQuantBlocksAvx2, kAvx2>, quant_moe_scratch},
     {"moe_quant_ref", kQuantClass, kBaseline, quantized, run_quant_moe_ref, quant_moe_scratch},
+    {"moe_quant_portable_tiles", kQuantClass, kUpToAvx512 | kAvx512Vnni, quantized,
+     moe_quant_tiles<kQuantTilesPortable, kUpToAvx512>, quant_moe_tiles_scratch},
     {"moe_bf16_baseline_grouped", kBf16Class, kBaseline, tiles_bf16, moe_grouped<kBlocksBf16Sse2, kBaseline>,
      scratch_bytes},
     {"moe_f32_baseline_grouped", kF32Class, kBaseline, tiles_f32, moe_grouped<kBlocksF32Sse2, kBaseline>,

@@ -1,5 +1,7 @@
 #include "backends/cpu/kernels/moe_quant.h"
 
+#include <algorithm>
+
 #include "backends/cpu/kernels/linear_quant.h"
 #include "backends/cpu/kernels/linear_ref.h"
 #include "backends/cpu/kernels/moe_steps.h"
@@ -7,15 +9,27 @@
 namespace cajal::cpu {
 namespace {
 
-// Behind what moe_scratch divides: rounded rows of the step, and rounded hidden rows by position.
+constexpr std::size_t kLine = 64;
+
+// Behind what moe_scratch divides: rounded rows of the step, and rounded hidden rows by position. For kernels with tiles, on lines,
+// also panels of the experts that have many rows, and each thread's own; and i32[num_experts + 1]: an expert's first panel.
 struct QuantMoeScratch {
   MoeScratch dense;
   RoundedRow x_row, hidden_row;
-  std::size_t x, hidden, bytes;
+  std::size_t x, hidden, first_panel, panels, threads, thread_bytes, bytes;
 };
 QuantMoeScratch quant_scratch(const MoeShape& s, int group_size) {
   const std::int64_t pairs = s.rows * s.top_k;
-  QuantMoeScratch q{moe_scratch(s), {s.hidden_size, group_size}, {s.intermediate_size, group_size}, 0, 0, 0};
+  QuantMoeScratch q{.dense = moe_scratch(s),
+                    .x_row = {s.hidden_size, group_size},
+                    .hidden_row = {s.intermediate_size, group_size},
+                    .x = 0,
+                    .hidden = 0,
+                    .first_panel = 0,
+                    .panels = 0,
+                    .threads = 0,
+                    .thread_bytes = 0,
+                    .bytes = 0};
   q.x = q.dense.bytes;
   q.hidden = q.x + static_cast<std::size_t>(s.rows * q.x_row.bytes());
   q.bytes = q.hidden + static_cast<std::size_t>(pairs * q.hidden_row.bytes());
@@ -23,6 +37,18 @@ QuantMoeScratch quant_scratch(const MoeShape& s, int group_size) {
 }
 QuantMoeScratch quant_scratch(const MoeArgs& a) {
   return quant_scratch(shape_of(a, a.quantized), a.quantized.group_size);
+}
+QuantMoeScratch quant_tiles_scratch(const MoeShape& s, int group_size, int threads) {
+  QuantMoeScratch q = quant_scratch(s, group_size);
+  const std::int64_t pairs = s.rows * s.top_k, experts = std::min(s.num_experts, pairs);
+  const std::int64_t panel_bytes = QuantPanels{std::max(s.hidden_size, s.intermediate_size), group_size}.panel_bytes();
+  q.first_panel = round_up(q.bytes, alignof(std::int32_t));
+  q.panels = round_up(q.first_panel + static_cast<std::size_t>(s.num_experts + 1) * sizeof(std::int32_t), kLine);
+  // Each expert has at most one panel that is not full.
+  q.threads = q.panels + static_cast<std::size_t>((pairs / kPanelRows + experts) * panel_bytes);
+  q.thread_bytes = quant_tile_scratch(s.sum_parts);
+  q.bytes = q.threads + static_cast<std::size_t>(threads) * q.thread_bytes + kLine;
+  return q;
 }
 
 // One of the two products, of all experts: without rows and places, which are each expert's own.
@@ -55,11 +81,20 @@ QuantProduct empty_product(const ExpertProduct& p, DType dtype) {
 
 class QuantMoe {
  public:
-  QuantMoe(const QuantBlockTable& table, std::uint32_t isa, const MoeArgs& args, ThreadPool& pool)
-      : table_(table), a_(args), pool_(pool), at_(quant_scratch(args)), steps_(args, at_.dense, isa, pool) {}
+  // `tiles`: null, or for experts with more rows than blocks take at once.
+  QuantMoe(const QuantBlockTable& table, const QuantTiles* tiles, std::uint32_t isa, const MoeArgs& args,
+           ThreadPool& pool)
+      : table_(table),
+        tiles_(tiles),
+        a_(args),
+        pool_(pool),
+        at_(tiles ? quant_tiles_scratch(shape_of(args, args.quantized), args.quantized.group_size, pool.size())
+                  : quant_scratch(args)),
+        steps_(args, at_.dense, isa, pool) {}
 
   void run() {
     steps_.sort_pairs();
+    if (tiles_) place_panels();
     round(a_.x, a_.rows, at_.x_row, steps_.bytes(at_.x));
     multiply(gate_up_product(a_), steps_.bytes(at_.x), true, steps_.bytes(at_.dense.gate_up));
     steps_.activate();
@@ -77,26 +112,76 @@ class QuantMoe {
     });
   }
 
-  // y[position] = matrix of its expert * x; x are rows of the step, or have a row for each position.
-  void multiply(const ExpertProduct& p, const std::byte* x, bool of_step, std::byte* y) {
-    const auto tiles_a_unit = [this](std::int64_t rows) { return std::int64_t{quant_tiles_at_once(table_, rows)}; };
-    steps_.for_units(p.layout.tiles(), tiles_a_unit, [&](const MoePiece& piece) {
-      const std::int64_t position = steps_.first_position(piece.expert);
-      QuantProduct product = empty_product(p, a_.dtype);
-      product.x = of_step ? x : x + position * product.x_layout().bytes();
-      product.x_row = of_step ? steps_.pairs() + position : nullptr;
-      product.x_share = a_.top_k;
-      product.weight += piece.expert * p.layout.matrix_bytes();
-      product.y = y + position * product.y_stride;
-      product.rows = steps_.group_rows(piece.expert);
-      const std::byte* after = nullptr;
-      if (piece.after)
-        after = p.weights + piece.after->expert * p.layout.matrix_bytes() + piece.after->tile * p.layout.tile_bytes();
-      multiply_quant_tiles(table_, product, {0, product.rows, piece.tile_begin, piece.tile_end, after, piece.fetched});
+  bool in_panels(std::int32_t expert) const { return tiles_ && steps_.group_rows(expert) > table_.best_rows; }
+
+  void place_panels() {
+    std::int32_t* const first = first_panels();
+    first[0] = 0;
+    for (std::int32_t e = 0; e < a_.num_experts; ++e)
+      first[e + 1] = first[e] + (in_panels(e) ? ceil_div(steps_.group_rows(e), kPanelRows) : 0);
+  }
+
+  void pack_panels(const ExpertProduct& p, const std::byte* x, bool of_step) {
+    const std::int32_t* const first = first_panels();
+    const QuantPanels layout{p.layout.columns, p.layout.storage.group_size};
+    pool_.parallel_for(first[a_.num_experts], 2, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t panel = begin; panel < end; ++panel) {
+        const auto e = static_cast<std::int32_t>(std::upper_bound(first, first + a_.num_experts, panel) - first - 1);
+        const QuantProduct product = product_of(p, x, of_step, nullptr, e);
+        const std::int64_t row = (panel - first[e]) * kPanelRows;
+        const std::int64_t count = std::min<std::int64_t>(kPanelRows, product.rows - row);
+        const std::byte* rows[kPanelRows];
+        for (std::int64_t r = 0; r < count; ++r) rows[r] = product.x_of(row + r);
+        layout.pack(rows, count, panels() + panel * layout.panel_bytes());
+      }
     });
   }
 
+  // y[position] = matrix of its expert * x; x are rows of the step, or have a row for each position.
+  QuantProduct product_of(const ExpertProduct& p, const std::byte* x, bool of_step, std::byte* y,
+                          std::int32_t expert) const {
+    const std::int64_t position = steps_.first_position(expert);
+    QuantProduct product = empty_product(p, a_.dtype);
+    product.x = of_step ? x : x + position * product.x_layout().bytes();
+    product.x_row = of_step ? steps_.pairs() + position : nullptr;
+    product.x_share = a_.top_k;
+    product.weight += expert * p.layout.matrix_bytes();
+    product.y = y ? y + position * product.y_stride : nullptr;
+    product.rows = steps_.group_rows(expert);
+    if (in_panels(expert))
+      product.panels =
+          panels() + first_panels()[expert] * QuantPanels{p.layout.columns, p.layout.storage.group_size}.panel_bytes();
+    return product;
+  }
+
+  void multiply(const ExpertProduct& p, const std::byte* x, bool of_step, std::byte* y) {
+    if (tiles_) pack_panels(p, x, of_step);
+    const auto tiles_a_unit = [this](std::int64_t rows) { return std::int64_t{quant_tiles_at_once(table_, rows)}; };
+    steps_.for_units(p.layout.tiles(), tiles_a_unit, [&](const MoePiece& piece) {
+      const QuantProduct product = product_of(p, x, of_step, y, piece.expert);
+      const std::byte* after = nullptr;
+      if (piece.after)
+        after = p.weights + piece.after->expert * p.layout.matrix_bytes() + piece.after->tile * p.layout.tile_bytes();
+      const QuantTileRange range{0, product.rows, piece.tile_begin, piece.tile_end, after, piece.fetched};
+      if (product.panels)
+        tiles_->multiply({table_, product, range, of_thread(piece.thread)});
+      else
+        multiply_quant_tiles(table_, product, range);
+    });
+  }
+
+  std::int32_t* first_panels() const { return reinterpret_cast<std::int32_t*>(steps_.bytes(at_.first_panel)); }
+  std::byte* on_line(std::size_t offset) const {
+    std::byte* const p = steps_.bytes(offset);
+    return p + (kLine - reinterpret_cast<std::uintptr_t>(p) % kLine) % kLine;
+  }
+  std::byte* panels() const { return on_line(at_.panels); }
+  std::byte* of_thread(int thread) const {
+    return on_line(at_.threads) + static_cast<std::size_t>(thread) * at_.thread_bytes;
+  }
+
   const QuantBlockTable& table_;
+  const QuantTiles* const tiles_;
   const MoeArgs& a_;
   ThreadPool& pool_;
   const QuantMoeScratch at_;
@@ -122,7 +207,11 @@ void multiply_ref(const MoeArgs& a, const ExpertProduct& p, const std::byte* x, 
 }  // namespace
 
 void run_quant_moe(const QuantBlockTable& table, std::uint32_t isa, const MoeArgs& args, ThreadPool& pool) {
-  if (args.rows > 0) QuantMoe(table, isa, args, pool).run();
+  if (args.rows > 0) QuantMoe(table, nullptr, isa, args, pool).run();
+}
+
+void run_quant_moe(const QuantTiles& tiles, std::uint32_t isa, const MoeArgs& args, ThreadPool& pool) {
+  if (args.rows > 0) QuantMoe(tiles.few_rows, &tiles, isa, args, pool).run();
 }
 
 void run_quant_moe_ref(const MoeArgs& a, ThreadPool&) {
@@ -138,6 +227,11 @@ void run_quant_moe_ref(const MoeArgs& a, ThreadPool&) {
 std::size_t quant_moe_scratch(const MoeShape& shape, int) {
   const auto* q = std::get_if<Quantized>(&shape.down_storage);
   return q ? quant_scratch(shape, q->group_size).bytes : 0;
+}
+
+std::size_t quant_moe_tiles_scratch(const MoeShape& shape, int threads) {
+  const auto* q = std::get_if<Quantized>(&shape.down_storage);
+  return q ? quant_tiles_scratch(shape, q->group_size, threads).bytes : 0;
 }
 
 }  // namespace cajal::cpu

@@ -22,6 +22,7 @@ struct MoePiece {
   std::int64_t tile_begin, tile_end;
   std::optional<MoeUnit> after;
   bool fetched;  // the first tiles probably are in a cache: they were `after` before
+  int thread;    // that works on it
 };
 
 class MoeSteps {
@@ -39,7 +40,7 @@ class MoeSteps {
       units[i + 1] = units[i] + static_cast<std::int32_t>(ceil_div(tiles, tiles_a_unit(group_rows(expert_at(i)))));
     const std::int64_t total = units[num_active_];
     const std::int64_t grain = std::clamp<std::int64_t>(total / (16 * pool_.size()), 1, 4);
-    pool_.parallel_for_runs(total, grain, [&](std::int64_t begin, std::int64_t end) {
+    pool_.parallel_for_runs(total, grain, [&](int thread, std::int64_t begin, std::int64_t end) {
       bool fetched = !pool_.begins_run(total, begin);
       while (begin < end) {
         const std::int32_t i = active_of_unit(begin);
@@ -50,7 +51,8 @@ class MoeSteps {
                       .tile_begin = first.tile,
                       .tile_end = std::min(first.tile + (stop - begin) * step, tiles),
                       .after = unit_at(stop, tiles_a_unit),
-                      .fetched = fetched});
+                      .fetched = fetched,
+                      .thread = thread});
         begin = stop;
         fetched = true;
       }

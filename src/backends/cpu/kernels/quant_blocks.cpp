@@ -18,13 +18,22 @@ constexpr std::int64_t kRowsOfOneStream = 2;  // which are multiplied by a tile 
 constexpr std::int64_t kMaxGroup = 128;
 
 // Rows of x and tiles of the weight that are worked on together; see Place in linear_blocks.cpp.
-struct Place {
-  std::int64_t row, tile;
-  int rows, tiles;
+struct Place : QuantPlace {
   const std::byte* next;
   bool cold;
   std::int64_t share, shares;
 };
+
+std::int64_t y_element_bytes(const QuantProduct& p) {
+  return static_cast<std::int64_t>(p.partial ? sizeof(float) : size_of(p.dtype));
+}
+// The first output of the first row, and how many each row has.
+std::byte* y_of(const QuantProduct& p, const QuantPlace& at) {
+  return p.y + at.row * p.y_stride + at.tile * kQuantTileOutputs * y_element_bytes(p);
+}
+std::int64_t outputs_of(const QuantProduct& p, const QuantPlace& at) {
+  return std::min<std::int64_t>(at.tiles * kQuantTileOutputs, p.out_features() - at.tile * kQuantTileOutputs);
+}
 
 struct Multiplier {
   Multiplier(const QuantBlockTable& blocks, const QuantProduct& product) : table(blocks), p(product) {}
@@ -33,17 +42,15 @@ struct Multiplier {
   const QuantProduct& p;
   const int bits_index = p.layout.storage.bits == 8, group_index = p.layout.storage.group_size == 128;
   const std::int64_t group_bytes = p.layout.group_bytes(), tile_stride = p.layout.tile_bytes();
-  const std::int64_t y_element_bytes = static_cast<std::int64_t>(p.partial ? sizeof(float) : size_of(p.dtype));
-  const RoundedRow x_layout = p.x_layout();
-  const std::int64_t groups = p.layout.groups(), x_bytes = x_layout.bytes(), x_group = x_layout.group_bytes();
+  const std::int64_t groups = p.layout.groups(), x_group = p.x_layout().group_bytes();
   const std::int64_t ahead = std::min(ceil_div(kBytesAhead, group_bytes), groups);
   // A tree of sums in the making: level i holds a sum that waits for its sibling.
   alignas(64) float sums[kMaxLevels][kQuantLevelStride];
 
   void run(const Place& at) {
-    if (at.shares > 1) fetch_output(y_of(at), p.y_stride, at.rows, outputs_of(at) * y_element_bytes);
+    if (at.shares > 1) fetch_output(y_of(p, at), p.y_stride, at.rows, outputs_of(p, at) * y_element_bytes(p));
     const std::byte* x[kMaxQuantRows];
-    for (int r = 0; r < at.rows; ++r) x[r] = p.x + (p.x_row ? p.x_row[at.row + r] / p.x_share : at.row + r) * x_bytes;
+    for (int r = 0; r < at.rows; ++r) x[r] = p.x_of(at.row + r);
     const auto block = table.block[bits_index][group_index][at.rows - 1][at.tiles - 1];
     for (std::int32_t part = 0; part < p.sum_parts; ++part) {
       // A part completes as many sums of two as its number ends in ones.
@@ -51,39 +58,7 @@ struct Multiplier {
       const int level = std::popcount(static_cast<unsigned>(part)) - siblings;
       block(block_of(at, part, x, sums[level], siblings));
     }
-    finish(at);
-    for (int r = 0; r < at.rows; ++r)
-      if (!x_layout.finite(x[r])) store_nans(at, r);
-  }
-
-  void finish(const Place& at) const {
-    if (p.partial) return store_sums(at);
-    table.finish({.sums = sums[0],
-                  .bias = p.bias ? p.bias + at.tile * kQuantTileOutputs * y_element_bytes : nullptr,
-                  .y = y_of(at),
-                  .y_stride = p.y_stride,
-                  .outputs = outputs_of(at),
-                  .rows = at.rows,
-                  .dtype = p.dtype});
-  }
-
-  void store_sums(const Place& at) const {
-    for (int r = 0; r < at.rows; ++r)
-      std::memcpy(y_of(at) + r * p.y_stride, sums[0] + r * kQuantSumsStride,
-                  static_cast<std::size_t>(outputs_of(at)) * sizeof(float));
-  }
-
-  void store_nans(const Place& at, int row) const {
-    for (std::int64_t i = 0; i < outputs_of(at); ++i)
-      store_element(y_of(at) + row * p.y_stride, i, p.partial ? DType::f32 : p.dtype, NAN);
-  }
-
-  // The first output of the first row, and how many each row has.
-  std::byte* y_of(const Place& at) const {
-    return p.y + at.row * p.y_stride + at.tile * kQuantTileOutputs * y_element_bytes;
-  }
-  std::int64_t outputs_of(const Place& at) const {
-    return std::min<std::int64_t>(at.tiles * kQuantTileOutputs, p.out_features() - at.tile * kQuantTileOutputs);
+    finish_quant_place(table, p, at, sums[0]);
   }
 
   QuantBlock block_of(const Place& at, std::int32_t part, const std::byte* const (&x)[kMaxQuantRows], float* into,
@@ -112,7 +87,33 @@ struct Multiplier {
   }
 };
 
+void store_sums(const QuantProduct& p, const QuantPlace& at, const float* sums) {
+  for (int r = 0; r < at.rows; ++r)
+    std::memcpy(y_of(p, at) + r * p.y_stride, sums + r * kQuantSumsStride,
+                static_cast<std::size_t>(outputs_of(p, at)) * sizeof(float));
+}
+
+void store_nans(const QuantProduct& p, const QuantPlace& at, int row) {
+  for (std::int64_t i = 0; i < outputs_of(p, at); ++i)
+    store_element(y_of(p, at) + row * p.y_stride, i, p.partial ? DType::f32 : p.dtype, NAN);
+}
+
 }  // namespace
+
+void finish_quant_place(const QuantBlockTable& table, const QuantProduct& p, const QuantPlace& at, const float* sums) {
+  if (p.partial)
+    store_sums(p, at, sums);
+  else
+    table.finish({.sums = sums,
+                  .bias = p.bias ? p.bias + at.tile * kQuantTileOutputs * y_element_bytes(p) : nullptr,
+                  .y = y_of(p, at),
+                  .y_stride = p.y_stride,
+                  .outputs = outputs_of(p, at),
+                  .rows = at.rows,
+                  .dtype = p.dtype});
+  for (int r = 0; r < at.rows; ++r)
+    if (!p.x_layout().finite(p.x_of(at.row + r))) store_nans(p, at, r);
+}
 
 int quant_tiles_at_once(const QuantBlockTable& table, std::int64_t rows) {
   const auto& blocks = table.block[0][0][std::min<std::int64_t>(rows, table.best_rows) - 1];
@@ -140,14 +141,12 @@ void multiply_quant_tiles(const QuantBlockTable& table, const QuantProduct& prod
     const bool first = tile == range.tile_begin && !range.fetched;
     for (std::int64_t b = 0; b < blocks; ++b) {
       const std::int64_t begin = rows * b / blocks, end = rows * (b + 1) / blocks;
-      multiplier.run({.row = range.row_begin + begin,
-                      .tile = tile,
-                      .rows = static_cast<int>(end - begin),
-                      .tiles = tiles,
-                      .next = next,
-                      .cold = blocks == 1 || (b == 0 && first),
-                      .share = b,
-                      .shares = blocks});
+      multiplier.run(
+          {{.row = range.row_begin + begin, .tile = tile, .rows = static_cast<int>(end - begin), .tiles = tiles},
+           next,
+           blocks == 1 || (b == 0 && first),
+           b,
+           blocks});
     }
   }
 }

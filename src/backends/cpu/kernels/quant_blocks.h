@@ -89,7 +89,12 @@ struct QuantProduct {
   std::int32_t sum_parts;
   DType dtype;
   bool partial = false;  // y is f32, and gets the sums as they are
+  // The rows once more as quant_tiles.h has them, where there are many of them and a kernel for those.
+  const std::byte* panels = nullptr;
 
+  const std::byte* x_of(std::int64_t row) const {
+    return x + (x_row ? x_row[row] / x_share : row) * x_layout().bytes();
+  }
   std::int64_t in_features() const { return layout.columns; }
   std::int64_t out_features() const { return layout.rows; }
   RoundedRow x_layout() const { return {layout.columns, layout.storage.group_size}; }
@@ -107,6 +112,15 @@ struct QuantTileRange {
 
 // On the calling thread.
 void multiply_quant_tiles(const QuantBlockTable& table, const QuantProduct& product, const QuantTileRange& range);
+
+// What some rows' sums [rows, kQuantSumsStride] for some tiles, at most kMaxQuantTiles, give: bias, rounding, and NaNs for the rows
+// that are not finite.
+struct QuantPlace {
+  std::int64_t row, tile;
+  int rows, tiles;
+};
+void finish_quant_place(const QuantBlockTable& table, const QuantProduct& product, const QuantPlace& at,
+                        const float* sums);
 
 // Tiles that blocks of so many rows work on at once.
 int quant_tiles_at_once(const QuantBlockTable& table, std::int64_t rows);

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "backends/cpu/kernels/quant_blocks.h"
+#include "backends/cpu/kernels/quant_scales_avx512.h"
 #include "backends/cpu/kernels/vec_avx512.h"
 #include "backends/cpu/unroll.h"
 
@@ -39,12 +40,7 @@ struct Avx512Vnni {
     // Not the intrinsic: GCC 12 copies every sum twice a step around it, and runs out of registers.
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
   }
-  static Int load_scales(const std::byte* p) {
-    const __m512 scales = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-    constexpr int kLargerMagnitude = 3, kSignOfFirst = 0 << 2;
-    return _mm512_castps_si512(
-        _mm512_range_ps(scales, _mm512_set1_ps(kSmallestScale), kLargerMagnitude | kSignOfFirst));
-  }
+  static Int load_scales(const std::byte* p) { return avx512::load_quant_scales(p); }
   static void accumulate(Sum& sum, Int dot, Int scales, std::int32_t exponent) {
     const __m512 scale = _mm512_castsi512_ps(_mm512_add_epi32(scales, _mm512_set1_epi32(exponent)));
     sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, sum);

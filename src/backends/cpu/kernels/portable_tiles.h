@@ -1,0 +1,59 @@
+#pragma once
+// HardwareTiles of amx.h in plain C++, so that loops over tiles can be tested where there are none.
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace cajal::cpu {
+
+class PortableTiles {
+ public:
+  static constexpr int kTiles = 8;
+
+  void configure(const int (&rows)[kTiles], const int (&row_bytes)[kTiles]) {
+    for (int i = 0; i < kTiles; ++i) tiles_[i].rows = rows[i], tiles_[i].row_bytes = row_bytes[i];
+  }
+  template <int kTile>
+  void zero() {
+    std::memset(tiles_[kTile].bytes, 0, sizeof tiles_[kTile].bytes);
+  }
+  template <int kTile>
+  void load(const void* from, std::int64_t stride) {
+    zero<kTile>();
+    for (int r = 0; r < tiles_[kTile].rows; ++r)
+      std::memcpy(tiles_[kTile].bytes[r], static_cast<const std::byte*>(from) + r * stride, size(tiles_[kTile]));
+  }
+  template <int kTile>
+  void store(void* to, std::int64_t stride) const {
+    for (int r = 0; r < tiles_[kTile].rows; ++r)
+      std::memcpy(static_cast<std::byte*>(to) + r * stride, tiles_[kTile].bytes[r], size(tiles_[kTile]));
+  }
+  template <int kSums, int kX, int kW>
+  void multiply_int8() {
+    const Tile &x = tiles_[kX], &w = tiles_[kW];
+    Tile& sums = tiles_[kSums];
+    CAJAL_CHECK(x.rows == sums.rows && x.row_bytes == 4 * w.rows && w.row_bytes == sums.row_bytes,
+                "tiles that do not fit");
+    for (int m = 0; m < sums.rows; ++m)
+      for (int n = 0; n < sums.row_bytes / 4; ++n) {
+        std::int32_t sum;
+        std::memcpy(&sum, &sums.bytes[m][4 * n], sizeof sum);
+        for (int k = 0; k < x.row_bytes; ++k)
+          sum += static_cast<std::int8_t>(x.bytes[m][k]) * static_cast<std::int8_t>(w.bytes[k / 4][4 * n + k % 4]);
+        std::memcpy(&sums.bytes[m][4 * n], &sum, sizeof sum);
+      }
+  }
+
+ private:
+  struct Tile {
+    int rows = 0, row_bytes = 0;
+    std::byte bytes[16][64];
+  };
+  static std::size_t size(const Tile& tile) { return static_cast<std::size_t>(tile.row_bytes); }
+
+  Tile tiles_[kTiles] = {};
+};
+
+}  // namespace cajal::cpu

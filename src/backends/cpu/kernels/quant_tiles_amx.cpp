@@ -1,0 +1,18 @@
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "backends/cpu/kernels/quant_scales_avx512.h"
+#include "backends/cpu/kernels/quant_tiles.h"
+#include "backends/cpu/unroll.h"
+
+CAJAL_TARGET_REGION_BEGIN(CAJAL_AMX)
+#include "backends/cpu/kernels/amx.h"
+#include "backends/cpu/kernels/quant_tiles_impl.h"
+CAJAL_TARGET_REGION_END
+
+namespace cajal::cpu {
+constexpr QuantTiles kQuantTilesAmx{kQuantBlocksAvx512Vnni, multiply_quant_with<HardwareTiles>};
+}  // namespace cajal::cpu
