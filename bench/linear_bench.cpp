@@ -270,9 +270,12 @@ std::vector<Format> formats() {
   return all;
 }
 
+// References, and what stands in for hardware: seconds a line.
+bool for_tests(const char* name) { return std::strstr(name, "ref") || std::strstr(name, "portable"); }
+
 void run_linear(Bench& bench, const Options& options) {
   for (const LinearKernel& kernel : linear_kernels()) {
-    const bool wanted = std::strstr(kernel.name, options.kernel.c_str()) && !std::strstr(kernel.name, "ref");
+    const bool wanted = std::strstr(kernel.name, options.kernel.c_str()) && !for_tests(kernel.name);
     if (!wanted || (kernel.isa & ~detect_isa())) continue;
     for (const std::int64_t rows : options.rows)
       for (const Case& c : options.shapes == "1.7b" ? kQwen3_1_7B : kQwen3_0_6B)
@@ -286,7 +289,7 @@ void run_linear(Bench& bench, const Options& options) {
 
 void run_moe(Bench& bench, const Options& options) {
   for (const MoeKernel& kernel : moe_kernels()) {
-    const bool wanted = std::strstr(kernel.name, options.kernel.c_str()) && !std::strstr(kernel.name, "ref");
+    const bool wanted = std::strstr(kernel.name, options.kernel.c_str()) && !for_tests(kernel.name);
     if (!wanted || (kernel.isa & ~detect_isa())) continue;
     for (const std::int64_t rows : options.rows) {
       for (const Format& f : formats()) {

@@ -13,6 +13,7 @@ namespace {
 
 struct Problem {
   LinearShape shape;
+  bool partial = false;
   Bytes x, plain_weight, weight, bias;
 };
 
@@ -39,7 +40,7 @@ std::int64_t row_bytes(const Problem& p, std::int64_t columns) {
 }
 
 Bytes run(const LinearKernel& kernel, const Problem& p, std::int64_t first, std::int64_t rows, ThreadPool& pool) {
-  Bytes y(static_cast<std::size_t>(rows * row_bytes(p, p.shape.out_features)));
+  Bytes y(static_cast<std::size_t>(rows * p.shape.out_features) * size_of(p.partial ? DType::f32 : p.shape.dtype));
   const std::int64_t x_row = row_bytes(p, p.shape.in_features);
   const Bytes x(p.x.begin() + first * x_row, p.x.begin() + (first + rows) * x_row);
   Bytes scratch(kernel.scratch_bytes(p.shape, pool.size()));
@@ -54,7 +55,8 @@ Bytes run(const LinearKernel& kernel, const Problem& p, std::int64_t first, std:
               .dtype = p.shape.dtype,
               .packed = {},
               .quantized = std::get<Quantized>(p.shape.storage),
-              .scratch = scratch.data()},
+              .scratch = scratch.data(),
+              .partial = p.partial},
              pool);
   return y;
 }
@@ -70,14 +72,15 @@ std::vector<const LinearKernel*> kernels_for(const LinearShape& s) {
   return found;
 }
 
-void expect_kernels_agree(const LinearShape& s, Values values, bool bias, ThreadPool& pool) {
-  const Problem p = make_problem(s, values, bias);
+void expect_kernels_agree(const LinearShape& s, Values values, bool bias, ThreadPool& pool, bool partial = false) {
+  Problem p = make_problem(s, values, bias);
+  p.partial = partial;
   const auto kernels = kernels_for(s);
   const LinearKernel& reference = reference_of(linear_kernels(), s);
   const Bytes want = run(reference, p, pool);
   for (const LinearKernel* kernel : kernels) {
     EXPECT_STREQ(kernel->numerics_class, reference.numerics_class);
-    ASSERT_TRUE(same_bits(run(*kernel, p, pool), want, s.dtype))
+    ASSERT_TRUE(same_bits(run(*kernel, p, pool), want, partial ? DType::f32 : s.dtype))
         << kernel->name << " rows " << s.rows << " K " << s.in_features << " N " << s.out_features << " parts "
         << s.sum_parts << " as " << to_string(TensorType{s.dtype, {s.out_features, s.in_features}, s.storage});
   }
@@ -101,6 +104,25 @@ TEST_P(QuantLinear, KernelsAgreeInEveryBitForAllSizes) {
   }
 }
 
+// Kernels with tiles take rows by panels of 16, 16 panels at a time, and columns by stretches of 512 and 2048.
+TEST_P(QuantLinear, KernelsAgreeOnManyRowsAndColumns) {
+  for (const Format& f : kFormats) {
+    for (const std::int64_t rows : {15, 16, 17, 31, 48, 49, 64, 70})
+      expect_kernels_agree(shape_of(GetParam(), f, rows, 300, 40), Values::ordinary, rows == 17, pool_);
+    for (const std::int64_t rows : {20, 70})
+      expect_kernels_agree(shape_of(GetParam(), f, rows, 2300, 33), Values::ordinary, false, pool_);
+    expect_kernels_agree(shape_of(GetParam(), f, 270, 100, 40), Values::special, true, pool_);
+    expect_kernels_agree(shape_of(GetParam(), f, 65, 1280, 70, 2), Values::spread, true, pool_);
+  }
+}
+
+TEST_P(QuantLinear, KernelsAgreeOnPartialSums) {
+  for (const Format& f : kFormats)
+    for (const std::int64_t rows : {1, 7, 50})
+      for (const Values values : {Values::ordinary, Values::special})
+        expect_kernels_agree(shape_of(GetParam(), f, rows, 384, 37, 4), values, false, pool_, true);
+}
+
 TEST_P(QuantLinear, KernelsAgreeOnDenormalsInfinitiesAndNaNs) {
   for (const Format& f : kFormats)
     for (const Values values : {Values::spread, Values::special})
@@ -112,7 +134,7 @@ TEST_P(QuantLinear, KernelsAgreeOnSumsInParts) {
   for (const Format& f : kFormats)
     for (const int parts : {2, 8, 64})
       for (const std::int64_t k : {128, 384, 640})  // parts end within groups
-        for (const std::int64_t rows : {1, 8})
+        for (const std::int64_t rows : {1, 8, 40})
           expect_kernels_agree(shape_of(GetParam(), f, rows, k, 37, parts), Values::ordinary, rows == 1, pool_);
 }
 

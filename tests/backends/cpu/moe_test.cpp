@@ -182,6 +182,7 @@ std::vector<MoeShape> quantized_shapes(DType dtype) {
       shapes.push_back({dtype, tile, tile, 1, 8, 33, 21, 3, 1});
       shapes.push_back({dtype, tile, tile, 7, 4, 64, 48, 2, 8});
       shapes.push_back({dtype, tile, tile, 40, 4, 150, 40, 2, 1});
+      shapes.push_back({dtype, tile, tile, 50, 3, 24, 640, 2, 2});
     }
   return shapes;
 }
@@ -326,14 +327,16 @@ TEST_P(Moe, KernelsAgreeInEveryBitOverQuantisedWeights) {
 TEST_P(Moe, QuantisedRowsHaveTheSameBitsAloneAndAmongOthersWithAnyThreads) {
   for (const MoeShape& s : quantized_shapes(GetParam())) {
     const Problem p = make_problem(s, Values::ordinary);
-    const MoeKernel& kernel = choose(moe_kernels(), s, detect_isa());
-    const Bytes all = run(kernel, p, pool_);
-    ThreadPool three(3);
-    ASSERT_EQ(run(kernel, p, three), all);
-    const std::int64_t row_bytes = s.hidden_size * static_cast<std::int64_t>(size_of(s.dtype));
-    for (std::int64_t row = 0; row < s.rows; row += 7) {
-      const Bytes want(all.begin() + row * row_bytes, all.begin() + (row + 1) * row_bytes);
-      ASSERT_EQ(run(kernel, p, row, 1, pool_), want) << row;
+    for (const MoeKernel& kernel : moe_kernels()) {
+      if (!runs_here(kernel) || !kernel.accepts(s)) continue;
+      const Bytes all = run(kernel, p, pool_);
+      ThreadPool three(3);
+      ASSERT_EQ(run(kernel, p, three), all) << kernel.name;
+      const std::int64_t row_bytes = s.hidden_size * static_cast<std::int64_t>(size_of(s.dtype));
+      for (std::int64_t row = 0; row < s.rows; row += 7) {
+        const Bytes want(all.begin() + row * row_bytes, all.begin() + (row + 1) * row_bytes);
+        ASSERT_EQ(run(kernel, p, row, 1, pool_), want) << kernel.name << " row " << row;
+      }
     }
   }
 }
@@ -438,7 +441,8 @@ TEST_P(Moe, SharedOutByExpertsAndColumnsItGivesTheSameBits) {
     int tp, ep;
   };
   for (const MoeShape& s : {packed_shape(GetParam(), 9, 5, 2, 33, 64, 4), packed_shape(GetParam(), 1, 7, 3, 40, 128, 8),
-                            MoeShape{GetParam(), quantised, quantised, 6, 5, 64, 256, 2, 4}})
+                            MoeShape{GetParam(), quantised, quantised, 6, 5, 64, 256, 2, 4},
+                            MoeShape{GetParam(), quantised, quantised, 50, 5, 64, 256, 2, 4}})
     for (const Grid& grid : {Grid{1, 2}, {1, 3}, {1, 4}, {2, 1}, {2, 2}, {4, 3}}) {
       const Problem p = make_problem(s, Values::ordinary);
       const Bytes want = run(choose(moe_kernels(), s, detect_isa()), p, pool_);

@@ -23,7 +23,7 @@ TilesScratch tiles_scratch(std::int64_t rows, std::int64_t columns, int group_si
   TilesScratch s{};
   s.panels = static_cast<std::size_t>(rows * row.bytes());
   s.threads = s.panels + static_cast<std::size_t>(panels);
-  s.thread_bytes = quant_tile_scratch(sum_parts);
+  s.thread_bytes = QuantTileScratch::bytes(sum_parts);
   s.bytes = s.threads + static_cast<std::size_t>(threads) * s.thread_bytes + kLine;
   return s;
 }
@@ -115,7 +115,7 @@ void multiply_panels(const QuantTiles& tiles, const QuantProduct& product, std::
                                  .tile_begin = first_tile(i),
                                  .tile_end = std::min(first_tile(i) + grain, count),
                                  .weight_after = weight_of(product, first_tile(i + pool.size()))};
-      tiles.multiply({tiles.few_rows, product, range, scratch + static_cast<std::size_t>(thread) * thread_bytes});
+      tiles.multiply({tiles.blocks, product, range, scratch + static_cast<std::size_t>(thread) * thread_bytes});
     }
   });
 }
@@ -163,13 +163,13 @@ void run_quant_linear(const QuantBlockTable& table, const LinearArgs& a, ThreadP
 }
 
 void run_quant_linear(const QuantTiles& tiles, const LinearArgs& args, ThreadPool& pool) {
-  if (args.rows <= tiles.few_rows.best_rows) return run_quant_linear(tiles.few_rows, args, pool);
+  if (!tiles.take(args.rows, args.quantized.group_size)) return run_quant_linear(tiles.blocks, args, pool);
   LinearArgs a = args;
   a.scratch = aligned(args.scratch);
   const TilesScratch at = tiles_scratch(a.rows, a.in_features, a.quantized.group_size, a.sum_parts, pool.size());
   QuantProduct product = product_of(a);
   product.panels = a.scratch + at.panels;
-  round_rows(tiles.few_rows, a, pool);
+  round_rows(tiles.blocks, a, pool);
   const QuantPanels layout{a.in_features, a.quantized.group_size};
   pool.parallel_for(ceil_div<std::int64_t>(a.rows, kPanelRows), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t panel = begin; panel < end; ++panel) {

@@ -46,7 +46,7 @@ QuantMoeScratch quant_tiles_scratch(const MoeShape& s, int group_size, int threa
   q.panels = round_up(q.first_panel + static_cast<std::size_t>(s.num_experts + 1) * sizeof(std::int32_t), kLine);
   // Each expert has at most one panel that is not full.
   q.threads = q.panels + static_cast<std::size_t>((pairs / kPanelRows + experts) * panel_bytes);
-  q.thread_bytes = quant_tile_scratch(s.sum_parts);
+  q.thread_bytes = QuantTileScratch::bytes(s.sum_parts);
   q.bytes = q.threads + static_cast<std::size_t>(threads) * q.thread_bytes + kLine;
   return q;
 }
@@ -81,7 +81,7 @@ QuantProduct empty_product(const ExpertProduct& p, DType dtype) {
 
 class QuantMoe {
  public:
-  // `tiles`: null, or for experts with more rows than blocks take at once.
+  // `tiles`: null, or for experts with many rows.
   QuantMoe(const QuantBlockTable& table, const QuantTiles* tiles, std::uint32_t isa, const MoeArgs& args,
            ThreadPool& pool)
       : table_(table),
@@ -112,7 +112,9 @@ class QuantMoe {
     });
   }
 
-  bool in_panels(std::int32_t expert) const { return tiles_ && steps_.group_rows(expert) > table_.best_rows; }
+  bool in_panels(std::int32_t expert) const {
+    return tiles_ && tiles_->take(steps_.group_rows(expert), a_.quantized.group_size);
+  }
 
   void place_panels() {
     std::int32_t* const first = first_panels();
@@ -211,7 +213,7 @@ void run_quant_moe(const QuantBlockTable& table, std::uint32_t isa, const MoeArg
 }
 
 void run_quant_moe(const QuantTiles& tiles, std::uint32_t isa, const MoeArgs& args, ThreadPool& pool) {
-  if (args.rows > 0) QuantMoe(tiles.few_rows, &tiles, isa, args, pool).run();
+  if (args.rows > 0) QuantMoe(tiles.blocks, &tiles, isa, args, pool).run();
 }
 
 void run_quant_moe_ref(const MoeArgs& a, ThreadPool&) {

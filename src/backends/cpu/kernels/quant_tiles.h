@@ -2,9 +2,8 @@
 // Many rows times quantised weights on processors that multiply tiles of signed bytes, by 16 rows and 16 outputs at a time. The class
 // is that of quant_blocks.h: tiles give the groups' dot products, which are integers, and vectors add them up in the same order.
 //
-// Such a tile is ready sooner than vectors have weighed and added it, so everything here is arranged for those to find their
-// numbers near: rows lie in *panels*, weights are unpacked by *stretches* of groups, which stay in the first cache while all rows of a
-// piece of work pass, and the sums of what the stretches before gave wait in memory.
+// Both want their numbers in the first cache, or they take several times as long. So rows lie in *panels*, weights are unpacked by
+// *stretches* of groups, which stay there while all panels of a piece of work pass, and what the stretches before gave waits in memory.
 #include "backends/cpu/kernels/quant_blocks.h"
 
 namespace cajal::cpu {
@@ -28,30 +27,34 @@ struct QuantPanels {
 struct QuantTileWork {
   const QuantBlockTable& table;
   const QuantProduct& product;  // with panels
-  const QuantTileRange& range;  // rows from the beginning of a panel on
+  const QuantTileRange& range;  // its rows begin with a panel
   std::byte* scratch;           // this thread's own, on a line
 };
 
 struct QuantTiles {
-  const QuantBlockTable& few_rows;  // for up to best_rows of them, and for what is around the products
+  const QuantBlockTable& blocks;  // for fewer rows, and for what is around the products
+  int least_rows[2];              // from which on tiles take less time than blocks: groups of 32, 128
   void (*multiply)(const QuantTileWork&);
+
+  bool take(std::int64_t rows, std::int64_t group_size) const { return rows >= least_rows[group_size == 128]; }
 };
 extern const QuantTiles kQuantTilesAmx;
 // The same loops with tiles in plain C++: tests of them do not need the hardware.
 extern const QuantTiles kQuantTilesPortable;
 
-// Bytes that a thread needs for products in so many parts; whole lines.
-std::size_t quant_tile_scratch(int sum_parts);
-
-// What of it is what.
+// What a thread has for itself.
 struct QuantTileScratch {
-  static constexpr int kMaxPanels = 16;                 // at once: their sums stay in the second cache
-  static constexpr std::int64_t kStretchColumns = 512;  // whose integers stay in the first, beside what passes
-  static constexpr int kTiles = 1;                      // at once
+  static constexpr int kMaxPanels = 16;  // at once: their sums stay in the second cache
+  // Columns of a stretch. Unpacked, they take a third of the first cache; where few panels pass, beginning and ending a stretch
+  // counts more.
+  static constexpr std::int64_t kColumns = 512, kColumnsOfFew = 2048;
+  static constexpr int kFewPanels = 3;
 
-  static constexpr std::int64_t kWeightBytes = kTiles * kQuantTileOutputs * kStretchColumns;
+  static constexpr std::int64_t kWeightBytes = kQuantTileOutputs * kColumnsOfFew;
   static constexpr std::int64_t kScaleBytes = kWeightBytes / 32 * std::int64_t{sizeof(float)};
   static constexpr std::int64_t kPanelSums = kPanelRows * kQuantSumsStride, kLevelSums = kMaxPanels * kPanelSums;
+
+  static std::size_t bytes(int sum_parts);  // whole lines
 
   std::byte* base;
   std::byte* weights() const { return base; }

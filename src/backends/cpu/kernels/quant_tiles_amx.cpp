@@ -14,5 +14,7 @@ CAJAL_TARGET_REGION_BEGIN(CAJAL_AMX)
 CAJAL_TARGET_REGION_END
 
 namespace cajal::cpu {
-constexpr QuantTiles kQuantTilesAmx{kQuantBlocksAvx512Vnni, multiply_quant_with<HardwareTiles>};
+// For fewer rows, unpacking takes longer than tiles save.
+constexpr QuantTiles kQuantTilesAmx{
+    .blocks = kQuantBlocksAvx512Vnni, .least_rows = {48, 16}, .multiply = multiply_quant_with<HardwareTiles>};
 }  // namespace cajal::cpu

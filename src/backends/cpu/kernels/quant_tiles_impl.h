@@ -5,18 +5,15 @@
 namespace cajal::cpu {
 namespace {
 
-// Whole groups of a product, of one part of its sums: a panel after the other times unpacked weights.
+// Whole groups of one part of a product's sums, for one tile of weights: a panel after the other.
 struct QuantStretch {
   const std::byte* panels;  // of the first one, at the first group
-  std::int64_t panel_stride, num_panels;
-  int tiles;
-  std::int64_t groups;
-  bool begins, ends;            // a part
-  std::byte *weights, *scales;  // unpacked
-  float *running, *into;        // of the first panel: what the stretches before gave, and where the whole part goes
-  int siblings;                 // levels from `into` on that are added to the whole part, the last one's first
-  const std::byte* fetch;       // what is multiplied next, of the first tile
-  std::int64_t fetch_stride, fetch_lines;
+  std::int64_t panel_stride, num_panels, groups;
+  bool begins, ends;       // the part
+  float *running, *into;   // of the first panel: what the stretches before gave, and where the whole part goes
+  int siblings;            // levels from `into` on that are added to the whole part, the last one's first
+  const std::byte* fetch;  // what is unpacked next
+  std::int64_t fetch_lines;
 };
 
 inline std::int64_t pieces_of(std::int64_t n, std::int64_t most) { return n > most ? (n + most - 1) / most : 1; }
@@ -28,10 +25,10 @@ class QuantTileLoop {
   static constexpr std::int64_t kPanelGroup = kPanelRows * (kGroup + 4), kExponents = std::int64_t{kPanelRows} * kGroup;
   static constexpr std::int64_t kHalf = kGroup * 16, kUnpacked = 2 * kHalf;  // bytes of 16 and 32 outputs' weights
   static constexpr std::int64_t kScales = kQuantTileOutputs * 4;
-  // Groups whose dot products wait for vectors at a time, while tiles make those of as many others.
-  static constexpr std::int64_t kChunk = 4;
   static constexpr std::int64_t kDots = std::int64_t{kPanelRows} * kLine;  // bytes of 16 rows and 16 outputs
-  static constexpr int kSliceRows = 8;                                     // whose sums of 32 outputs live in registers
+  // A step is a group of 16 rows and 16 outputs. Tiles store a step's dot products some steps later, and vectors read them after some
+  // more, so that nobody waits; meanwhile each step has a register and a place of its own.
+  static constexpr int kStored = 2, kRead = 4, kTurns = 4;
 
  public:
   explicit QuantTileLoop(const QuantTileWork& work) : w_(work) {
@@ -42,25 +39,17 @@ class QuantTileLoop {
   void run() {
     const QuantTileRange& range = w_.range;
     const std::int64_t first = range.row_begin / kPanelRows, end = pieces_of(range.row_end, kPanelRows);
-    for (std::int64_t tile = range.tile_begin; tile < range.tile_end; tile += At::kTiles)
+    for (std::int64_t tile = range.tile_begin; tile < range.tile_end; ++tile)
       for (std::int64_t panel = first; panel < end; panel += At::kMaxPanels)
         multiply(tile, panel, panel + At::kMaxPanels < end ? panel + At::kMaxPanels : end);
   }
 
  private:
-  // Groups that are multiplied together, of one panel and one tile.
-  struct Chunk {
-    const std::byte *panel, *weights, *scales;
-    float *running, *into;
-    std::int64_t groups;
-    bool begins, ends;
-  };
-
   void multiply(std::int64_t tile, std::int64_t first_panel, std::int64_t end_panel) {
     const QuantProduct& p = w_.product;
-    const int tiles = static_cast<int>(w_.range.tile_end - tile < At::kTiles ? w_.range.tile_end - tile : At::kTiles);
-    const std::int64_t panel_bytes = QuantPanels{p.layout.columns, kGroup}.panel_bytes();
-    const std::int64_t most = At::kStretchColumns / kGroup;
+    const std::int64_t panel_bytes = QuantPanels{p.layout.columns, kGroup}.panel_bytes(),
+                       panels = end_panel - first_panel;
+    const std::int64_t most = (panels <= At::kFewPanels ? At::kColumnsOfFew : At::kColumns) / kGroup;
     for (std::int32_t part = 0; part < p.sum_parts; ++part) {
       // As Multiplier of quant_blocks.cpp: a part completes as many sums of two as its number ends in ones. Until it is whole it
       // waits behind those.
@@ -70,55 +59,44 @@ class QuantTileLoop {
       const std::int64_t stretches = pieces_of(count, most);
       for (std::int64_t i = 0; i < stretches; ++i) {
         const std::int64_t from = begin + count * i / stretches, to = begin + count * (i + 1) / stretches;
-        unpack(tile, tiles, from, to);
-        QuantStretch s{.panels = p.panels + first_panel * panel_bytes + from * kPanelGroup,
-                       .panel_stride = panel_bytes,
-                       .num_panels = end_panel - first_panel,
-                       .tiles = tiles,
-                       .groups = to - from,
-                       .begins = i == 0,
-                       .ends = i + 1 == stretches,
-                       .weights = at_.weights(),
-                       .scales = at_.scales(),
-                       .running = into + siblings * At::kLevelSums,
-                       .into = into,
-                       .siblings = siblings,
-                       .fetch = nullptr,
-                       .fetch_stride = p.layout.tile_bytes(),
-                       .fetch_lines = 0};
-        fetch_behind(tile, tiles, to, to - from, s);
-        multiply(s);
+        unpack(tile, from, to);
+        multiply({.panels = p.panels + first_panel * panel_bytes + from * kPanelGroup,
+                  .panel_stride = panel_bytes,
+                  .num_panels = panels,
+                  .groups = to - from,
+                  .begins = i == 0,
+                  .ends = i + 1 == stretches,
+                  .running = into + siblings * At::kLevelSums,
+                  .into = into,
+                  .siblings = siblings,
+                  .fetch = behind(tile, to),
+                  .fetch_lines = (to - from) * p.layout.group_bytes() / kLine + 1});
       }
     }
     for (std::int64_t panel = first_panel; panel < end_panel; ++panel) {
       const std::int64_t row = panel * kPanelRows, rows = w_.range.row_end - row;
-      finish_quant_place(w_.table, p, {row, tile, static_cast<int>(rows < kPanelRows ? rows : kPanelRows), tiles},
+      finish_quant_place(w_.table, p, {row, tile, static_cast<int>(rows < kPanelRows ? rows : kPanelRows), 1},
                          sums_ + (panel - first_panel) * At::kPanelSums);
     }
   }
 
-  // Weights from group `group` on, as long as the stretch before, or of the next tile, or of what comes after the range.
-  void fetch_behind(std::int64_t tile, int tiles, std::int64_t group, std::int64_t groups, QuantStretch& s) const {
+  // Weights from group `group` on, or of the next tile, or of what comes after the range.
+  const std::byte* behind(std::int64_t tile, std::int64_t group) const {
     const QuantizedLayout& l = w_.product.layout;
     const std::byte* const weight = w_.product.weight + tile * l.tile_bytes();
-    if (group < l.groups())
-      s.fetch = weight + group * l.group_bytes();
-    else
-      s.fetch = tile + tiles < w_.range.tile_end ? weight + tiles * l.tile_bytes() : w_.range.weight_after;
-    if (s.fetch) s.fetch_lines = groups * l.group_bytes() / kLine + 1;
+    if (group < l.groups()) return weight + group * l.group_bytes();
+    return tile + 1 < w_.range.tile_end ? weight + l.tile_bytes() : w_.range.weight_after;
   }
 
-  // Groups [from, to) of some tiles, integers as tiles of [piece / 4][16 outputs][4] signed bytes.
-  void unpack(std::int64_t tile, int tiles, std::int64_t from, std::int64_t to) const {
+  // Groups [from, to): integers as tiles of [piece / 4][16 outputs][4] signed bytes.
+  void unpack(std::int64_t tile, std::int64_t from, std::int64_t to) const {
     const QuantizedLayout& l = w_.product.layout;
+    const std::byte* group = w_.product.weight + tile * l.tile_bytes() + from * l.group_bytes();
     std::byte *integers = at_.weights(), *scales = at_.scales();
-    for (int t = 0; t < tiles; ++t) {
-      const std::byte* group = w_.product.weight + (tile + t) * l.tile_bytes() + from * l.group_bytes();
-      for (std::int64_t g = from; g < to; ++g, group += l.group_bytes(), integers += kUnpacked, scales += kScales) {
-        for (int half = 0; half < 2; ++half)
-          _mm512_store_si512(scales + half * kLine, avx512::load_quant_scales(group + half * l.scales_bytes() / 2));
-        unpack_integers(group + l.scales_bytes(), integers);
-      }
+    for (std::int64_t g = from; g < to; ++g, group += l.group_bytes(), integers += kUnpacked, scales += kScales) {
+      for (int half = 0; half < 2; ++half)
+        _mm512_store_si512(scales + half * kLine, avx512::load_quant_scales(group + half * l.scales_bytes() / 2));
+      unpack_integers(group + l.scales_bytes(), integers);
     }
   }
 
@@ -139,130 +117,109 @@ class QuantTileLoop {
       }
   }
 
+  // Where tiles are in a stretch: a block is a panel and half a tile of weights.
+  struct Cursor {
+    const std::byte *panel, *weights;
+    std::int64_t group, block;
+  };
+  Cursor cursor_at(const QuantStretch& s, std::int64_t block) const {
+    return {s.panels + block / 2 * s.panel_stride, at_.weights() + block % 2 * kHalf, 0, block};
+  }
+
   void multiply(const QuantStretch& s) {
-    const std::int64_t chunks = pieces_of(s.groups, kChunk);
-    const std::int64_t total = s.num_panels * s.tiles * chunks, lines = s.tiles * s.fetch_lines;
-    std::int64_t panel = 0, chunk = 0, fetched = 0;
-    int tile = 0, buffer = 0;
-    const auto next = [&] {
-      const std::int64_t from = s.groups * chunk / chunks, to = s.groups * (chunk + 1) / chunks,
-                         group = tile * s.groups + from;
-      const std::int64_t sums = panel * At::kPanelSums + tile * kQuantTileOutputs;
-      const Chunk c{.panel = s.panels + panel * s.panel_stride + from * kPanelGroup,
-                    .weights = s.weights + group * kUnpacked,
-                    .scales = s.scales + group * kScales,
-                    .running = s.running + sums,
-                    .into = s.into + sums,
-                    .groups = to - from,
-                    .begins = s.begins && chunk == 0,
-                    .ends = s.ends && chunk + 1 == chunks};
-      if (++chunk == chunks) chunk = 0, ++tile;
-      if (tile == s.tiles) tile = 0, ++panel;
-      return c;
-    };
-    Chunk now = next();
-    for (std::int64_t step = 0; step < 2 * now.groups; ++step) make_dots(now, step, buffer);
-    for (std::int64_t i = 1; i <= total; ++i) {
-      for (; fetched < lines * i / total; ++fetched)
-        _mm_prefetch(reinterpret_cast<const char*>(s.fetch + fetched / s.fetch_lines * s.fetch_stride +
-                                                   fetched % s.fetch_lines * kLine),
-                     _MM_HINT_T1);
-      Chunk following = now;
-      if (i < total)
-        following = next();
-      else
-        following.groups = 0;
-      add(now, buffer, following, s.siblings);
-      now = following;
-      buffer ^= 1;
+    const std::int64_t blocks = 2 * s.num_panels, steps = blocks * s.groups;
+    const std::byte* const fetch_end = s.fetch ? s.fetch + s.fetch_lines * kLine : nullptr;
+    const std::byte* fetch = s.fetch;
+    const std::int64_t fetch_step = steps > 0 ? pieces_of(s.fetch_lines, steps) * kLine : 0;
+    Cursor ahead = cursor_at(s, 0);
+    std::int64_t made = 0;
+    for (; made < kRead; ++made) make_dots(s, ahead, made, steps);
+    for (std::int64_t block = 0; block < blocks; ++block) {
+      const std::byte* exponents = s.panels + block / 2 * s.panel_stride + kExponents;
+      const std::byte* scales = at_.scales() + block % 2 * kLine;
+      // Half of the next panel.
+      const std::byte* near = exponents - kExponents + s.panel_stride + block % 2 * (s.groups * kPanelGroup / 2);
+      const std::int64_t at = block / 2 * At::kPanelSums + block % 2 * 16;
+      __m512 sums[kPanelRows];
+      CAJAL_UNROLL for (int r = 0; r < kPanelRows; ++r) {
+        sums[r] = s.begins ? _mm512_setzero_ps() : _mm512_load_ps(s.running + at + r * kQuantSumsStride);
+      }
+      for (std::int64_t g = 0; g < s.groups; ++g, ++made) {
+        make_dots(s, ahead, made, steps);
+        near = fetch_near(near);
+        for (const std::byte* const stop = fetch + fetch_step; fetch < stop && fetch < fetch_end; fetch += kLine)
+          _mm_prefetch(reinterpret_cast<const char*>(fetch), _MM_HINT_T1);
+        add_group(sums, dots_ + made % kTurns * kDots, scales, exponents);
+        scales += kScales, exponents += kPanelGroup;
+      }
+      store(sums, s, at);
     }
   }
 
-  // Half a group's dot products: 16 rows and 16 outputs. Steps take registers in turn, so that they do not wait for each other.
-  void make_dots(const Chunk& c, std::int64_t step, int buffer) {
-    const std::int64_t group = step / 2;
-    const std::byte* const panel = c.panel + group * kPanelGroup;
-    const std::byte* const weights = c.weights + group * kUnpacked + step % 2 * kHalf;
-    std::byte* const dots = dots_[buffer] + step * kDots;
-    switch (step % 4) {
-      case 0: return make_dots<0>(panel, weights, dots);
-      case 1: return make_dots<1>(panel, weights, dots);
-      case 2: return make_dots<2>(panel, weights, dots);
-      default: return make_dots<3>(panel, weights, dots);
+  // What tiles do in step `step`: they also store the dot products of one before. Behind the last step that is all.
+  [[gnu::always_inline]] void make_dots(const QuantStretch& s, Cursor& at, std::int64_t step, std::int64_t steps) {
+    static_assert(kTurns == 4);
+    switch (step % kTurns) {
+      case 0: make_dots<0>(s, at, step, steps); break;
+      case 1: make_dots<1>(s, at, step, steps); break;
+      case 2: make_dots<2>(s, at, step, steps); break;
+      default: make_dots<3>(s, at, step, steps); break;
     }
   }
-  template <int kStep>
-  [[gnu::always_inline]] void make_dots(const std::byte* panel, const std::byte* weights, std::byte* dots) {
-    constexpr int kX = 4 + (kPieces == 1 ? kStep / 2 : 0), kW = 6 + (kPieces == 1 ? kStep % 2 : 0);
-    tiles_.template zero<kStep>();
-    if constexpr (kStep % 2 == 0) tiles_.template load<kX>(panel, kPiece);
-    tiles_.template load<kW>(weights, kLine);
-    tiles_.template multiply_int8<kStep, kX, kW>();
+  template <int kTurn>
+  [[gnu::always_inline]] void make_dots(const QuantStretch& s, Cursor& at, std::int64_t step, std::int64_t steps) {
+    constexpr int kThat = (kTurn + kTurns - kStored) % kTurns;
+    if (step >= kStored && step - kStored < steps) tiles_.template store<kThat>(dots_ + kThat * kDots, kLine);
+    if (step >= steps) return;
+    constexpr int kX = 4 + (kPieces == 1 ? kTurn % 2 : 0), kW = kX + 2;
+    tiles_.template zero<kTurn>();
+    tiles_.template load<kX>(at.panel, kPiece);
+    tiles_.template load<kW>(at.weights, kLine);
+    tiles_.template multiply_int8<kTurn, kX, kW>();
     if constexpr (kPieces == 2) {
-      if constexpr (kStep % 2 == 0) tiles_.template load<kX + 1>(panel + kPanelRows * kPiece, kPiece);
-      tiles_.template load<kW + 1>(weights + kPiece / 4 * kLine, kLine);
-      tiles_.template multiply_int8<kStep, kX + 1, kW + 1>();
+      tiles_.template load<kX + 1>(at.panel + kPanelRows * kPiece, kPiece);
+      tiles_.template load<kW + 1>(at.weights + kPiece / 4 * kLine, kLine);
+      tiles_.template multiply_int8<kTurn, kX + 1, kW + 1>();
     }
-    tiles_.template store<kStep>(dots, kLine);
+    at.panel += kPanelGroup, at.weights += kUnpacked;
+    if (++at.group == s.groups) at = cursor_at(s, at.block + 1);
   }
 
-  // Adds a chunk's dot products up, while tiles make those of the following one in the other buffer.
-  [[gnu::always_inline]] void add(const Chunk& c, int buffer, const Chunk& following, int siblings) {
-    const std::int64_t steps = 2 * following.groups;
-    std::int64_t step = 0;
-    for (int row = 0; row < kPanelRows; row += kSliceRows) {
-      __m512 sums[kSliceRows][2];
-      float* const running = c.running + row * kQuantSumsStride;
-      CAJAL_UNROLL for (int r = 0; r < kSliceRows; ++r) {
-        CAJAL_UNROLL for (int v = 0; v < 2; ++v) {
-          sums[r][v] = c.begins ? _mm512_setzero_ps() : _mm512_load_ps(running + r * kQuantSumsStride + v * 16);
-        }
-      }
-      for (std::int64_t g = 0; g < c.groups; ++g) {
-        if (step < steps) make_dots(following, step++, buffer ^ 1);
-        add_group(sums, dots_[buffer] + 2 * g * kDots + row * kLine, c.scales + g * kScales,
-                  c.panel + g * kPanelGroup + kExponents + row * 4);
-      }
-      store(sums, c, row, siblings);
+  // Half a group of a panel to the first cache; returns where the next half begins.
+  [[gnu::always_inline]] static const std::byte* fetch_near(const std::byte* near) {
+    CAJAL_UNROLL for (std::int64_t at = 0; at < kPanelGroup / 2; at += kLine) {
+      _mm_prefetch(reinterpret_cast<const char*>(near + at), _MM_HINT_T0);
     }
-    while (step < steps) make_dots(following, step++, buffer ^ 1);
+    return near + kPanelGroup / 2;
   }
 
-  [[gnu::always_inline]] static void add_group(__m512 (&sums)[kSliceRows][2], const std::byte* dots,
+  [[gnu::always_inline]] static void add_group(__m512 (&sums)[kPanelRows], const std::byte* dots,
                                                const std::byte* scales, const std::byte* exponents) {
-    __m512i scale[2];
-    CAJAL_UNROLL for (int v = 0; v < 2; ++v) scale[v] = _mm512_load_si512(scales + v * kLine);
-    CAJAL_UNROLL for (int r = 0; r < kSliceRows; ++r) {
+    const __m512i scale = _mm512_load_si512(scales);
+    CAJAL_UNROLL for (int r = 0; r < kPanelRows; ++r) {
       std::int32_t exponent;
       std::memcpy(&exponent, exponents + r * 4, sizeof exponent);
-      const __m512i k = _mm512_set1_epi32(exponent);
-      CAJAL_UNROLL for (int v = 0; v < 2; ++v) {
-        const __m512 dot = _mm512_cvtepi32_ps(_mm512_load_si512(dots + v * kDots + r * kLine));
-        sums[r][v] = _mm512_fmadd_ps(dot, _mm512_castsi512_ps(_mm512_add_epi32(scale[v], k)), sums[r][v]);
-      }
+      const __m512 k = _mm512_castsi512_ps(_mm512_add_epi32(scale, _mm512_set1_epi32(exponent)));
+      sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(dots + r * kLine)), k, sums[r]);
     }
   }
 
-  [[gnu::always_inline]] static void store(__m512 (&sums)[kSliceRows][2], const Chunk& c, int row, int siblings) {
-    float* const to = (c.ends ? c.into : c.running) + row * kQuantSumsStride;
-    for (int level = c.ends ? siblings - 1 : -1; level >= 0; --level) {
+  [[gnu::always_inline]] static void store(__m512 (&sums)[kPanelRows], const QuantStretch& s, std::int64_t at) {
+    float* const to = (s.ends ? s.into : s.running) + at;
+    for (int level = s.ends ? s.siblings - 1 : -1; level >= 0; --level) {
       const float* const other = to + level * At::kLevelSums;
-      CAJAL_UNROLL for (int r = 0; r < kSliceRows; ++r) {
-        CAJAL_UNROLL for (int v = 0; v < 2; ++v) {
-          sums[r][v] = _mm512_add_ps(_mm512_load_ps(other + r * kQuantSumsStride + v * 16), sums[r][v]);
-        }
+      CAJAL_UNROLL for (int r = 0; r < kPanelRows; ++r) {
+        sums[r] = _mm512_add_ps(_mm512_load_ps(other + r * kQuantSumsStride), sums[r]);
       }
     }
-    CAJAL_UNROLL for (int r = 0; r < kSliceRows; ++r) {
-      CAJAL_UNROLL for (int v = 0; v < 2; ++v) _mm512_store_ps(to + r * kQuantSumsStride + v * 16, sums[r][v]);
-    }
+    CAJAL_UNROLL for (int r = 0; r < kPanelRows; ++r) _mm512_store_ps(to + r * kQuantSumsStride, sums[r]);
   }
 
   const QuantTileWork& w_;
   const QuantTileScratch at_{w_.scratch};
   float* const sums_ = at_.sums();
   Tiles tiles_;
-  alignas(64) std::byte dots_[2][2 * kChunk * kDots];  // [group][16 outputs][16 rows][16] i32
+  alignas(64) std::byte dots_[kTurns * kDots];  // of each turn [16 rows][16] i32
 };
 
 template <class Tiles>

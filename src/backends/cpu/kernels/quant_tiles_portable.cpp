@@ -12,5 +12,6 @@ CAJAL_TARGET_REGION_BEGIN(CAJAL_AVX512_VNNI)
 CAJAL_TARGET_REGION_END
 
 namespace cajal::cpu {
-constexpr QuantTiles kQuantTilesPortable{kQuantBlocksAvx512Vnni, multiply_quant_with<PortableTiles>};
+constexpr QuantTiles kQuantTilesPortable{
+    .blocks = kQuantBlocksAvx512Vnni, .least_rows = {4, 4}, .multiply = multiply_quant_with<PortableTiles>};
 }  // namespace cajal::cpu
