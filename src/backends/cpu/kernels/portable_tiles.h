@@ -36,14 +36,17 @@ class PortableTiles {
     Tile& sums = tiles_[kSums];
     CAJAL_CHECK(x.rows == sums.rows && x.row_bytes == 4 * w.rows && w.row_bytes == sums.row_bytes,
                 "tiles that do not fit");
-    for (int m = 0; m < sums.rows; ++m)
-      for (int n = 0; n < sums.row_bytes / 4; ++n) {
-        std::int32_t sum;
-        std::memcpy(&sum, &sums.bytes[m][4 * n], sizeof sum);
-        for (int k = 0; k < x.row_bytes; ++k)
-          sum += static_cast<std::int8_t>(x.bytes[m][k]) * static_cast<std::int8_t>(w.bytes[k / 4][4 * n + k % 4]);
-        std::memcpy(&sums.bytes[m][4 * n], &sum, sizeof sum);
+    for (int m = 0; m < sums.rows; ++m) {
+      const auto* const row = reinterpret_cast<const std::int8_t*>(x.bytes[m]);
+      std::int32_t of[16];
+      std::memcpy(of, sums.bytes[m], sizeof of);
+      for (int k = 0; k < x.row_bytes; k += 4) {
+        const auto* const fours = reinterpret_cast<const std::int8_t*>(w.bytes[k / 4]);
+        for (int n = 0; n < sums.row_bytes / 4; ++n)
+          for (int i = 0; i < 4; ++i) of[n] += row[k + i] * fours[4 * n + i];
       }
+      std::memcpy(sums.bytes[m], of, sizeof of);
+    }
   }
 
  private:
