@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <random>
 #include <span>
 #include <string_view>
@@ -65,14 +66,39 @@ inline Quantized quantized_of(const Storage& storage) {
   return quantized ? *quantized : Quantized{};
 }
 
-// The last kernel of the list that is in the class of the one that production would take here.
+// The last kernel of the list that is in this class.
 template <class Shape, class Args>
-const Kernel<Shape, Args>& reference_of(std::span<const Kernel<Shape, Args>> kernels, const Shape& shape) {
-  const std::string_view numerics_class = choose(kernels, shape, detect_isa()).numerics_class;
+const Kernel<Shape, Args>& reference_of(std::span<const Kernel<Shape, Args>> kernels, const Shape& shape,
+                                        std::string_view numerics_class) {
   for (std::size_t i = kernels.size(); i-- > 0;)
     if (kernels[i].numerics_class == numerics_class && kernels[i].accepts(shape)) return kernels[i];
   return kernels.back();
 }
+// Of the class of the one that production would take here.
+template <class Shape, class Args>
+const Kernel<Shape, Args>& reference_of(std::span<const Kernel<Shape, Args>> kernels, const Shape& shape) {
+  return reference_of(kernels, shape, choose(kernels, shape, detect_isa()).numerics_class);
+}
+
+// What made(reference) gives for the reference of each class, made once.
+template <class Shape, class Args, class Make>
+class ByClass {
+ public:
+  ByClass(std::span<const Kernel<Shape, Args>> kernels, const Shape& shape, const Make& make)
+      : kernels_(kernels), shape_(shape), make_(make) {}
+  const Bytes& of(const Kernel<Shape, Args>& kernel) {
+    const std::string_view numerics_class = kernel.numerics_class;
+    const auto [at, is_new] = made_.try_emplace(numerics_class);
+    if (is_new) at->second = make_(reference_of(kernels_, shape_, numerics_class));
+    return at->second;
+  }
+
+ private:
+  const std::span<const Kernel<Shape, Args>> kernels_;
+  const Shape& shape_;
+  const Make& make_;
+  std::map<std::string_view, Bytes> made_;
+};
 
 // The same bits, except that one NaN is as good as another.
 inline testing::AssertionResult same_bits(const Bytes& got, const Bytes& want, DType dtype) {

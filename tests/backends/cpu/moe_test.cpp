@@ -279,15 +279,16 @@ INSTANTIATE_TEST_SUITE_P(Types, Moe, testing::Values(DType::bf16, DType::f32),
 
 TEST_P(Moe, KernelsAgreeInEveryBit) {
   for (const Values values : {Values::ordinary, Values::special})
-    for (const MoeShape& s : {packed_shape(GetParam(), 1, 8, 3, 33, 21), packed_shape(GetParam(), 7, 4, 2, 64, 48, 8),
-                              packed_shape(GetParam(), 40, 4, 2, 50, 16), packed_shape(GetParam(), 3, 16, 1, 1, 1),
-                              packed_shape(GetParam(), 12, 1, 1, 16, 32, 2)}) {
+    for (const MoeShape& s :
+         {packed_shape(GetParam(), 1, 8, 3, 33, 21), packed_shape(GetParam(), 7, 4, 2, 64, 48, 8),
+          packed_shape(GetParam(), 40, 4, 2, 50, 16), packed_shape(GetParam(), 3, 16, 1, 1, 1),
+          packed_shape(GetParam(), 12, 1, 1, 16, 32, 2), packed_shape(GetParam(), 70, 3, 2, 70, 40, 2)}) {
       const Problem p = make_problem(s, values);
-      const MoeKernel& reference = reference_of(moe_kernels(), s);
-      const Bytes want = run(reference, p, pool_);
+      const auto make = [&](const MoeKernel& kernel) { return run(kernel, p, pool_); };
+      ByClass want(moe_kernels(), s, make);
       for (const MoeKernel& kernel : moe_kernels()) {
         if (!runs_here(kernel) || !kernel.accepts(s) || &kernel == &moe_kernels().back()) continue;
-        ASSERT_TRUE(same_bits(run(kernel, p, pool_), want, GetParam())) << kernel.name << " rows " << s.rows;
+        ASSERT_TRUE(same_bits(run(kernel, p, pool_), want.of(kernel), GetParam())) << kernel.name << " rows " << s.rows;
       }
     }
 }
@@ -298,12 +299,15 @@ TEST(LosslessMoe, GivesTheBitsOfPackedWeights) {
     for (MoeShape s : {packed_shape(DType::bf16, 1, 8, 3, 33, 21), packed_shape(DType::bf16, 7, 4, 2, 64, 48, 8),
                        packed_shape(DType::bf16, 3, 16, 1, 1, 1), packed_shape(DType::bf16, 70, 4, 2, 152, 40, 2)}) {
       s.partial = partial;
-      const Bytes want = run(choose(moe_kernels(), s, detect_isa()), make_problem(s, Values::special), pool);
+      const MoeShape packed = s;
+      const Problem of_packed = make_problem(packed, Values::special);
+      const auto make = [&](const MoeKernel& kernel) { return run(kernel, of_packed, pool); };
+      ByClass want(moe_kernels(), packed, make);
       s.gate_up_storage = s.down_storage = Lossless{};
       const Problem p = make_problem(s, Values::special);
       for (const MoeKernel& kernel : moe_kernels())
         if (runs_here(kernel) && kernel.accepts(s)) {
-          EXPECT_TRUE(same_bits(run(kernel, p, pool), want, partial ? DType::f32 : DType::bf16))
+          EXPECT_TRUE(same_bits(run(kernel, p, pool), want.of(kernel), partial ? DType::f32 : DType::bf16))
               << kernel.name << " rows " << s.rows;
         }
     }
@@ -351,9 +355,11 @@ TEST_P(Moe, DroppedChoicesCountInNoSum) {
   Problem alone = p;  // the choice that row 2 has left, as the only one of two that counts
   alone.ids[4] = alone.ids[5] == 0 ? 1 : 0;
   EXPECT_TRUE(same_bits(run(reference_of(moe_kernels(), p.shape), alone, pool_), want, GetParam()));
+  const auto make = [&](const MoeKernel& kernel) { return run(kernel, p, pool_); };
+  ByClass of_class(moe_kernels(), p.shape, make);
   for (const MoeKernel& kernel : moe_kernels())
     if (runs_here(kernel) && kernel.accepts(p.shape) && &kernel != &moe_kernels().back()) {
-      EXPECT_TRUE(same_bits(run(kernel, p, pool_), want, GetParam())) << kernel.name;
+      EXPECT_TRUE(same_bits(run(kernel, p, pool_), of_class.of(kernel), GetParam())) << kernel.name;
     }
 }
 
@@ -444,10 +450,12 @@ TEST_P(Moe, SharedOutByExpertsAndColumnsItGivesTheSameBits) {
       const Bytes want = run(choose(moe_kernels(), s, detect_isa()), p, pool_);
       std::vector<Bytes> parts;
       for (const Problem& mine : shares_of(p, grid.tp, grid.ep)) {
-        const Bytes part = run(reference_of(moe_kernels(), mine.shape), mine, pool_);
+        const auto make = [&](const MoeKernel& kernel) { return run(kernel, mine, pool_); };
+        ByClass want_part(moe_kernels(), mine.shape, make);
+        const Bytes part = want_part.of(choose(moe_kernels(), mine.shape, detect_isa()));
         for (const MoeKernel& kernel : moe_kernels())
           if (runs_here(kernel) && kernel.accepts(mine.shape) && &kernel != &moe_kernels().back()) {
-            ASSERT_TRUE(same_bits(run(kernel, mine, pool_), part, DType::f32)) << kernel.name;
+            ASSERT_TRUE(same_bits(run(kernel, mine, pool_), want_part.of(kernel), DType::f32)) << kernel.name;
           }
         parts.push_back(part);
       }

@@ -6,6 +6,7 @@
 #include "backends/cpu/kernels/linear_lossless.h"
 #include "backends/cpu/kernels/linear_quant.h"
 #include "backends/cpu/kernels/linear_ref.h"
+#include "backends/cpu/kernels/tile_product.h"
 #include "base/checked.h"
 #include "base/thread_pool.h"
 
@@ -18,6 +19,7 @@ constexpr const char* kBf16Class = "bf16 pairs, odd first, fma f32, flush denorm
 // f32: fused multiply-adds in ascending order.
 constexpr const char* kF32Class = "f32 ascending fma";
 
+template <Order order>
 void linear_ref(const LinearArgs& a, ThreadPool& pool) {
   pool.parallel_for(a.rows * a.out_features, 16, [&a](std::int64_t begin, std::int64_t end) {
     const FlushDenormals flush(a.dtype == DType::bf16);
@@ -25,7 +27,7 @@ void linear_ref(const LinearArgs& a, ThreadPool& pool) {
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t row = i / a.out_features, n = i % a.out_features;
       const std::byte* x = a.x + row * a.in_features * static_cast<std::int64_t>(size_of(a.dtype));
-      float sum = dot_ref(x, weight, n, a.sum_parts);
+      float sum = dot_ref(x, weight, n, a.sum_parts, order);
       if (a.bias) sum += load_element(a.bias, n, a.dtype);
       store_element(a.y, i, a.partial ? DType::f32 : a.dtype, sum);
     }
@@ -54,13 +56,16 @@ void linear_stream(const LinearArgs& a, ThreadPool& pool) {
 
 // Many rows: a few tiles, which stay in a cache, times all rows of a chunk.
 template <const BlockTable& table>
-void linear_tiles(const LinearArgs& a, ThreadPool& pool) {
-  if (a.rows <= table.max_rows) return linear_stream<table>(a, pool);
-  const MatrixProduct product = linear_product(a);
-  const std::int64_t step = tiles_at_once(table, a.rows), units = ceil_div(product.tiles(), step);
-  // Rows are cut only as far as it takes to give every thread several pieces.
+void multiply_chunks(const MatrixProduct& product, ThreadPool& pool) {
+  const std::int64_t rows = product.rows;
+  const std::int64_t step = tiles_at_once(table, rows), units = ceil_div(product.tiles(), step);
+  // Rows are cut only as far as it takes to give every thread several pieces, and between panels.
   const std::int64_t wanted = ceil_div<std::int64_t>(12 * pool.size(), units);
-  const std::int64_t chunks = std::clamp<std::int64_t>(wanted, 1, ceil_div<std::int64_t>(a.rows, 8 * table.best_rows));
+  const std::int64_t chunks = std::clamp<std::int64_t>(wanted, 1, ceil_div<std::int64_t>(rows, 8 * table.best_rows));
+  const auto first_row = [&](std::int64_t chunk) {
+    const std::int64_t row = rows * chunk / chunks;
+    return product.x_in_panels && chunk < chunks ? row / table.best_rows * table.best_rows : row;
+  };
   // Neighbouring tiles in one piece, since the next ones are fetched during the last rows of these.
   const std::int64_t grain = std::max<std::int64_t>(1, units / (8 * pool.size()));
   const std::int64_t pieces = ceil_div(units, grain) * chunks;
@@ -69,14 +74,38 @@ void linear_tiles(const LinearArgs& a, ThreadPool& pool) {
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t chunk = i % chunks;
       multiply_tiles(table, product,
-                     {.row_begin = a.rows * chunk / chunks,
-                      .row_end = a.rows * (chunk + 1) / chunks,
+                     {.row_begin = first_row(chunk),
+                      .row_end = first_row(chunk + 1),
                       .tile_begin = first_tile(i),
                       .tile_end = std::min(first_tile(i) + grain * step, product.tiles()),
                       .weight_after = weight_of(table, product, first_tile(i + pool.size())),
                       .fetched = i >= pool.size()});
     }
   });
+}
+
+template <const BlockTable& table>
+void linear_tiles(const LinearArgs& a, ThreadPool& pool) {
+  if (a.rows <= table.max_rows) return linear_stream<table>(a, pool);
+  multiply_chunks<table>(linear_product(a), pool);
+}
+
+// Rows of x in panels first, where there are several.
+template <const BlockTable& table>
+void linear_by_tiles(const LinearArgs& a, ThreadPool& pool) {
+  if (a.rows <= table.max_rows) return linear_stream<table>(a, pool);
+  MatrixProduct product = linear_product(a);
+  const PanelLayout panels{a.in_features, a.sum_parts};
+  pool.parallel_for(a.rows, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) pack_panel_row(panels, r, a.x + r * product.x_stride, a.scratch);
+  });
+  product.x = a.scratch;
+  product.x_in_panels = true;
+  multiply_chunks<table>(product, pool);
+}
+
+std::size_t panels_scratch(const LinearShape& s, int) {
+  return static_cast<std::size_t>(PanelLayout{s.in_features, s.sum_parts}.bytes(s.rows));
 }
 
 bool packed_for(const LinearShape& s, DType dtype) {
@@ -102,9 +131,18 @@ void linear_lossless_tiles(const LinearArgs& a, ThreadPool& pool) {
   run_lossless_tiles(kBlocksLosslessAvx512Bf16, a, pool);
 }
 
-void linear_lossless_ref(const LinearArgs& a, ThreadPool& pool) { linear_ref(lossless_plain(a), pool); }
+void linear_lossless_amx(const LinearArgs& a, ThreadPool& pool) { run_lossless_tiles(kBlocksLosslessAmx, a, pool); }
+
+template <Order order>
+void linear_lossless_ref(const LinearArgs& a, ThreadPool& pool) {
+  linear_ref<order>(lossless_plain(a), pool);
+}
 
 constexpr LinearKernel kKernels[] = {
+    {"linear_bf16_amx", kTilesBf16Class, kAvx512Bf16 | kAmx, tiles_bf16, linear_by_tiles<kBlocksBf16Amx>,
+     panels_scratch},
+    {"linear_lossless_amx", kTilesBf16Class, kAvx512Bf16 | kAmx, is_lossless, linear_lossless_amx,
+     lossless_tiles_scratch},
     {"linear_bf16_avx512_bf16_stream", kBf16Class, kAvx512Bf16, few_rows_bf16, linear_stream<kBlocksBf16Avx512Bf16>},
     {"linear_bf16_avx512_bf16_tiles", kBf16Class, kAvx512Bf16, tiles_bf16, linear_tiles<kBlocksBf16Avx512Bf16>},
     {"linear_lossless_avx512_bf16_stream", kBf16Class, kAvx512Bf16, few_rows_lossless,
@@ -125,9 +163,16 @@ constexpr LinearKernel kKernels[] = {
     {"linear_quant_ref", kQuantClass, kBaseline, quantized, run_quant_linear_ref, quant_linear_scratch},
     {"linear_bf16_baseline", kBf16Class, kBaseline, tiles_bf16, linear_tiles<kBlocksBf16Sse2>},
     {"linear_f32_baseline", kF32Class, kBaseline, tiles_f32, linear_tiles<kBlocksF32Sse2>},
-    {"linear_lossless_ref", kBf16Class, kBaseline, is_lossless, linear_lossless_ref, lossless_plain_bytes},
-    {"linear_bf16_ref", kBf16Class, kBaseline, any_bf16, linear_ref},
-    {"linear_ref", kF32Class, kBaseline, anything, linear_ref},
+    {"linear_lossless_ref", kBf16Class, kBaseline, is_lossless, linear_lossless_ref<Order::pairs>,
+     lossless_plain_bytes},
+    {"linear_bf16_ref", kBf16Class, kBaseline, any_bf16, linear_ref<Order::pairs>},
+    // Of the class of AMX, for tests: whatever these take has been taken already.
+    {"linear_bf16_portable_tiles", kTilesBf16Class, kBaseline, tiles_bf16, linear_by_tiles<kBlocksBf16PortableTiles>,
+     panels_scratch},
+    {"linear_lossless_tiles_ref", kTilesBf16Class, kBaseline, is_lossless, linear_lossless_ref<Order::tiles>,
+     lossless_plain_bytes},
+    {"linear_bf16_tiles_ref", kTilesBf16Class, kBaseline, any_bf16, linear_ref<Order::tiles>},
+    {"linear_ref", kF32Class, kBaseline, anything, linear_ref<Order::pairs>},
 };
 
 }  // namespace

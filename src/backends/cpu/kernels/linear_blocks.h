@@ -52,6 +52,9 @@ struct Finish {
   int rows;
 };
 
+struct MatrixProduct;
+struct TileRange;
+
 struct BlockTable {
   DType dtype;
   int best_rows;  // of a block, when there are many rows
@@ -64,6 +67,8 @@ struct BlockTable {
   // One row is multiplied by one tile at least as fast as memory gives that to a thread: where the processor follows streams
   // one tile after the other, a single stream, is then read faster than several side by side.
   bool one_stream = false;
+  // Not null: there are no blocks, this is all of multiply_tiles (tile_product.h).
+  void (*product)(const MatrixProduct&, const TileRange&) = nullptr;
 
   bool lossless() const { return unpacked != nullptr; }
 };
@@ -86,7 +91,8 @@ struct MatrixProduct {
   std::int64_t y_stride;  // bytes
   std::int64_t rows, in_features, out_features;
   std::int32_t sum_parts;
-  bool partial = false;  // y is f32, and gets the sums as they are
+  bool partial = false;      // y is f32, and gets the sums as they are
+  bool x_in_panels = false;  // x is as PanelLayout says, and ranges of rows begin with a panel
 
   std::int64_t tiles() const { return ceil_div<std::int64_t>(out_features, kTileOutputs); }
   std::int64_t tile_bytes(const BlockTable& table) const {
