@@ -56,16 +56,13 @@ void linear_stream(const LinearArgs& a, ThreadPool& pool) {
 
 // Many rows: a few tiles, which stay in a cache, times all rows of a chunk.
 template <const BlockTable& table>
-void multiply_chunks(const MatrixProduct& product, ThreadPool& pool) {
-  const std::int64_t rows = product.rows;
-  const std::int64_t step = tiles_at_once(table, rows), units = ceil_div(product.tiles(), step);
-  // Rows are cut only as far as it takes to give every thread several pieces, and between panels.
+void linear_tiles(const LinearArgs& a, ThreadPool& pool) {
+  if (a.rows <= table.max_rows) return linear_stream<table>(a, pool);
+  const MatrixProduct product = linear_product(a);
+  const std::int64_t step = tiles_at_once(table, a.rows), units = ceil_div(product.tiles(), step);
+  // Rows are cut only as far as it takes to give every thread several pieces.
   const std::int64_t wanted = ceil_div<std::int64_t>(12 * pool.size(), units);
-  const std::int64_t chunks = std::clamp<std::int64_t>(wanted, 1, ceil_div<std::int64_t>(rows, 8 * table.best_rows));
-  const auto first_row = [&](std::int64_t chunk) {
-    const std::int64_t row = rows * chunk / chunks;
-    return product.x_in_panels && chunk < chunks ? row / table.best_rows * table.best_rows : row;
-  };
+  const std::int64_t chunks = std::clamp<std::int64_t>(wanted, 1, ceil_div<std::int64_t>(a.rows, 8 * table.best_rows));
   // Neighbouring tiles in one piece, since the next ones are fetched during the last rows of these.
   const std::int64_t grain = std::max<std::int64_t>(1, units / (8 * pool.size()));
   const std::int64_t pieces = ceil_div(units, grain) * chunks;
@@ -74,8 +71,8 @@ void multiply_chunks(const MatrixProduct& product, ThreadPool& pool) {
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t chunk = i % chunks;
       multiply_tiles(table, product,
-                     {.row_begin = first_row(chunk),
-                      .row_end = first_row(chunk + 1),
+                     {.row_begin = a.rows * chunk / chunks,
+                      .row_end = a.rows * (chunk + 1) / chunks,
                       .tile_begin = first_tile(i),
                       .tile_end = std::min(first_tile(i) + grain * step, product.tiles()),
                       .weight_after = weight_of(table, product, first_tile(i + pool.size())),
@@ -84,10 +81,31 @@ void multiply_chunks(const MatrixProduct& product, ThreadPool& pool) {
   });
 }
 
+// Many rows, with x in panels: as many of these as a core's second cache keeps, times all tiles, then the next ones.
 template <const BlockTable& table>
-void linear_tiles(const LinearArgs& a, ThreadPool& pool) {
-  if (a.rows <= table.max_rows) return linear_stream<table>(a, pool);
-  multiply_chunks<table>(linear_product(a), pool);
+void multiply_panels(const MatrixProduct& product, ThreadPool& pool) {
+  constexpr std::int64_t kChunkBytes = std::int64_t{1} << 20;
+  const std::int64_t step = tiles_at_once(table, product.rows), units = ceil_div(product.tiles(), step);
+  const std::int64_t blocks = ceil_div<std::int64_t>(product.rows, table.best_rows);
+  const std::int64_t block_bytes = table.best_rows * product.in_features * 2;
+  const std::int64_t chunks = std::min(
+      std::max(ceil_div(blocks * block_bytes, kChunkBytes), ceil_div<std::int64_t>(4 * pool.size(), units)), blocks);
+  const auto first_row = [&](std::int64_t chunk) {
+    return std::min(blocks * chunk / chunks * table.best_rows, product.rows);
+  };
+  const std::int64_t grain = std::max<std::int64_t>(1, units / (8 * pool.size()));
+  const std::int64_t groups = ceil_div(units, grain);
+  const auto first_tile = [&](std::int64_t piece) { return piece % groups * grain * step; };
+  pool.parallel_for(groups * chunks, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      multiply_tiles(table, product,
+                     {.row_begin = first_row(i / groups),
+                      .row_end = first_row(i / groups + 1),
+                      .tile_begin = first_tile(i),
+                      .tile_end = std::min(first_tile(i) + grain * step, product.tiles()),
+                      .weight_after = weight_of(table, product, first_tile(i + pool.size())),
+                      .fetched = i >= pool.size()});
+  });
 }
 
 // Rows of x in panels first, where there are several.
@@ -101,7 +119,7 @@ void linear_by_tiles(const LinearArgs& a, ThreadPool& pool) {
   });
   product.x = a.scratch;
   product.x_in_panels = true;
-  multiply_chunks<table>(product, pool);
+  multiply_panels<table>(product, pool);
 }
 
 std::size_t panels_scratch(const LinearShape& s, int) {

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "backends/cpu/kernels/fetch_output.h"
 #include "backends/cpu/kernels/tile_product.h"
 
 CAJAL_TARGET_REGION_BEGIN(CAJAL_AMX)

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "backends/cpu/kernels/fetch_output.h"
 #include "backends/cpu/kernels/linear_ref.h"
 #include "backends/cpu/kernels/tile_product_impl.h"
 

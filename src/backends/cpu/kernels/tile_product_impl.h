@@ -1,7 +1,7 @@
 #pragma once
 // The walk of tile_product.h over rows, tiles and columns as a template over the tiles: HardwareTiles of amx.h or PortableTiles. To be
 // included *inside* a target region, behind these headers:
-//   <algorithm> <bit> <cstring> <utility> "backends/cpu/kernels/tile_product.h"
+//   <algorithm> <bit> <cstring> <utility> "backends/cpu/kernels/fetch_output.h" "backends/cpu/kernels/tile_product.h"
 namespace cajal::cpu {
 namespace {
 
@@ -66,15 +66,10 @@ class TileProduct {
     const bool both = end - begin > kTileRows;
     const RowTile low = row_tile(begin, std::min(begin + kTileRows, end), range);
     const RowTile high = both ? row_tile(begin + kTileRows, end, range) : low;
-    const int sum_rows = static_cast<int>(both ? 2 * kTileRows : kTileRows);
-    for (std::int32_t part = 0; part < p_.sum_parts; ++part) {
+    fetch_output(y_of(low.row, tile), p_.y_stride, static_cast<int>(high.row - low.row) + high.rows,
+                 outputs_of(tile, tiles) * element_bytes_);
+    for (std::int32_t part = 0; part < p_.sum_parts; ++part)
       sum_part(low.x, both ? high.x : nullptr, tile, tiles, part);
-      // A part completes as many sums of two as its number ends in ones.
-      const int siblings = std::countr_one(static_cast<unsigned>(part));
-      const int level = std::popcount(static_cast<unsigned>(part)) - siblings;
-      for (int l = level + siblings - 1; l >= level; --l) add(levels_[l], sum_rows, tiles);
-      if (part + 1 < p_.sum_parts) keep(levels_[level], sum_rows, tiles);
-    }
     finish(low, sums_, tile, tiles);
     if (both) finish(high, sums_ + kTileRows * kSumsStride, tile, tiles);
   }
@@ -90,7 +85,7 @@ class TileProduct {
     }
   }
 
-  // The product of a part to sums_.
+  // The product of a part, and of what it completes: to sums_ at last, else to its level of the tree.
   template <int kX, int kOutputs>
   void sum_part(const std::byte* const (&x)[kX], const std::byte* weight, std::int32_t part) {
     unroll<kX * kOutputs>([&]<int kSum>() { tiles_.template zero<kSum>(); });
@@ -98,22 +93,42 @@ class TileProduct {
     const std::int64_t x_step = p_.x_in_panels ? kTileBytes : kTileRowBytes;
     const std::int64_t x_stride = p_.x_in_panels ? kTileRowBytes : p_.x_stride;
     const std::int64_t at = part * (p_.x_in_panels ? blocks * kTileBytes : layout_.part_columns() * 2);
+    const std::byte* rows[kX];
+    for (int i = 0; i < kX; ++i) rows[i] = x[i] + at;
     for (std::int64_t k = 0; k < whole; ++k) {
-      const std::byte* rows[kX];
-      for (int i = 0; i < kX; ++i) rows[i] = x[i] + at + k * x_step;
       fetch<kOutputs>();
       multiply_block<kX, kOutputs>(rows, x_stride, weight + k * kTileBytes, tile_stride_);
+      for (int i = 0; i < kX; ++i) rows[i] += x_step;
     }
     if (whole < blocks) {
-      copy_end<kX, kOutputs>(x, at + whole * x_step, weight + whole * kTileBytes);
-      const std::byte* rows[kX];
+      copy_end<kX, kOutputs>(rows, weight + whole * kTileBytes);
       for (int i = 0; i < kX; ++i) rows[i] = end_of_x_[i];
       multiply_block<kX, kOutputs>(rows, kTileRowBytes, end_of_weight_, kTileBytes);
     }
+    // A part completes as many sums of two as its number ends in ones.
+    const int siblings = std::countr_one(static_cast<unsigned>(part));
+    const int level = std::popcount(static_cast<unsigned>(part)) - siblings;
+    float* const sum = part + 1 == p_.sum_parts ? sums_ : levels_[level];
+    float* const fresh = siblings == 0 ? sum : sums_;
     unroll<kX * kOutputs>([&]<int kSum>() {
-      float* const to = sums_ + kSum / kOutputs * kTileRows * kSumsStride + kSum % kOutputs * kTileOutputs;
+      float* const to = fresh + kSum / kOutputs * kTileRows * kSumsStride + kSum % kOutputs * kTileOutputs;
       tiles_.template store<kSum>(to, kSumsStride * std::int64_t{sizeof(float)});
     });
+    if (siblings > 0) add_siblings<kX * kTileRows, kOutputs>(level, siblings, sum);
+  }
+
+  using Vector [[gnu::vector_size(64), gnu::may_alias]] = float;
+
+  // sum = the fresh one and those of the levels in front of it, the last one's first.
+  template <int kRows, int kOutputs>
+  void add_siblings(int level, int siblings, float* sum) const {
+    for (int r = 0; r < kRows; ++r)
+      unroll<kOutputs>([&]<int kOutput>() {
+        const int at = r * kSumsStride + kOutput * kTileOutputs;
+        Vector of = *reinterpret_cast<const Vector*>(sums_ + at);
+        for (int l = level + siblings - 1; l >= level; --l) of = *reinterpret_cast<const Vector*>(levels_[l] + at) + of;
+        *reinterpret_cast<Vector*>(sum + at) = of;
+      });
   }
 
   template <int kX, int kOutputs>
@@ -131,15 +146,14 @@ class TileProduct {
 
   // The columns behind the last whole block of a part, others as zeros.
   template <int kX, int kOutputs>
-  [[gnu::noinline]] void copy_end(const std::byte* const (&x)[kX], std::int64_t x_at, const std::byte* weight) {
+  [[gnu::noinline]] void copy_end(const std::byte* const (&x)[kX], const std::byte* weight) {
     const std::int64_t columns = layout_.part_columns() % kTileColumns;
     const std::int64_t x_stride = p_.x_in_panels ? kTileRowBytes : p_.x_stride;
     std::memset(end_of_x_, 0, sizeof end_of_x_);
     std::memset(end_of_weight_, 0, sizeof end_of_weight_);
     for (int i = 0; i < kX; ++i)
       for (std::int64_t r = 0; r < x_rows_; ++r)
-        std::memcpy(end_of_x_[i] + r * kTileRowBytes, x[i] + x_at + r * x_stride,
-                    static_cast<std::size_t>(columns * 2));
+        std::memcpy(end_of_x_[i] + r * kTileRowBytes, x[i] + r * x_stride, static_cast<std::size_t>(columns * 2));
     for (int t = 0; t < kOutputs; ++t)
       std::memcpy(end_of_weight_ + t * kTileBytes, weight + t * tile_stride_,
                   static_cast<std::size_t>(ceil_div<std::int64_t>(columns, 2) * kGroupBytes));
@@ -154,42 +168,23 @@ class TileProduct {
     fetch_ = cold ? weight + std::min(kBytesAhead, tile_stride_) : next + share * tile_stride_ / shares;
     fetch_end_ = cold ? weight + tile_stride_ : fetch_ + bytes;
     fetch_after_ = next;
-    fetch_lines_ = static_cast<int>(std::clamp<std::int64_t>(
-        ceil_div<std::int64_t>(bytes, 64 * std::max<std::int64_t>(layout_.part_blocks() * p_.sum_parts, 1)), 1, 16));
+    const std::int64_t blocks = std::max<std::int64_t>(layout_.part_blocks() * p_.sum_parts, 1);
+    fetch_lines_ = static_cast<int>(std::clamp<std::int64_t>(ceil_div(bytes, 64 * blocks), 1, kTileRows));
   }
   template <int kOutputs>
   [[gnu::always_inline]] void fetch() {
     for (int i = 0; i < fetch_lines_; ++i, fetch_ += 64) {
-      unroll<kOutputs>([&]<int kOutput>() { __builtin_prefetch(fetch_ + kOutput * tile_stride_, 0, 2); });
+      unroll<kOutputs>([&]<int kOutput>() { __builtin_prefetch(fetch_ + kOutput * tile_stride_); });
     }
     if (fetch_ >= fetch_end_) fetch_ = fetch_after_, fetch_end_ = fetch_after_ + tile_stride_;
   }
 
-  using Vector [[gnu::vector_size(64), gnu::aligned(4), gnu::may_alias]] = float;
-
-  // sums_ += the rows of a level, which stand in front.
-  void add(const float* level, int rows, int tiles) {
-    for (int r = 0; r < rows; ++r)
-      for (int i = 0; i < tiles * kTileOutputs; i += kTileOutputs) {
-        const int at = r * kSumsStride + i;
-        *reinterpret_cast<Vector*>(sums_ + at) =
-            *reinterpret_cast<const Vector*>(level + at) + *reinterpret_cast<Vector*>(sums_ + at);
-      }
-  }
-  void keep(float* level, int rows, int tiles) const {
-    for (int r = 0; r < rows; ++r)
-      std::memcpy(level + r * kSumsStride, sums_ + r * kSumsStride,
-                  static_cast<std::size_t>(tiles * kTileOutputs) * sizeof(float));
-  }
-
   void finish(const RowTile& rows, const float* sums, std::int64_t tile, int tiles) const {
-    const std::int64_t element = p_.partial ? std::int64_t{sizeof(float)} : std::int64_t{2};
-    const std::int64_t output = tile * kTileOutputs;
-    const std::int64_t outputs = std::min<std::int64_t>(tiles * kTileOutputs, p_.out_features - output);
-    std::byte* const y = p_.y + rows.row * p_.y_stride + output * element;
+    const std::int64_t outputs = outputs_of(tile, tiles);
+    std::byte* const y = y_of(rows.row, tile);
     if (!p_.partial)
       return kFinishing.finish({.sums = sums,
-                                .bias = p_.bias ? p_.bias + output * element : nullptr,
+                                .bias = p_.bias ? p_.bias + tile * kTileOutputs * element_bytes_ : nullptr,
                                 .y = y,
                                 .y_stride = p_.y_stride,
                                 .outputs = outputs,
@@ -198,7 +193,15 @@ class TileProduct {
       std::memcpy(y + r * p_.y_stride, sums + r * kSumsStride, static_cast<std::size_t>(outputs) * sizeof(float));
   }
 
+  std::byte* y_of(std::int64_t row, std::int64_t tile) const {
+    return p_.y + row * p_.y_stride + tile * kTileOutputs * element_bytes_;
+  }
+  std::int64_t outputs_of(std::int64_t tile, int tiles) const {
+    return std::min<std::int64_t>(tiles * kTileOutputs, p_.out_features - tile * kTileOutputs);
+  }
+
   const MatrixProduct& p_;
+  const std::int64_t element_bytes_ = p_.partial ? std::int64_t{sizeof(float)} : std::int64_t{2};
   const PanelLayout layout_;
   const std::int64_t tile_stride_ = ceil_div<std::int64_t>(p_.in_features, 2) * kGroupBytes;
   const std::int64_t part_bytes_ = layout_.part_columns() / 2 * kGroupBytes;
