@@ -136,6 +136,10 @@ bool few_rows_bf16(const LinearShape& s) { return tiles_bf16(s) && s.rows <= kMa
 bool few_rows_f32(const LinearShape& s) { return tiles_f32(s) && s.rows <= kMaxBlockRows; }
 bool quantized(const LinearShape& s) { return is_quant_storage(s.storage, s.dtype); }
 bool few_rows_lossless(const LinearShape& s) { return is_lossless(s) && s.rows <= kMaxBlockRows; }
+bool even_tiles_bf16(const LinearShape& s) { return tiles_bf16(s) && s.in_features % 2 == 0; }
+bool few_rows_of_even_lossless(const LinearShape& s) {
+  return is_lossless(s) && has_block_for(kBlocksLosslessTileOrder, s.rows, s.in_features);
+}
 bool anything(const LinearShape& s) { return !std::holds_alternative<Quantized>(s.storage) && !is_lossless(s); }
 bool any_bf16(const LinearShape& s) { return s.dtype == DType::bf16 && anything(s); }
 
@@ -144,12 +148,11 @@ void linear_quant(const LinearArgs& a, ThreadPool& pool) {
   run_quant_linear(table, a, pool);
 }
 
+template <const BlockTable& table>
 void linear_lossless_tiles(const LinearArgs& a, ThreadPool& pool) {
-  if (a.rows <= kBlocksLosslessAvx512Bf16.max_rows) return linear_stream<kBlocksLosslessAvx512Bf16>(a, pool);
-  run_lossless_tiles(kBlocksLosslessAvx512Bf16, a, pool);
+  if (has_block_for(table, a.rows, a.in_features)) return linear_stream<table>(a, pool);
+  run_lossless_tiles(table, a, pool);
 }
-
-void linear_lossless_amx(const LinearArgs& a, ThreadPool& pool) { run_lossless_tiles(kBlocksLosslessAmx, a, pool); }
 
 template <Order order>
 void linear_lossless_ref(const LinearArgs& a, ThreadPool& pool) {
@@ -159,14 +162,14 @@ void linear_lossless_ref(const LinearArgs& a, ThreadPool& pool) {
 constexpr LinearKernel kKernels[] = {
     {"linear_bf16_amx", kTilesBf16Class, kAvx512Bf16 | kAmx, tiles_bf16, linear_by_tiles<kBlocksBf16Amx>,
      panels_scratch},
-    {"linear_lossless_amx", kTilesBf16Class, kAvx512Bf16 | kAmx, is_lossless, linear_lossless_amx,
-     lossless_tiles_scratch},
+    {"linear_lossless_amx", kTilesBf16Class, kAvx512Bf16 | kAmx, is_lossless,
+     linear_lossless_tiles<kBlocksLosslessTileOrder>, lossless_tiles_scratch},
     {"linear_bf16_avx512_bf16_stream", kBf16Class, kAvx512Bf16, few_rows_bf16, linear_stream<kBlocksBf16Avx512Bf16>},
     {"linear_bf16_avx512_bf16_tiles", kBf16Class, kAvx512Bf16, tiles_bf16, linear_tiles<kBlocksBf16Avx512Bf16>},
     {"linear_lossless_avx512_bf16_stream", kBf16Class, kAvx512Bf16, few_rows_lossless,
      linear_stream<kBlocksLosslessAvx512Bf16>},
-    {"linear_lossless_avx512_bf16_tiles", kBf16Class, kAvx512Bf16, is_lossless, linear_lossless_tiles,
-     lossless_tiles_scratch},
+    {"linear_lossless_avx512_bf16_tiles", kBf16Class, kAvx512Bf16, is_lossless,
+     linear_lossless_tiles<kBlocksLosslessAvx512Bf16>, lossless_tiles_scratch},
     {"linear_bf16_avx512_stream", kBf16Class, kAvx512, few_rows_bf16, linear_stream<kBlocksBf16Avx512>},
     {"linear_bf16_avx512_tiles", kBf16Class, kAvx512, tiles_bf16, linear_tiles<kBlocksBf16Avx512>},
     {"linear_bf16_avx2_stream", kBf16Class, kAvx2, few_rows_bf16, linear_stream<kBlocksBf16Avx2>},
@@ -187,6 +190,10 @@ constexpr LinearKernel kKernels[] = {
     // Of the class of AMX, for tests: whatever these take has been taken already.
     {"linear_bf16_portable_tiles", kTilesBf16Class, kBaseline, tiles_bf16, linear_by_tiles<kBlocksBf16PortableTiles>,
      panels_scratch},
+    {"linear_bf16_avx512_tile_order", kTilesBf16Class, kAvx512Bf16, even_tiles_bf16,
+     linear_tiles<kBlocksBf16TileOrder>},
+    {"linear_lossless_avx512_tile_order", kTilesBf16Class, kAvx512Bf16, few_rows_of_even_lossless,
+     linear_stream<kBlocksLosslessTileOrder>},
     {"linear_lossless_tiles_ref", kTilesBf16Class, kBaseline, is_lossless, linear_lossless_ref<Order::tiles>,
      lossless_plain_bytes},
     {"linear_bf16_tiles_ref", kTilesBf16Class, kBaseline, any_bf16, linear_ref<Order::tiles>},

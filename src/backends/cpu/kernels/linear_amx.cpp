@@ -15,13 +15,9 @@ CAJAL_TARGET_REGION_BEGIN(CAJAL_AMX)
 CAJAL_TARGET_REGION_END
 
 namespace cajal::cpu {
-constexpr BlockTable kBlocksBf16Amx = make_tiles_table<HardwareTiles, kBlocksBf16Avx512Bf16>();
-constexpr BlockTable kBlocksLosslessAmx = [] {
-  BlockTable table{};
-  table.dtype = DType::bf16;
-  table.best_rows = kBlocksBf16Amx.best_rows;
-  table.max_rows = 0;  // also for one row: tiles are unpacked first
-  table.unpacked = &kBlocksBf16Amx;
+constexpr BlockTable kBlocksBf16Amx = [] {
+  BlockTable table = make_tiles_table<HardwareTiles, kBlocksBf16Avx512Bf16>();
+  table.few = &kBlocksBf16TileOrder;
   return table;
 }();
 }  // namespace cajal::cpu

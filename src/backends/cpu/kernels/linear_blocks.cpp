@@ -137,8 +137,8 @@ struct Multiplier {
 }  // namespace
 
 int tiles_at_once(const BlockTable& table, std::int64_t rows) {
+  if (table.few && rows <= table.few->max_rows) return tiles_at_once(*table.few, rows);
   if (table.product) return rows <= table.max_rows ? kMaxBlockTiles : kMaxBlockTiles / 2;
-  if (table.max_rows == 0) return tiles_at_once(*table.unpacked, rows);
   const auto& blocks = table.block[(rows <= table.max_rows ? rows : table.best_rows) - 1];
   int tiles = kMaxBlockTiles;
   while (!blocks[tiles - 1]) --tiles;
@@ -153,6 +153,8 @@ void multiply_tiles(const BlockTable& table, const MatrixProduct& product, const
                   (product.sum_parts == 1 || product.in_features % (2 * product.sum_parts) == 0),
               "a sum over ", product.in_features, " in ", product.sum_parts, " parts");
   const FlushDenormals flush(table.dtype == DType::bf16);
+  if (table.few && has_block_for(*table.few, rows, product.in_features))
+    return multiply_tiles(*table.few, product, range);
   if (table.product) return table.product(product, range);
   Multiplier multiplier(table, product);
   const int step = rows == 1 && table.one_stream && multiplier.follower ? 1 : tiles_at_once(table, rows);

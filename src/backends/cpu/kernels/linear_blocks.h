@@ -69,6 +69,8 @@ struct BlockTable {
   bool one_stream = false;
   // Not null: there are no blocks, this is all of multiply_tiles (tile_product.h).
   void (*product)(const MatrixProduct&, const TileRange&) = nullptr;
+  const BlockTable* few = nullptr;  // then: the same bits for fewer rows than are worth a tile
+  bool even_columns = false;        // the blocks cannot end in half a group
 
   bool lossless() const { return unpacked != nullptr; }
 };
@@ -100,6 +102,11 @@ struct MatrixProduct {
     return ceil_div<std::int64_t>(in_features, table.dtype == DType::bf16 ? 2 : 1) * kGroupBytes;
   }
 };
+
+// Whether the blocks of a table can multiply all rows at once.
+inline bool has_block_for(const BlockTable& table, std::int64_t rows, std::int64_t in_features) {
+  return rows <= table.max_rows && !(table.even_columns && in_features % 2 != 0);
+}
 
 struct TileRange {
   std::int64_t row_begin, row_end, tile_begin, tile_end;

@@ -58,6 +58,9 @@ bool packed_for(const MoeShape& s, DType dtype) {
 }
 bool tiles_bf16(const MoeShape& s) { return packed_for(s, DType::bf16); }
 bool tiles_f32(const MoeShape& s) { return packed_for(s, DType::f32); }
+bool even_tiles_bf16(const MoeShape& s) {
+  return tiles_bf16(s) && s.hidden_size % 2 == 0 && s.intermediate_size % 2 == 0;
+}
 bool any_quantized(const MoeShape& s) {
   return std::holds_alternative<Quantized>(s.gate_up_storage) || std::holds_alternative<Quantized>(s.down_storage);
 }
@@ -80,8 +83,8 @@ constexpr std::uint32_t kUpToAvx512 = kAvx2 | kAvx512, kUpToBf16 = kUpToAvx512 |
 constexpr MoeKernel kKernels[] = {
     {"moe_bf16_amx_grouped", kTilesClass, kUpToBf16 | kAmx, tiles_bf16, moe_grouped<kBlocksBf16Amx, kUpToBf16>,
      scratch_bytes},
-    {"moe_lossless_amx_grouped", kTilesClass, kUpToBf16 | kAmx, lossless, moe_grouped<kBlocksLosslessAmx, kUpToBf16>,
-     lossless_moe_scratch},
+    {"moe_lossless_amx_grouped", kTilesClass, kUpToBf16 | kAmx, lossless,
+     moe_grouped<kBlocksLosslessTileOrder, kUpToBf16>, lossless_moe_scratch},
     {"moe_bf16_avx512_bf16_grouped", kBf16Class, kUpToBf16, tiles_bf16, moe_grouped<kBlocksBf16Avx512Bf16, kUpToBf16>,
      scratch_bytes},
     {"moe_lossless_avx512_bf16_grouped", kBf16Class, kUpToBf16, lossless,
@@ -104,6 +107,8 @@ constexpr MoeKernel kKernels[] = {
     // Of the class of AMX, for tests: whatever these take has been taken already.
     {"moe_bf16_portable_tiles", kTilesClass, kBaseline, tiles_bf16, moe_grouped<kBlocksBf16PortableTiles, kBaseline>,
      scratch_bytes},
+    {"moe_bf16_avx512_tile_order", kTilesClass, kUpToBf16, even_tiles_bf16,
+     moe_grouped<kBlocksBf16TileOrder, kUpToBf16>, scratch_bytes},
     {"moe_bf16_tiles_ref", kTilesClass, kBaseline, any_bf16, moe_ref<Order::tiles>, scratch_bytes},
     {"moe_ref", kF32Class, kBaseline, anything, moe_ref<Order::pairs>, scratch_bytes},
 };

@@ -34,7 +34,9 @@ struct PanelLayout {
 void pack_panel_row(const PanelLayout& layout, std::int64_t row, const std::byte* x, std::byte* panels);
 
 // Tables without blocks, which multiply by tiles: with the instructions, and one by one for machines without them.
-extern const BlockTable kBlocksBf16Amx, kBlocksLosslessAmx;
+extern const BlockTable kBlocksBf16Amx;
 extern const BlockTable kBlocksBf16PortableTiles;
+// Blocks of AVX-512 in the order of tiles, for few rows; those over lossless tiles are multiplied by AMX once they are unpacked.
+extern const BlockTable kBlocksBf16TileOrder, kBlocksLosslessTileOrder;
 
 }  // namespace cajal::cpu
