@@ -85,12 +85,14 @@ CAJAL_TARGET_REGION_END
 
 namespace cajal::cpu {
 constexpr BlockTable kBlocksBf16TileOrder = [] {
-  BlockTable table = make_table<TileOrder>(6);
+  BlockTable table = make_table<TileOrder>(4);
+  table.max_rows = 4;  // more are faster by tiles
   table.even_columns = true;
   return table;
 }();
 constexpr BlockTable kBlocksLosslessTileOrder = [] {
-  BlockTable table = make_table<Lossless<TileOrder>>(6);
+  BlockTable table = make_table<Lossless<TileOrder>>(2);
+  table.max_rows = 2;
   table.unpacked = &kBlocksBf16Amx;
   table.even_columns = true;
   return table;
