@@ -104,7 +104,7 @@ INSTANTIATE_TEST_SUITE_P(Types, Linear, testing::Values(DType::bf16, DType::f32)
 TEST_P(Linear, KernelsAgreeInEveryBitForAllSizes) {
   for (const std::int64_t n : {1, 15, 16, 17, 70, 173})
     for (const std::int64_t k : {1, 2, 3, 31, 64, 100})
-      for (const std::int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 14, 17})
+      for (const std::int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 14, 17, 34})
         expect_kernels_agree(packed_shape(GetParam(), rows, k, n), Values::cancelling, k == 2, pool_);
   expect_kernels_agree(packed_shape(GetParam(), 63, 100, 173), Values::cancelling, false, pool_);
   expect_kernels_agree(packed_shape(GetParam(), 3, 1024, 173), Values::cancelling, false, pool_);
@@ -122,7 +122,7 @@ TEST_P(Linear, KernelsAgreeOnDenormalsInfinitiesAndNaNs) {
 TEST_P(Linear, KernelsAgreeOnSumsInParts) {
   for (const int parts : {2, 4, 8, 16, 64})
     for (const std::int64_t k : {128, 640})
-      for (const std::int64_t rows : {1, 5, 8, 13})
+      for (const std::int64_t rows : {1, 5, 8, 13, 33})
         for (const Values values : {Values::spread, Values::cancelling})
           expect_kernels_agree(packed_shape(GetParam(), rows, k, 37, parts), values, rows == 5, pool_);
 }

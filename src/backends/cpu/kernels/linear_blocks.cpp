@@ -153,7 +153,7 @@ void multiply_tiles(const BlockTable& table, const MatrixProduct& product, const
                   (product.sum_parts == 1 || product.in_features % (2 * product.sum_parts) == 0),
               "a sum over ", product.in_features, " in ", product.sum_parts, " parts");
   const FlushDenormals flush(table.dtype == DType::bf16);
-  if (table.few && has_block_for(*table.few, rows, product.in_features))
+  if (table.few && !product.x_in_panels && has_block_for(*table.few, rows, product.in_features))
     return multiply_tiles(*table.few, product, range);
   if (table.product) return table.product(product, range);
   Multiplier multiplier(table, product);
