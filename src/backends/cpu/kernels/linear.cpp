@@ -238,7 +238,7 @@ Storage quantized_weight_storage(const Quantized& wanted) {
 void check_lossless_weights(std::uint32_t isa) {
   if (!(isa & kAvx512Bf16))
     fail(ErrorCode::unsupported, "lossless weights on cpu-", isa_name(isa),
-         ": only cpu-avx512_bf16 has kernels for them",
+         ": only cpu-avx512_bf16 and cpu-amx have kernels for them",
          remedy("use --quantization none, which gives the same answers"));
 }
 

@@ -156,6 +156,7 @@ void multiply_tiles(const BlockTable& table, const MatrixProduct& product, const
   if (table.few && !product.x_in_panels && has_block_for(*table.few, rows, product.in_features))
     return multiply_tiles(*table.few, product, range);
   if (table.product) return table.product(product, range);
+  CAJAL_CHECK(!product.x_in_panels, "blocks read rows of x, not panels");
   Multiplier multiplier(table, product);
   const int step = rows == 1 && table.one_stream && multiplier.follower ? 1 : tiles_at_once(table, rows);
   // Blocks of nearly equal height, rather than a low one at the end.
