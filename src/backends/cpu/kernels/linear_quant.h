@@ -6,8 +6,9 @@
 namespace cajal::cpu {
 
 // The numerics class of every kernel with quantised weights: x rounded to 8 bits by groups, exact sums of integers within a
-// group, and then, for the groups in ascending order, sum = fma(float(group's), scale * x scale, sum).
-constexpr const char* kQuantClass = "8-bit activations by groups, exact within, fma f32 over groups";
+// group, and then, for the groups in ascending order, sum = fma(float(group's), u * x scale, sum); each part of a sum times the
+// row's scale.
+constexpr const char* kQuantClass = "8-bit activations by groups, exact within, fma f32 over groups, times the row's scale";
 
 void run_quant_linear(const QuantBlockTable& table, const LinearArgs& args, ThreadPool& pool);
 void run_quant_linear_ref(const LinearArgs& args, ThreadPool& pool);

@@ -92,6 +92,7 @@ struct Multiplier {
     const std::byte* weight = p.weight + at.tile * tile_stride + first * group_bytes;
     QuantBlock b{.x = {},
                  .weight = weight,
+                 .row_scales = p.weight + at.tile * tile_stride + groups * group_bytes,
                  .tile_stride = tile_stride,
                  .groups = count,
                  .sums = into,
@@ -197,7 +198,7 @@ bool round_group_ref(const std::byte* group, DType dtype, std::int64_t size, int
 bool is_quant_storage(const Storage& storage, DType dtype) {
   const auto* q = std::get_if<Quantized>(&storage);
   return q && (dtype == DType::bf16 || dtype == DType::f32) && (q->bits == 8 || q->bits == 4) &&
-         (q->group_size == 32 || q->group_size == 128) && q->scale_dtype == DType::f16 && !q->zero_points &&
+         (q->group_size == 32 || q->group_size == 128) && q->scale_dtype == DType::i8 && !q->zero_points &&
          q->tile_rows == kQuantTileOutputs;
 }
 

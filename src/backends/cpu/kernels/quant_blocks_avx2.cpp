@@ -35,6 +35,7 @@ struct Avx2 {
     _mm256_storeu_ps(p + 8, v.high);
   }
   static Sum add(const Sum& a, const Sum& b) { return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }
+  static Sum mul(const Sum& a, const Sum& b) { return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)}; }
   static Int broadcast(std::int32_t v) { return {_mm256_set1_epi32(v), _mm256_set1_epi32(v)}; }
   static Weight load_weight(const std::byte* p) {
     const auto* v = reinterpret_cast<const __m256i*>(p);
@@ -64,14 +65,11 @@ struct Avx2 {
     sum.low = _mm256_add_epi32(sum.low, product<kBits>(w.low, x));
     sum.high = _mm256_add_epi32(sum.high, product<kBits>(w.high, x));
   }
-  static __m256i scale_bits(__m128i halves) {
-    const __m256 scales = _mm256_cvtph_ps(halves), zeros = _mm256_cmp_ps(scales, _mm256_setzero_ps(), _CMP_EQ_OQ);
-    return _mm256_castps_si256(_mm256_blendv_ps(scales, _mm256_set1_ps(kSmallestScale), zeros));
+  static __m256i scale_bits(const std::byte* eight) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(eight));
+    return _mm256_castps_si256(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
   }
-  static Int load_scales(const std::byte* p) {
-    const auto* v = reinterpret_cast<const __m128i*>(p);
-    return {scale_bits(_mm_loadu_si128(v)), scale_bits(_mm_loadu_si128(v + 1))};
-  }
+  static Int load_scales(const std::byte* p) { return {scale_bits(p), scale_bits(p + 8)}; }
   static void accumulate(Sum& sum, const Int& dot, const Int& scales, std::int32_t exponent) {
     const __m256i k = _mm256_set1_epi32(exponent);
     const __m256 low = _mm256_castsi256_ps(_mm256_add_epi32(scales.low, k));

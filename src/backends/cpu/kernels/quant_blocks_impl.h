@@ -4,7 +4,7 @@
 //   <immintrin.h> <cstring> "backends/cpu/kernels/quant_blocks.h" "backends/cpu/unroll.h"
 //
 // An `Isa` has: kMaxVectors (accumulators that fit, counted in pairs of an integer and a float one, each of 16 outputs);
-// Sum (16 floats), zero, load, store, add; Int (16 i32), broadcast; Weight (16 outputs by four unsigned bytes), load_weight,
+// Sum (16 floats), zero, load, store, add, mul; Int (16 i32), broadcast; Weight (16 outputs by four unsigned bytes), load_weight,
 // and low and high halves of bytes; X (four signed bytes, for all outputs), load_x; dot<bits>; load_scales, which gives the
 // bits of f32; accumulate, which adds float(dot) * scale * the power of two of x; store_y, which rounds, with load_bias beside
 // it; and round_group.
@@ -12,6 +12,8 @@ namespace cajal::cpu {
 namespace {
 
 constexpr std::int64_t kHalfBytes = 64;  // four columns of 16 outputs; a tile has two halves
+constexpr std::int64_t kScalesBytes = kQuantTileOutputs, kHalfScalesBytes = kScalesBytes / 2;  // of a group
+constexpr std::int64_t kHalfRowScalesBytes = 64;
 
 // dots += weight * x for one group, while memory is fetched from `fetch` on.
 template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
@@ -20,7 +22,7 @@ template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
                                                   std::int64_t tile_stride, const std::byte* fetch) {
   constexpr std::int64_t kStep = kBits == 8 ? 4 : 8;  // columns of a byte of a half
   for (std::int64_t k = 0; k < kGroup; k += kStep) {
-    const std::int64_t at = kHalfBytes + k / kStep * 2 * kHalfBytes;
+    const std::int64_t at = kScalesBytes + k / kStep * 2 * kHalfBytes;
     typename Isa::Weight w[2 * kTiles];
     CAJAL_UNROLL for (int v = 0; v < 2 * kTiles; ++v) {
       w[v] = Isa::load_weight(weight + v / 2 * tile_stride + at + v % 2 * kHalfBytes);
@@ -46,7 +48,7 @@ template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
 [[gnu::always_inline]] inline void multiply_groups(typename Isa::Sum (&sums)[kRows][2 * kTiles],
                                                    const std::byte* (&x)[kRows], const QuantBlock& b,
                                                    std::int64_t begin, std::int64_t end, const std::byte* fetch) {
-  constexpr std::int64_t kGroupBytes = kHalfBytes + kQuantTileOutputs * kGroup * kBits / 8;
+  constexpr std::int64_t kGroupBytes = kScalesBytes + kQuantTileOutputs * kGroup * kBits / 8;
   const std::byte* weight = b.weight + begin * kGroupBytes;
   for (std::int64_t g = begin; g < end; ++g) {
     typename Isa::Int dots[kRows][2 * kTiles];
@@ -60,7 +62,7 @@ template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
     }
     multiply_group<Isa, kBits, kGroup, kRows, kTiles, kCold>(dots, x, weight, b.tile_stride, fetch);
     CAJAL_UNROLL for (int v = 0; v < 2 * kTiles; ++v) {
-      const typename Isa::Int scales = Isa::load_scales(weight + v / 2 * b.tile_stride + v % 2 * (kHalfBytes / 2));
+      const typename Isa::Int scales = Isa::load_scales(weight + v / 2 * b.tile_stride + v % 2 * kHalfScalesBytes);
       CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
         std::int32_t exponent;
         std::memcpy(&exponent, x[r] + kGroup, sizeof exponent);
@@ -73,6 +75,11 @@ template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
   }
 }
 
+// Of 16 outputs, the v-th of the block.
+inline const std::byte* row_scales_of(const QuantBlock& b, int v) {
+  return b.row_scales + v / 2 * b.tile_stride + v % 2 * kHalfRowScalesBytes;
+}
+
 template <class Isa, int kBits, int kGroup, int kRows, int kTiles>
 void multiply_quant_block(const QuantBlock& b) {
   typename Isa::Sum sums[kRows][2 * kTiles];
@@ -81,11 +88,18 @@ void multiply_quant_block(const QuantBlock& b) {
   CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
     CAJAL_UNROLL for (int v = 0; v < 2 * kTiles; ++v) sums[r][v] = Isa::zero();
   }
+  CAJAL_UNROLL for (int v = 0; v < 2 * kTiles; ++v) {
+    _mm_prefetch(reinterpret_cast<const char*>(row_scales_of(b, v)), _MM_HINT_T0);
+  }
   if (b.cold) {
     multiply_groups<Isa, kBits, kGroup, kRows, kTiles, true>(sums, x, b, 0, b.turn, b.fetch);
     multiply_groups<Isa, kBits, kGroup, kRows, kTiles, true>(sums, x, b, b.turn, b.groups, b.fetch_after_turn);
   } else {
     multiply_groups<Isa, kBits, kGroup, kRows, kTiles, false>(sums, x, b, 0, b.groups, b.fetch);
+  }
+  CAJAL_UNROLL for (int v = 0; v < 2 * kTiles; ++v) {
+    const typename Isa::Sum scales = Isa::load(reinterpret_cast<const float*>(row_scales_of(b, v)));
+    CAJAL_UNROLL for (int r = 0; r < kRows; ++r) sums[r][v] = Isa::mul(sums[r][v], scales);
   }
   for (int level = b.siblings - 1; level >= 0; --level) {
     const float* other = b.sums + level * kQuantLevelStride;
