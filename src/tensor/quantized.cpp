@@ -31,8 +31,8 @@ Floats all_of(float f) { return Floats{f, f, f, f}; }
 // Added to a number below 2^22 it rounds that to the nearest integer, ties to even: a float's last bit is worth one there.
 constexpr float kRound = 12582912.0f;
 
-// Of rows in 4 bits: a scale of least squared error may be above the largest magnitude / 8.
-constexpr int kScaleOfLargestInt4 = 120;
+// Of the largest group of a row in 4 bits at most: a scale of least squared error may be above the largest magnitude / 8.
+constexpr int kMostScaleOfLargest = 120;
 
 // The bits of the largest magnitude, those of an infinity or more if a number is not finite.
 std::uint32_t largest_magnitude(std::span<const float> group) {
@@ -134,8 +134,10 @@ void store_group(const QuantizedLayout& l, std::int64_t n, std::int64_t group, i
   }
 }
 
-void store_row_scale(const QuantizedLayout& l, std::int64_t n, float scale, std::byte* matrix) {
-  std::memcpy(matrix + l.row_scale_at(n), &scale, sizeof scale);
+void zero_row(const QuantizedLayout& l, std::int64_t n, std::byte* matrix) {
+  const std::array<std::int8_t, kMaxGroup> zeros{};
+  for (std::int64_t g = 0; g < l.groups(); ++g) store_group(l, n, g, 1, zeros.data(), matrix);
+  matrix[l.exponent_at(n)] = std::byte{0};
 }
 
 [[noreturn]] void refuse_row(const TensorType& type, const QuantizedLayout& l, std::int64_t n, const std::byte* row) {
@@ -156,7 +158,9 @@ void pack_row(const TensorType& type, const QuantizedLayout& l, std::int64_t n, 
   std::array<std::int8_t, kMaxGroup> integers;
   const std::int64_t size = l.storage.group_size;
   if (!(largest < kTooLargeWeight)) refuse_row(type, l, n, row);
-  const float row_scale = choose_row_scale(largest, l.storage.bits);
+  const std::optional<int> exponent = choose_exponent(largest, l.storage.bits);
+  if (!exponent) return zero_row(l, n, matrix);
+  const float row_scale = std::ldexp(1.0f, *exponent);
   for (std::int64_t g = 0; g < l.groups(); ++g) {
     const std::int64_t count = std::min(size, l.columns - g * size);
     if (count < size) values.fill(0.0f);
@@ -165,13 +169,7 @@ void pack_row(const TensorType& type, const QuantizedLayout& l, std::int64_t n, 
                                      integers.data());
     store_group(l, n, g, scale, integers.data(), matrix);
   }
-  store_row_scale(l, n, row_scale, matrix);
-}
-
-void zero_row(const QuantizedLayout& l, std::int64_t n, std::byte* matrix) {
-  const std::array<std::int8_t, kMaxGroup> zeros{};
-  for (std::int64_t g = 0; g < l.groups(); ++g) store_group(l, n, g, 1, zeros.data(), matrix);
-  store_row_scale(l, n, 0.0f, matrix);
+  matrix[l.exponent_at(n)] = static_cast<std::byte>(*exponent);
 }
 
 void unpack_row(const TensorType& type, const QuantizedLayout& l, std::int64_t n, const std::byte* matrix,
@@ -215,9 +213,7 @@ int quantized_scale(const QuantizedLayout& layout, const std::byte* matrix, std:
 }
 
 float quantized_row_scale(const QuantizedLayout& layout, const std::byte* matrix, std::int64_t n) {
-  float scale;
-  std::memcpy(&scale, matrix + layout.row_scale_at(n), sizeof scale);
-  return scale;
+  return std::ldexp(1.0f, static_cast<std::int8_t>(matrix[layout.exponent_at(n)]));
 }
 
 float largest_of_row(DType dtype, const std::byte* row, std::int64_t columns) {
@@ -232,15 +228,19 @@ float largest_of_row(DType dtype, const std::byte* row, std::int64_t columns) {
   return std::bit_cast<float>(most);
 }
 
-float choose_row_scale(float largest, int bits) {
-  const float scale = largest / static_cast<float>(bits == 8 ? 127 * kMostScale : 8 * kScaleOfLargestInt4);
-  return scale >= kSmallestRowScale ? scale : 0.0f;
+std::optional<int> choose_exponent(float largest, int bits) {
+  int exponent = 0;
+  const double fraction =
+      std::frexp(static_cast<double>(largest) / (bits == 8 ? 127 * kMostScale : 8 * kMostScaleOfLargest), &exponent);
+  if (fraction == 0.5) --exponent;
+  if (largest == 0 || exponent < kLeastRowExponent) return std::nullopt;
+  return exponent;
 }
 
 int quantize_group(std::span<const float> group, float row_scale, int bits, std::int8_t* integers) {
   const float largest = std::bit_cast<float>(largest_magnitude(group)), lowest = bits == 8 ? -127.0f : -8.0f;
   const float highest = bits == 8 ? 127.0f : 7.0f;
-  if (largest == 0 || largest * 2 < row_scale || row_scale == 0) {
+  if (largest * 2 < row_scale) {
     std::fill_n(integers, group.size(), std::int8_t{0});
     return 1;
   }

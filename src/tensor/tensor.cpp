@@ -130,8 +130,7 @@ std::size_t TensorType::bytes() const {
             const std::size_t groups = n / static_cast<std::size_t>(q.group_size);
             const std::size_t per_group = size_of(q.scale_dtype) * (q.zero_points ? 2 : 1);
             const std::size_t bits = checked_mul(n, static_cast<std::size_t>(q.bits), kWhat);
-            const std::size_t of_rows =
-                q.scales_of_rows() ? checked_mul(stored_rows(shape, q.tile_rows), sizeof(float), kWhat) : 0;
+            const std::size_t of_rows = q.row_exponents() ? stored_rows(shape, q.tile_rows) : 0;
             const std::size_t scales = checked_add(checked_mul(groups, per_group, kWhat), of_rows, kWhat);
             return checked_add(bits / 8 + (bits % 8 != 0), scales, kWhat);
           },

@@ -63,15 +63,15 @@ struct Packed {
 };
 
 // Integers of `bits` bits with one scale (and, if asymmetric, one zero point) for every `group_size` consecutive k of a
-// row: the element is about integer * scale. Scales of i8 are integers as well, which count an f32 of their row. The tensor's
-// dtype is that of the numbers which they stand for. `tile_rows` rows lie together, so that as many outputs advance along k;
-// quantized.h says how. No backend reads zero points.
+// row: the element is about integer * scale. Scales of i8 are integers as well, which count a power of two of their row. The
+// tensor's dtype is that of the numbers which they stand for. `tile_rows` rows lie together, so that as many outputs advance
+// along k; quantized.h says how. No backend reads zero points.
 struct Quantized {
   int bits = 8, group_size = 32;
   DType scale_dtype = DType::i8;
   bool zero_points = false;
   int tile_rows = 1;
-  bool scales_of_rows() const { return scale_dtype == DType::i8; }
+  bool row_exponents() const { return scale_dtype == DType::i8; }
   bool operator==(const Quantized&) const = default;
 };
 

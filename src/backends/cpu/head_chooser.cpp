@@ -35,8 +35,7 @@ double norm_of(std::span<const float> row) {
   return std::sqrt(squares);
 }
 
-// In which additions are rounded: in any order of them, and those of the bounds as well. Less is left of it than a
-// multiplication of sums by the row's scale takes, and weights q * u * s that the sketch has as f32.
+// In which additions are rounded: in any order of them, and those of the bounds as well.
 double share_of_additions(std::int64_t columns) { return 2 * static_cast<double>(columns + 64) * 0x1p-23; }
 
 // The first part of a unit that is computed next: from there on the kernel fetches by itself.

@@ -6,9 +6,9 @@
 namespace cajal::cpu {
 
 // The numerics class of every kernel with quantised weights: x rounded to 8 bits by groups, exact sums of integers within a
-// group, and then, for the groups in ascending order, sum = fma(float(group's), u * x scale, sum); each part of a sum times the
-// row's scale.
-constexpr const char* kQuantClass = "8-bit activations by groups, exact within, fma f32 over groups, times the row's scale";
+// group, and then, for the groups in ascending order, sum = fma(float(group's), u * x scale, sum); the sum of
+// all times the power of two of the weight's row.
+constexpr const char* kQuantClass = "8-bit activations by groups, exact within, fma f32 over groups";
 
 void run_quant_linear(const QuantBlockTable& table, const LinearArgs& args, ThreadPool& pool);
 void run_quant_linear_ref(const LinearArgs& args, ThreadPool& pool);

@@ -41,6 +41,7 @@ struct Multiplier {
   alignas(64) float sums[kMaxLevels][kQuantLevelStride];
 
   void run(const Place& at) {
+    for (int t = 0; at.cold && t < at.tiles; ++t) __builtin_prefetch(exponents_of(at) + t * tile_stride);
     if (at.shares > 1) fetch_output(y_of(at), p.y_stride, at.rows, outputs_of(at) * y_element_bytes);
     const std::byte* x[kMaxQuantRows];
     for (int r = 0; r < at.rows; ++r) x[r] = p.x + (p.x_row ? p.x_row[at.row + r] / p.x_share : at.row + r) * x_bytes;
@@ -57,20 +58,15 @@ struct Multiplier {
   }
 
   void finish(const Place& at) const {
-    if (p.partial) return store_sums(at);
     table.finish({.sums = sums[0],
-                  .bias = p.bias ? p.bias + at.tile * kQuantTileOutputs * y_element_bytes : nullptr,
+                  .exponents = exponents_of(at),
+                  .tile_stride = tile_stride,
+                  .bias = p.bias && !p.partial ? p.bias + at.tile * kQuantTileOutputs * y_element_bytes : nullptr,
                   .y = y_of(at),
                   .y_stride = p.y_stride,
                   .outputs = outputs_of(at),
                   .rows = at.rows,
-                  .dtype = p.dtype});
-  }
-
-  void store_sums(const Place& at) const {
-    for (int r = 0; r < at.rows; ++r)
-      std::memcpy(y_of(at) + r * p.y_stride, sums[0] + r * kQuantSumsStride,
-                  static_cast<std::size_t>(outputs_of(at)) * sizeof(float));
+                  .dtype = p.partial ? DType::f32 : p.dtype});
   }
 
   void store_nans(const Place& at, int row) const {
@@ -78,6 +74,9 @@ struct Multiplier {
       store_element(y_of(at) + row * p.y_stride, i, p.partial ? DType::f32 : p.dtype, NAN);
   }
 
+  const std::byte* exponents_of(const Place& at) const {
+    return p.weight + at.tile * tile_stride + groups * group_bytes;
+  }
   // The first output of the first row, and how many each row has.
   std::byte* y_of(const Place& at) const {
     return p.y + at.row * p.y_stride + at.tile * kQuantTileOutputs * y_element_bytes;
@@ -92,7 +91,6 @@ struct Multiplier {
     const std::byte* weight = p.weight + at.tile * tile_stride + first * group_bytes;
     QuantBlock b{.x = {},
                  .weight = weight,
-                 .row_scales = p.weight + at.tile * tile_stride + groups * group_bytes,
                  .tile_stride = tile_stride,
                  .groups = count,
                  .sums = into,

@@ -1,7 +1,8 @@
 #pragma once
 // The inside of the matrix kernels whose weights are quantised, shared by Linear and the experts of MoeExperts. Activations
 // are rounded to 8 bits once, in the weight's groups, so that a group's dot product is one of integers, and exact. Groups are
-// added up weighed by their own u alone, and each part of a sum is multiplied by the row's s then (quantized.h). A *block* is up to 6 rows times up to 2 tiles of 32 outputs over a stretch of groups; each instruction set has its table
+// added up weighed by their own u, and the sum of all is multiplied by the 2^e of the weight's row, which rounds nothing and so
+// may be done to any part of it, by any rank (quantized.h). A *block* is up to 6 rows times up to 2 tiles of 32 outputs over a stretch of groups; each instruction set has its table
 // of blocks, and everything around them is written once, here.
 #include <bit>
 #include <cstddef>
@@ -41,7 +42,6 @@ struct RoundedRow {
 struct QuantBlock {
   const std::byte* x[kMaxQuantRows];  // rounded rows, at the first group
   const std::byte* weight;            // of the first tile, at the first group
-  const std::byte* row_scales;        // of the first tile
   std::int64_t tile_stride;           // bytes from a tile to the next
   std::int64_t groups;
   // [levels, kMaxQuantRows, kQuantSumsStride]: what the first `siblings` levels hold is added, the last one's first, and the
@@ -56,7 +56,9 @@ struct QuantBlock {
 };
 
 struct QuantFinish {
-  const float* sums;      // [rows, kQuantSumsStride]
+  const float* sums;           // [rows, kQuantSumsStride]
+  const std::byte* exponents;  // of the first tile
+  std::int64_t tile_stride;    // bytes from a tile to the next
   const std::byte* bias;  // of the first output, or null
   std::byte* y;
   std::int64_t y_stride;  // bytes

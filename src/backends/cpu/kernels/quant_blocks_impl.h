@@ -4,7 +4,7 @@
 //   <immintrin.h> <cstring> "backends/cpu/kernels/quant_blocks.h" "backends/cpu/unroll.h"
 //
 // An `Isa` has: kMaxVectors (accumulators that fit, counted in pairs of an integer and a float one, each of 16 outputs);
-// Sum (16 floats), zero, load, store, add, mul; Int (16 i32), broadcast; Weight (16 outputs by four unsigned bytes), load_weight,
+// Sum (16 floats), zero, load, store, add, times_powers, which takes exponents of two; Int (16 i32), broadcast; Weight (16 outputs by four unsigned bytes), load_weight,
 // and low and high halves of bytes; X (four signed bytes, for all outputs), load_x; dot<bits>; load_scales, which gives the
 // bits of f32; accumulate, which adds float(dot) * scale * the power of two of x; store_y, which rounds, with load_bias beside
 // it; and round_group.
@@ -13,7 +13,6 @@ namespace {
 
 constexpr std::int64_t kHalfBytes = 64;  // four columns of 16 outputs; a tile has two halves
 constexpr std::int64_t kScalesBytes = kQuantTileOutputs, kHalfScalesBytes = kScalesBytes / 2;  // of a group
-constexpr std::int64_t kHalfRowScalesBytes = 64;
 
 // dots += weight * x for one group, while memory is fetched from `fetch` on.
 template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
@@ -75,11 +74,6 @@ template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
   }
 }
 
-// Of 16 outputs, the v-th of the block.
-inline const std::byte* row_scales_of(const QuantBlock& b, int v) {
-  return b.row_scales + v / 2 * b.tile_stride + v % 2 * kHalfRowScalesBytes;
-}
-
 template <class Isa, int kBits, int kGroup, int kRows, int kTiles>
 void multiply_quant_block(const QuantBlock& b) {
   typename Isa::Sum sums[kRows][2 * kTiles];
@@ -88,18 +82,11 @@ void multiply_quant_block(const QuantBlock& b) {
   CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
     CAJAL_UNROLL for (int v = 0; v < 2 * kTiles; ++v) sums[r][v] = Isa::zero();
   }
-  CAJAL_UNROLL for (int v = 0; v < 2 * kTiles; ++v) {
-    _mm_prefetch(reinterpret_cast<const char*>(row_scales_of(b, v)), _MM_HINT_T0);
-  }
   if (b.cold) {
     multiply_groups<Isa, kBits, kGroup, kRows, kTiles, true>(sums, x, b, 0, b.turn, b.fetch);
     multiply_groups<Isa, kBits, kGroup, kRows, kTiles, true>(sums, x, b, b.turn, b.groups, b.fetch_after_turn);
   } else {
     multiply_groups<Isa, kBits, kGroup, kRows, kTiles, false>(sums, x, b, 0, b.groups, b.fetch);
-  }
-  CAJAL_UNROLL for (int v = 0; v < 2 * kTiles; ++v) {
-    const typename Isa::Sum scales = Isa::load(reinterpret_cast<const float*>(row_scales_of(b, v)));
-    CAJAL_UNROLL for (int r = 0; r < kRows; ++r) sums[r][v] = Isa::mul(sums[r][v], scales);
   }
   for (int level = b.siblings - 1; level >= 0; --level) {
     const float* other = b.sums + level * kQuantLevelStride;
@@ -120,8 +107,9 @@ void finish_quant_sums(const QuantFinish& f) {
   for (std::int64_t i = 0; i < f.outputs; i += 16) {
     const std::int64_t n = f.outputs - i < 16 ? f.outputs - i : 16;
     const typename Isa::Sum bias = f.bias ? Isa::load_bias(f.bias + i * element, n, f.dtype) : Isa::zero();
+    const std::byte* const exponents = f.exponents + i / kQuantTileOutputs * f.tile_stride + i % kQuantTileOutputs;
     for (int r = 0; r < f.rows; ++r) {
-      typename Isa::Sum sum = Isa::load(f.sums + r * kQuantSumsStride + i);
+      typename Isa::Sum sum = Isa::times_powers(Isa::load(f.sums + r * kQuantSumsStride + i), exponents);
       if (f.bias) sum = Isa::add(sum, bias);
       Isa::store_y(f.y + r * f.y_stride + i * element, sum, n, f.dtype);
     }
