@@ -165,8 +165,8 @@ void pack_row(const TensorType& type, const QuantizedLayout& l, std::int64_t n, 
     const std::int64_t count = std::min(size, l.columns - g * size);
     if (count < size) values.fill(0.0f);
     read_row(row, type.dtype, g * size, count, values.data());
-    const int scale = quantize_group({values.data(), static_cast<std::size_t>(size)}, row_scale, l.storage.bits,
-                                     integers.data());
+    const int scale =
+        quantize_group({values.data(), static_cast<std::size_t>(size)}, row_scale, l.storage.bits, integers.data());
     store_group(l, n, g, scale, integers.data(), matrix);
   }
   matrix[l.exponent_at(n)] = static_cast<std::byte>(*exponent);

@@ -59,7 +59,7 @@ struct QuantFinish {
   const float* sums;           // [rows, kQuantSumsStride]
   const std::byte* exponents;  // of the first tile
   std::int64_t tile_stride;    // bytes from a tile to the next
-  const std::byte* bias;  // of the first output, or null
+  const std::byte* bias;       // of the first output, or null
   std::byte* y;
   std::int64_t y_stride;  // bytes
   std::int64_t outputs;   // tiles * 32, less in the last tile
