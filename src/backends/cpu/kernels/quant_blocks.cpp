@@ -41,7 +41,6 @@ struct Multiplier {
   alignas(64) float sums[kMaxLevels][kQuantLevelStride];
 
   void run(const Place& at) {
-    for (int t = 0; at.cold && t < at.tiles; ++t) __builtin_prefetch(exponents_of(at) + t * tile_stride);
     if (at.shares > 1) fetch_output(y_of(at), p.y_stride, at.rows, outputs_of(at) * y_element_bytes);
     const std::byte* x[kMaxQuantRows];
     for (int r = 0; r < at.rows; ++r) x[r] = p.x + (p.x_row ? p.x_row[at.row + r] / p.x_share : at.row + r) * x_bytes;
@@ -74,6 +73,7 @@ struct Multiplier {
       store_element(y_of(at) + row * p.y_stride, i, p.partial ? DType::f32 : p.dtype, NAN);
   }
 
+  // Not fetched ahead of the stream that they end: asking for lines so far from it slows it down by some per cent.
   const std::byte* exponents_of(const Place& at) const {
     return p.weight + at.tile * tile_stride + groups * group_bytes;
   }
