@@ -1,10 +1,10 @@
 #pragma once
 // Rows in Quantized storage: how a row of numbers becomes integers and scales, and where they lie.
 //
-// An integer q stands for q * u * 2^e: u is an integer too, -127..127 but not 0, one for each group of columns of a row, and e is
-// one of the row. So it is an f32 exactly. 8 bits hold -127..127 and 4 bits -8..7. In memory q has an offset that makes it unsigned, q + 128 and q + 8,
-// because the dot-product instructions of CPUs multiply unsigned bytes by signed ones. A matrix is cut into tiles of `tile_rows`
-// rows, and a tile into groups of `group_size` columns. A group is
+// An integer q stands for q * u * 2^e: u is an integer too, -127..127 but not 0, one for each group of columns of a row, and e
+// is one of the row. So a weight is an f32 exactly. 8 bits hold -127..127 and 4 bits -8..7. In memory q has an offset that makes
+// it unsigned, q + 128 and q + 8, because the dot-product instructions of CPUs multiply unsigned bytes by signed ones. A matrix
+// is cut into tiles of `tile_rows` rows, and a tile into groups of `group_size` columns. A group is
 //   u[tile_rows] i8, then integers: 8 bits as [group_size / 4][tile_rows][4], 4 bits as [group_size / 8][tile_rows][4]
 // bytes, of which each holds column j of its eight in the low half and column 4 + j in the high one. Behind a tile's groups are
 // e[tile_rows] i8. Columns and rows of padding, as all groups of zeros, have q = 0 and u = 1; rows of zeros e = 0.
@@ -69,9 +69,10 @@ float largest_of_row(DType dtype, const std::byte* row, std::int64_t columns);
 std::optional<int> choose_exponent(float largest, int bits);
 
 // Rounds one group of a row, all finite, and returns its u, where row_scale is 2^e. 8 bits: the least u that holds the group's
-// largest magnitude with 127, or the next larger, whichever has the least squared error. 4 bits: the number of largest magnitude first
-// becomes -8, whatever its sign (u may be negative), so that all sixteen values are of use; of the scale with the least squared
-// error for these integers, of a sixteenth less and a sixteenth more that with the least error after rounding anew is taken.
+// largest magnitude with 127, or the next larger, whichever has the least squared error. 4 bits: the number of largest
+// magnitude first becomes -8, whatever its sign (u may be negative), so that all sixteen values are of use; of the scale with
+// the least squared error for these integers, of a sixteenth less and a sixteenth more that with the least error after rounding
+// anew is taken.
 int quantize_group(std::span<const float> group, float row_scale, int bits, std::int8_t* integers);
 
 // pack_rows and unpack_rows of pack.h.

@@ -2,8 +2,8 @@
 // The inside of the matrix kernels whose weights are quantised, shared by Linear and the experts of MoeExperts. Activations
 // are rounded to 8 bits once, in the weight's groups, so that a group's dot product is one of integers, and exact. Groups are
 // added up weighed by their own u, and the sum of all is multiplied by the 2^e of the weight's row, which rounds nothing and so
-// may be done to any part of it, by any rank (quantized.h). A *block* is up to 6 rows times up to 2 tiles of 32 outputs over a stretch of groups; each instruction set has its table
-// of blocks, and everything around them is written once, here.
+// may be done to any part of it, by any rank (quantized.h). A *block* is up to 6 rows times up to 2 tiles of 32 outputs over a
+// stretch of groups; each instruction set has its table of blocks, and everything around them is written once, here.
 #include <bit>
 #include <cstddef>
 #include <cstdint>
