@@ -49,10 +49,11 @@ inline Bytes random_tensor(DType dtype, std::int64_t elements, Values values, st
   return bytes;
 }
 
-inline Bytes packed_tensor(const TensorType& type, const Bytes& plain) {
+// `largest` is null, or has the largest magnitudes of the rows that these are parts of.
+inline Bytes packed_tensor(const TensorType& type, const Bytes& plain, const float* largest = nullptr) {
   Bytes stored(type.bytes(), std::byte{0x5a});
   const std::int64_t rows = type.shape[-1] == 0 ? 0 : type.shape.elements() / type.shape[-1];
-  pack_rows(type, 0, rows, plain.data(), stored.data());
+  pack_rows(type, 0, rows, plain.data(), stored.data(), largest);
   return stored;
 }
 

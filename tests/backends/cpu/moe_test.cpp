@@ -10,6 +10,7 @@
 #include "backends/cpu/kernels/linear.h"
 #include "backends/cpu/matrix_testing.h"
 #include "base/thread_pool.h"
+#include "tensor/quantized.h"
 
 namespace cajal::cpu {
 namespace {
@@ -218,6 +219,7 @@ Problem share_of(const Problem& p, const Share& share, int ranks) {
   mine.shape.num_experts = share.experts, mine.shape.intermediate_size = share.columns;
   mine.shape.sum_parts /= ranks, mine.shape.partial = true;
   mine.plain_gate_up.clear(), mine.plain_down.clear();
+  std::vector<float> largest;
   const auto take = [&](Bytes& to, const Bytes& from, std::int64_t first, std::int64_t count) {
     to.insert(to.end(), from.begin() + first * element, from.begin() + (first + count) * element);
   };
@@ -225,13 +227,16 @@ Problem share_of(const Problem& p, const Share& share, int ranks) {
     for (std::int64_t row = 0; row < 2; ++row)
       take(mine.plain_gate_up, p.plain_gate_up,
            ((e * 2 + row) * s.intermediate_size + share.first_column) * s.hidden_size, share.columns * s.hidden_size);
-    for (std::int64_t row = 0; row < s.hidden_size; ++row)
-      take(mine.plain_down, p.plain_down, (e * s.hidden_size + row) * s.intermediate_size + share.first_column,
-           share.columns);
+    for (std::int64_t row = e * s.hidden_size; row < (e + 1) * s.hidden_size; ++row) {
+      take(mine.plain_down, p.plain_down, row * s.intermediate_size + share.first_column, share.columns);
+      largest.push_back(
+          largest_of_row(s.dtype, p.plain_down.data() + row * s.intermediate_size * element, s.intermediate_size));
+    }
   }
   mine.gate_up = packed_tensor({s.dtype, {share.experts, 2 * share.columns, s.hidden_size}, s.gate_up_storage},
                                mine.plain_gate_up);
-  mine.down = packed_tensor({s.dtype, {share.experts, s.hidden_size, share.columns}, s.down_storage}, mine.plain_down);
+  mine.down = packed_tensor({s.dtype, {share.experts, s.hidden_size, share.columns}, s.down_storage}, mine.plain_down,
+                            largest.data());
   mine.first_expert = share.first_expert;
   return mine;
 }
