@@ -10,8 +10,8 @@
 All get random weights: cajal with --load-format dummy, the others a GGUF that is written here and quantised by
 llama.cpp's llama-quantize: Q8_0 beside int8, Q4_0 beside int4, in groups of 32. Embeddings and head have 8 bits in cajal's
 int4, so theirs are Q8_0; --head q6_k is what llama-quantize does by itself, with fewer bytes to read. bf16 stands beside
-lossless too, whose results have the same bits. int8-128 and int4-128 are cajal's groups of 128, which peers do not have: 8.125
-and 4.125 bits a weight beside their 8.5 and 4.5.
+lossless too, whose results have the same bits. int8-128 and int4-128 are cajal's groups of 128, which peers do not have. cajal's
+groups of 32 take 8.25 and 4.25 bits a weight, those of 128 8.06 and 4.06, and its peers' 8.5 and 4.5.
 
 In each round the engines run one behind the other, so that a machine that slows down slows all; a ratio is the median of
 those within one round, and behind it stands that of the best repetitions. A virtual machine whose processors are moved

@@ -147,7 +147,7 @@ class Bench {
     bool operator==(const Filling&) const = default;
   };
 
-  // Bit patterns of bf16 numbers around 1, which as f32 are ordinary numbers too, and as f16 scales.
+  // Bit patterns of bf16 numbers around 1, which as f32 are ordinary numbers too.
   void fill_ordinary() {
     std::mt19937 random(1);
     auto* words = reinterpret_cast<std::uint16_t*>(weights_);
@@ -155,12 +155,13 @@ class Bench {
       words[i] = static_cast<std::uint16_t>(0x3c00u + (random() & 0x80ffu));
   }
 
-  // Lossless weights are matrices of normally distributed ones, one as the other. Any numbers do for what is stored otherwise.
+  // Weights in fewer bits are matrices of normally distributed ones, one as the other. Any numbers do for what is stored
+  // otherwise.
   void fill_weights(const std::vector<Filling>& wanted) {
-    const bool lossless = wanted.front().type.lossless();
-    if (lossless ? wanted == filled_ : filled_.empty()) return;
-    filled_ = lossless ? wanted : std::vector<Filling>{};
-    if (!lossless) return fill_ordinary();
+    const bool packed = wanted.front().type.lossless() || wanted.front().type.quantized();
+    if (packed ? wanted == filled_ : filled_.empty()) return;
+    filled_ = packed ? wanted : std::vector<Filling>{};
+    if (!packed) return fill_ordinary();
     std::byte* at = weights_;
     for (const Filling& f : filled_) {
       const std::size_t bytes = f.type.bytes(), step = filled_.size() == 1 ? round_up<std::size_t>(bytes, 4096) : bytes;

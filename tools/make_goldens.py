@@ -300,8 +300,6 @@ case("d_head_dim_absent", "dense without head_dim: 128, not hidden/heads", head_
      intermediate_size=24)
 case("d_head_dim_20", "head_dim 20, kv heads = heads, sizes that are no multiples of 16", head_dim=20,
      hidden_size=36, num_key_value_heads=2, intermediate_size=50, vocab_size=163, T=41)
-case("d_kv_null", "num_key_value_heads null: as many as heads", num_key_value_heads=None, num_attention_heads=3,
-     head_dim=16)
 case("d_mqa", "one kv head for four", num_attention_heads=4, head_dim=16, vocab_size=173)
 case("d_eps", "rms_norm_eps 0.05, large enough to see", rms_norm_eps=0.05, contrast={"rms_norm_eps": 1e-6})
 case("d_prompt_one", "a prompt of one token", T=1)

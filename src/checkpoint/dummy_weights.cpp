@@ -64,13 +64,13 @@ void fill_dummy(const WeightRequest& request, std::uint64_t seed, const WeightPl
     const WeightSegment& s = range.segment;
     const DummyNumbers numbers = numbers_of(seed, pieces[s.piece], range.index);
     const std::int64_t row = s.source_row + range.first, columns = s.columns;
-    if (columns == s.source_columns && columns == layout.columns) {
+    if (columns == s.source_columns && columns == range.stride) {
       write(numbers, row * columns, range.rows * columns, to, out);
       return;
     }
     for (std::int64_t r = 0; r < range.rows; ++r)
       write(numbers, (row + r) * s.source_columns + s.source_column, columns, to,
-            out + r * layout.columns * static_cast<std::int64_t>(size_of(to)));
+            out + r * range.stride * static_cast<std::int64_t>(size_of(to)));
   };
   fill_weight(layout, {0, produce}, destination, staging);
 }

@@ -152,8 +152,8 @@ void load_parameter(const Checkpoint& checkpoint, const WeightRequest& request, 
     const Source& source = sources[static_cast<std::size_t>(range.index) * pieces + segment.piece];
     const Reader reader{source.where, to, scratch};
     const std::int64_t row = source.first_row + segment.source_row + range.first, columns = segment.columns;
-    const std::int64_t out_bytes = layout.columns * reader.target_size();
-    if (columns == segment.source_columns && columns == layout.columns) {
+    const std::int64_t out_bytes = range.stride * reader.target_size();
+    if (columns == segment.source_columns && columns == range.stride) {
       reader.read_run(row * columns, range.rows * columns, out);
     } else if (columns != segment.source_columns && row_bytes_of(source, columns) < kMinReadBytes) {
       reader.read_narrow(segment, row, range.rows, out, out_bytes);

@@ -5,10 +5,12 @@
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <optional>
 
 #include "base/checked.h"
 #include "base/error.h"
 #include "tensor/pack.h"
+#include "tensor/quantized.h"
 
 namespace cajal {
 namespace {
@@ -181,13 +183,63 @@ std::int64_t make_rows(const WeightLayout& layout, const RowProducer& producer, 
     const std::int64_t from = std::max(begin, s.row), to = std::min(end, s.row + s.rows);
     if (from >= to) continue;
     if (layout.whole_rows) clear(done, from);
-    producer.produce({layout.first_repeat + index, s, from - s.row, to - from},
+    producer.produce({layout.first_repeat + index, s, from - s.row, to - from, layout.columns},
                      out + (from - begin) * row_bytes + s.column * element, scratch);
     done = to;
   }
   if (layout.whole_rows) clear(done, end);
   return done - begin;
 }
+
+bool cuts_rows(const WeightLayout& layout) {
+  return std::any_of(layout.segments.begin(), layout.segments.end(),
+                     [](const WeightSegment& s) { return s.columns != s.source_columns; });
+}
+
+// Rows that are rounded together although ranks have but parts of them: the largest magnitude of each of rows [begin, end) of
+// matrix `index`, all of its source's columns counted.
+class WholeRows {
+ public:
+  WholeRows(const WeightLayout& layout, const RowProducer& producer) : layout_(layout), producer_(producer) {
+    for (const WeightSegment& s : layout.segments) {
+      const bool another_run = !segments_.empty() && segments_.back().row == s.row;
+      if (another_run) continue;
+      segments_.push_back(s);
+      segments_.back().column = segments_.back().source_column = 0;
+      segments_.back().columns = s.source_columns;
+      const std::int64_t row_bytes = s.source_columns * element_;
+      bytes_ = std::max(bytes_, row_bytes * std::max<std::int64_t>(1, kBytesAtOnce / row_bytes));
+    }
+  }
+
+  std::size_t bytes() const { return static_cast<std::size_t>(bytes_); }  // of memory that find() takes
+
+  std::vector<float> find(std::int64_t index, std::int64_t begin, std::int64_t end, std::span<std::byte> memory,
+                          std::span<std::byte> scratch) const {
+    std::vector<float> largest(static_cast<std::size_t>(end - begin), 0.0f);
+    if (index >= layout_.repeats) return largest;
+    for (const WeightSegment& s : segments_) {
+      const std::int64_t from = std::max(begin, s.row), to = std::min(end, s.row + s.rows);
+      const std::int64_t step = bytes_ / (s.columns * element_);
+      for (std::int64_t row = from; row < to; row += step) {
+        const std::int64_t count = std::min(step, to - row);
+        producer_.produce({layout_.first_repeat + index, s, row - s.row, count, s.columns}, memory.data(), scratch);
+        for (std::int64_t i = 0; i < count; ++i)
+          largest[static_cast<std::size_t>(row + i - begin)] =
+              largest_of_row(layout_.matrix.dtype, memory.data() + i * s.columns * element_, s.columns);
+      }
+    }
+    return largest;
+  }
+
+ private:
+  static constexpr std::int64_t kBytesAtOnce = std::int64_t{128} << 10;
+
+  const WeightLayout& layout_;
+  const RowProducer& producer_;
+  std::int64_t element_ = static_cast<std::int64_t>(size_of(layout_.matrix.dtype)), bytes_ = 0;
+  std::vector<WeightSegment> segments_;  // in place of those of the rank
+};
 
 void fill_memory(const WeightLayout& layout, const RowProducer& producer, std::byte* destination, Staging& staging) {
   const auto row_bytes = layout.columns * static_cast<std::int64_t>(size_of(layout.matrix.dtype));
@@ -199,16 +251,22 @@ void fill_memory(const WeightLayout& layout, const RowProducer& producer, std::b
   const std::int64_t per_matrix = ceil_div(layout.rows, step);
   const std::size_t rows_to_pack =
       plain_storage ? 0 : static_cast<std::size_t>(std::min(step, layout.rows) * row_bytes);
+  std::optional<WholeRows> whole;
+  if (layout.matrix.quantized() && cuts_rows(layout)) whole.emplace(layout, producer);
+  const std::size_t whole_bytes = whole ? whole->bytes() : 0;
   parallel_for_throwing(staging.pool(), layout.count * per_matrix, [&](std::int64_t task) {
     const std::int64_t index = task / per_matrix, begin = task % per_matrix * step;
     const std::int64_t rows = std::min(step, layout.rows - begin);
     std::byte* matrix = destination + static_cast<std::size_t>(index) * matrix_bytes;
-    // One lease for both needs: threads that hold one and wait for another would wait for each other.
-    Staging::Lease lease(staging, producer.scratch_bytes + rows_to_pack);
+    // One lease for all needs: threads that hold one and wait for another would wait for each other.
+    Staging::Lease lease(staging, producer.scratch_bytes + std::max(rows_to_pack, whole_bytes));
     const auto scratch = lease.bytes().first(producer.scratch_bytes);
-    std::byte* const plain = rows_to_pack ? lease.bytes().data() + producer.scratch_bytes : matrix + begin * row_bytes;
+    const auto behind = lease.bytes().subspan(producer.scratch_bytes);
+    std::vector<float> largest;
+    if (whole) largest = whole->find(index, begin, begin + rows, behind, scratch);
+    std::byte* const plain = rows_to_pack ? behind.data() : matrix + begin * row_bytes;
     make_rows(layout, producer, index, begin, begin + rows, plain, scratch);
-    if (rows_to_pack) pack_rows(layout.matrix, begin, rows, plain, matrix);
+    if (rows_to_pack) pack_rows(layout.matrix, begin, rows, plain, matrix, whole ? largest.data() : nullptr);
   });
 }
 

@@ -54,9 +54,10 @@ struct RowRange {
   std::int64_t index = 0;
   const WeightSegment& segment;
   std::int64_t first = 0, rows = 0;
+  std::int64_t stride = 0;  // elements from a row of what is written to the next
 };
-// Writes the rows of the segment, plain in the target dtype: the first element to `out`, the next row layout.columns
-// elements further. Runs on several threads at once, each with `scratch` of its own; may throw.
+// Writes the rows of the segment, plain in the target dtype: the first element to `out`, the next row `stride` elements
+// further. Runs on several threads at once, each with `scratch` of its own; may throw.
 struct RowProducer {
   std::size_t scratch_bytes = 0;
   std::function<void(const RowRange& range, std::byte* out, std::span<std::byte> scratch)> produce;
@@ -87,7 +88,8 @@ struct WeightPlace {
 };
 
 // Fills a place in row ranges, in parallel, storing each as the type says. Rows that no segment covers become zero in
-// memory; a RowStore does not get those behind the last segment.
+// memory; a RowStore does not get those behind the last segment. Rows that are quantised and cut are made whole as well, for
+// their largest magnitudes: so that ranks round them as one rank does.
 void fill_weight(const WeightLayout& layout, const RowProducer& producer, const WeightPlace& destination,
                  Staging& staging);
 

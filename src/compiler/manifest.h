@@ -13,7 +13,7 @@
 namespace cajal {
 
 inline constexpr const char* kManifestFile = "cajal_export.json";
-inline constexpr int kExportFormatVersion = 1;  // of the folder: files, graph text, storages
+inline constexpr int kExportFormatVersion = 2;  // of the folder: files, graph text, storages
 
 struct ExportedFile {
   std::string name;  // in the folder, "graphs/token_generation_1.txt"

@@ -152,13 +152,13 @@ PlainRows plain_rows(const TensorType& type, std::int64_t first_row, std::int64_
 }  // namespace
 
 void pack_rows(const TensorType& type, std::int64_t first_row, std::int64_t num_rows, const std::byte* rows,
-               std::byte* stored) {
+               std::byte* stored, const float* largest) {
   if (type.plain()) {
     const PlainRows at = plain_rows(type, first_row, num_rows);
     if (at.bytes) std::memcpy(stored + at.offset, rows, at.bytes);
     return;
   }
-  if (type.quantized()) return pack_quantized_rows(type, first_row, num_rows, rows, stored);
+  if (type.quantized()) return pack_quantized_rows(type, first_row, num_rows, rows, stored, largest);
   if (type.lossless()) return pack_lossless_rows(type, first_row, num_rows, rows, stored);
   for_each_matrix(type, first_row, num_rows,
                   [&](const Layout& l, std::int64_t n, std::int64_t count, std::int64_t from, std::int64_t matrix) {

@@ -14,11 +14,12 @@ namespace cajal {
 // rows[num_rows, K], dense and of type.dtype, become rows first_row.. of `stored`, which is the whole tensor
 // (type.bytes()). Columns of padding are zeroed with their row, rows of padding with the last row of their matrix: once
 // all rows have been written, so has every byte. Calls for rows of different tiles may run at the same time.
-// Quantised storage takes bf16 and f32. Error(unsupported) for other bits than 8 and 4, scales that are not f16, and zero
-// points; Error(data_loss) for weights that are not finite or larger than scales can say. Lossless storage takes bf16, whole
-// tiles at a time; Error(unsupported) for weights of which too many need more than its 12 bits.
+// Quantised storage takes bf16 and f32. Error(unsupported) for other bits than 8 and 4, scales that are not i8, and zero
+// points; Error(data_loss) for weights that are not finite or too large. `largest[num_rows]` are the largest magnitudes of
+// the rows that these are parts of: so parts are rounded as the whole is. Null: they are whole. Lossless storage takes bf16,
+// whole tiles at a time; Error(unsupported) for weights of which too many need more than its 12 bits.
 void pack_rows(const TensorType& type, std::int64_t first_row, std::int64_t num_rows, const std::byte* rows,
-               std::byte* stored);
+               std::byte* stored, const float* largest = nullptr);
 
 // The inverse: rows first_row.. of `stored` become rows[num_rows, K].
 void unpack_rows(const TensorType& type, std::int64_t first_row, std::int64_t num_rows, const std::byte* stored,

@@ -81,6 +81,12 @@ std::size_t stored_elements(const Shape& shape, std::int64_t row_multiple, std::
   return static_cast<std::size_t>(n);
 }
 
+// Of all matrices.
+std::size_t stored_rows(Shape shape, std::int64_t row_multiple) {
+  if (shape.rank() > 0) shape[-1] = 1;
+  return stored_elements(shape, row_multiple, 1);
+}
+
 std::size_t lossless_bytes(const Shape& shape) {
   constexpr std::string_view kWhat = "size of a tensor";
   const std::int64_t columns = shape.rank() ? shape[-1] : 1, rows = shape.rank() > 1 ? shape[-2] : 1;
@@ -124,7 +130,9 @@ std::size_t TensorType::bytes() const {
             const std::size_t groups = n / static_cast<std::size_t>(q.group_size);
             const std::size_t per_group = size_of(q.scale_dtype) * (q.zero_points ? 2 : 1);
             const std::size_t bits = checked_mul(n, static_cast<std::size_t>(q.bits), kWhat);
-            return checked_add(bits / 8 + (bits % 8 != 0), checked_mul(groups, per_group, kWhat), kWhat);
+            const std::size_t of_rows = q.row_exponents() ? stored_rows(shape, q.tile_rows) : 0;
+            const std::size_t scales = checked_add(checked_mul(groups, per_group, kWhat), of_rows, kWhat);
+            return checked_add(bits / 8 + (bits % 8 != 0), scales, kWhat);
           },
           [&](const Lossless&) { return lossless_bytes(shape); },
       },

@@ -63,13 +63,15 @@ struct Packed {
 };
 
 // Integers of `bits` bits with one scale (and, if asymmetric, one zero point) for every `group_size` consecutive k of a
-// row: the element is about integer * scale. The tensor's dtype is that of the numbers which they stand for. `tile_rows`
-// rows lie together, so that as many outputs advance along k; quantized.h says how. No backend reads zero points.
+// row: the element is about integer * scale. Scales of i8 are integers as well, which count a power of two of their row. The
+// tensor's dtype is that of the numbers which they stand for. `tile_rows` rows lie together, so that as many outputs advance
+// along k; quantized.h says how. No backend reads zero points.
 struct Quantized {
   int bits = 8, group_size = 32;
-  DType scale_dtype = DType::f16;
+  DType scale_dtype = DType::i8;
   bool zero_points = false;
   int tile_rows = 1;
+  bool row_exponents() const { return scale_dtype == DType::i8; }
   bool operator==(const Quantized&) const = default;
 };
 
@@ -91,7 +93,7 @@ struct TensorType {
   bool lossless() const { return std::holds_alternative<Lossless>(storage); }
   bool operator==(const TensorType&) const = default;
 };
-// "bf16[2048,1024]", "bf16[2048,1024]{tile 16x2}", "bf16[64,64]{bits 4, group 32, scales f16, tile 32}",
+// "bf16[2048,1024]", "bf16[2048,1024]{tile 16x2}", "bf16[64,64]{bits 4, group 32, scales i8, tile 32}",
 // "bf16[2048,1024]{lossless}"
 std::string to_string(const TensorType& type);
 // The inverse; nothing if `text` does not begin with a type. On success `text` is advanced past it.

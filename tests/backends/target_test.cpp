@@ -47,17 +47,26 @@ TEST(Target, DecidesWhatItsBackendDecides) {
 
 TEST(Target, PlansForInstructionSetsThatThisMachineMayLack) {
   const Graph graph = graph_of_shape("Qwen3-30B-A3B", {4, 4, 4, 4});
-  for (const char* name : {"cpu-baseline", "cpu-avx2", "cpu-avx512", "cpu-avx512_bf16"}) {
+  const std::vector<std::string> isas{"baseline", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx"};
+  for (std::size_t has = 0; has < isas.size(); ++has) {
+    const std::string name = "cpu-" + isas[has];
     const auto target = make_target(name);
     EXPECT_EQ(target->name(), name);
     const TargetPlan plan = target->plan(target->prepare(graph), 16);
     EXPECT_EQ(find_overlap(plan.graph, sequential_schedule(plan.graph), plan.memory), "") << name;
     for (const std::string& kernel : plan.kernel_names)
-      for (const std::string isa : {"avx2", "avx512", "avx512_bf16"}) {
-        const bool lacks_it = name < "cpu-" + isa || std::string(name) == "cpu-baseline";
-        EXPECT_FALSE(lacks_it && kernel.find(isa) != std::string::npos) << name << " runs " << kernel;
-      }
+      for (std::size_t lacks = has + 1; lacks < isas.size(); ++lacks)
+        EXPECT_EQ(kernel.find(isas[lacks]), std::string::npos) << name << " runs " << kernel;
   }
+}
+
+TEST(Target, TakesTilesWhereThereAreAny) {
+  const auto target = make_target("cpu-amx");
+  for (const char* shape : {"Qwen3-0.6B", "Qwen3-30B-A3B"})
+    for (const std::int64_t rows : {1, 512}) {
+      const TargetPlan plan = target->plan(target->prepare(graph_of_shape(shape, {rows, rows, rows, rows})), 16);
+      EXPECT_THAT(plan.kernel_names, testing::Contains("linear_bf16_amx")) << shape << " rows " << rows;
+    }
 }
 
 TEST(Target, IsRefusedByNameWhereItDoesNotRun) {

@@ -171,6 +171,50 @@ TEST_F(Loading, SharedThenJoinedIsTheIdentity) {
     }
 }
 
+// Ranks that hold some columns of a row round them by the row's exponent, which is that of all columns.
+TEST_F(Loading, SharesOfQuantisedRowsAreRoundedAsTheWhole) {
+  constexpr std::int64_t kRows = 40, kColumns = 1024, kGroup = 32;
+  for (const bool from_disk : {true, false})
+    for (const int bits : {8, 4})
+      for (const DType source : {DType::bf16, DType::f32})
+        for (const int experts : {1, 3})
+          for (Sharding sharding : {Sharding{.dim = 1, .parts = 2}, Sharding{.dim = 1, .parts = 8},
+                                    Sharding{.dim = 1, .parts = 2, .unit = 256, .units = {0, 2, 3, -1, 1, -1}}}) {
+            const std::string name = experts > 1 ? "w.*" : "w";
+            const ops::Parameter whole{{{name, {kRows, kColumns}, {}}}, experts, ""};
+            const ops::Parameter shared{{{name, {kRows, kColumns}, sharding}}, experts, ""};
+            StoredTensors tensors;
+            for (int e = 0; e < experts; ++e)
+              tensors[name_of_repeat(name, e)] = test::random_tensor(source, {kRows, kColumns}, random_);
+            const auto filled = [&](const ops::Parameter& parameter, std::int64_t columns, TensorParallelRank rank) {
+              TensorType type{DType::bf16, {kRows, columns}, Quantized{.bits = bits, .tile_rows = 32}};
+              if (experts > 1) type.shape = {experts, kRows, columns};
+              const Bytes stored = from_disk ? load(tensors, parameter, type, rank) : dummy(parameter, type, rank);
+              Bytes rows(static_cast<std::size_t>(type.shape.elements()) * 2);
+              unpack_rows(type, 0, experts * kRows, stored.data(), rows.data());
+              return rows;
+            };
+            const Bytes all = filled(whole, kColumns, {});
+            const std::int64_t columns = sharding.share(kColumns), unit = sharding.units.empty() ? columns : 256;
+            for (int rank = 0; rank < sharding.parts; ++rank) {
+              const Bytes mine = filled(shared, columns, {rank, sharding.parts});
+              for (std::int64_t at = 0; at < experts * kRows * columns; at += kGroup) {
+                const std::int64_t row = at / columns, place = (rank * columns + at % columns) / unit;
+                const std::int64_t of_whole =
+                    sharding.units.empty() ? place : sharding.units[static_cast<std::size_t>(place)];
+                Bytes want(kGroup * 2);
+                if (of_whole >= 0)
+                  std::memcpy(want.data(),
+                              &all[static_cast<std::size_t>(row * kColumns + of_whole * unit + at % unit) * 2],
+                              want.size());
+                ASSERT_EQ(std::memcmp(&mine[static_cast<std::size_t>(at) * 2], want.data(), want.size()), 0)
+                    << (from_disk ? "loaded " : "dummy ") << bits << " bits, rank " << rank << " of " << sharding.parts
+                    << ", row " << row;
+              }
+            }
+          }
+}
+
 TEST_F(Loading, StackedOnDiskGivesTheBytesOfSeparateExperts) {
   const std::int64_t experts = 5, inner = 8, hidden = 12;
   StoredTensors apart, stacked;

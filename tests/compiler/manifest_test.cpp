@@ -70,9 +70,11 @@ TEST(Manifest, IsRefusedAfterAnyChange) {
 }
 
 TEST(Manifest, SaysBothVersionsOfAFormatThatItDoesNotKnow) {
-  EXPECT_THAT(refusal(replaced(to_json_text(some_manifest()), "\"format_version\": 1", "\"format_version\": 2")),
-              AllOf(HasSubstr("format version 2 (cajal 0.1.0)"), HasSubstr("reads version 1"),
+  EXPECT_THAT(refusal(replaced(to_json_text(some_manifest()), "\"format_version\": 2", "\"format_version\": 3")),
+              AllOf(HasSubstr("format version 3 (cajal 0.1.0)"), HasSubstr("reads version 2"),
                     HasSubstr("install that version")));
+  EXPECT_THAT(refusal(replaced(to_json_text(some_manifest()), "\"format_version\": 2", "\"format_version\": 1")),
+              AllOf(HasSubstr("format version 1"), HasSubstr("export the model again")));
 }
 
 TEST(Manifest, NamesNoFileOutsideItsFolder) {

@@ -71,8 +71,7 @@ TEST(QuantizeWeights, ProjectionsStillJoinWhereTheirStorageIsTheSame) {
 }
 
 TEST(QuantizeWeights, TheTextOfAGraphKeepsStorage) {
-  for (const auto& [kind, storage] :
-       {std::pair{"int4", "{bits 4, group 32, scales f16}"}, {"lossless", "{lossless}"}}) {
+  for (const auto& [kind, storage] : {std::pair{"int4", "{bits 4, group 32, scales i8}"}, {"lossless", "{lossless}"}}) {
     const Graph graph = model(true, true, kind);
     const std::string text = to_text(graph);
     EXPECT_NE(text.find(storage), std::string::npos);

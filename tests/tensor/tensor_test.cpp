@@ -40,6 +40,8 @@ TEST(TensorTypes, ReadBackWhatTheyPrint) {
   EXPECT_EQ(to_string(TensorType{DType::bf16, {2048, 1024}, Packed{16, 2}}), "bf16[2048,1024]{tile 16x2}");
   EXPECT_EQ(to_string(TensorType{DType::i8, {64, 64}, Quantized{4, 32, DType::f16, false}}),
             "i8[64,64]{bits 4, group 32, scales f16}");
+  EXPECT_EQ(to_string(TensorType{DType::bf16, {64, 64}, Quantized{.bits = 4, .tile_rows = 32}}),
+            "bf16[64,64]{bits 4, group 32, scales i8, tile 32}");
 }
 
 TEST(TensorTypes, RefuseWhatIsNoType) {
@@ -67,7 +69,9 @@ TEST(TensorTypes, CountTheBytesOfPaddingScalesAndZeroPoints) {
   EXPECT_EQ(bytes(DType::i8, {4, 64}, Quantized{4, 32, DType::f16, false}), 128u + 8 * 2);
   EXPECT_EQ(bytes(DType::i8, {4, 64}, Quantized{4, 32, DType::f32, true}), 128u + 8 * 8);
   EXPECT_EQ(bytes(DType::i8, {4, 33}, Quantized{8, 32, DType::f16, false}), 256u + 8 * 2);
-  EXPECT_EQ(bytes(DType::i8, {1, 3}, Quantized{3, 1, DType::i8, false}), 2u + 3);  // nine bits are two bytes
+  EXPECT_EQ(bytes(DType::i8, {1, 3}, Quantized{3, 1, DType::u8, false}), 2u + 3);            // nine bits are two bytes
+  EXPECT_EQ(bytes(DType::bf16, {4, 64}, Quantized{4, 32, DType::i8, false}), 128u + 8 + 4);  // and exponents of rows
+  EXPECT_EQ(bytes(DType::bf16, {2, 33, 33}, Quantized{8, 32, DType::i8, false, 32}), 2 * (64u * 64 + 64 * 2 + 64));
 }
 
 TEST(TensorTypes, FailRatherThanWrap) {

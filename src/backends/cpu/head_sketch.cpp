@@ -19,17 +19,19 @@ constexpr std::int64_t kLeastHeadBytes = std::int64_t{16} << 20;  // smaller one
 void read_quantized(const QuantizedLayout& l, const std::byte* weight, std::int64_t first, std::int64_t count,
                     std::int64_t stride, float* rows) {
   const std::int64_t size = l.storage.group_size, step = std::int64_t{4} * l.storage.tile_rows;
-  for (std::int64_t i = 0; i < count; ++i)
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float row_scale = quantized_row_scale(l, weight, first + i);
     for (std::int64_t g = 0; g < l.groups(); ++g) {
-      const float scale = quantized_scale(l, weight, first + i, g);
+      const int scale = quantized_scale(l, weight, first + i, g);
       const std::byte* at = weight + l.integer_at(first + i, g, 0);
       float* const out = rows + i * stride + g * size;
       for (std::int64_t k = 0; k < size; k += 4, at += step) {
         std::uint8_t four[4];
         std::memcpy(four, at, sizeof four);
-        for (int j = 0; j < 4; ++j) out[k + j] = static_cast<float>(four[j] - kInt8Offset) * scale;
+        for (int j = 0; j < 4; ++j) out[k + j] = static_cast<float>((four[j] - kInt8Offset) * scale) * row_scale;
       }
     }
+  }
 }
 
 void read_unrounded(const TensorType& type, const std::byte* weight, std::int64_t first, std::int64_t count,

@@ -123,6 +123,34 @@ std::uint32_t read_avx512(const std::byte* p, std::size_t bytes) {
 }  // namespace cajal::cpu
 CAJAL_TARGET_REGION_END
 
+CAJAL_TARGET_REGION_BEGIN(CAJAL_AMX)
+#include "backends/cpu/kernels/amx.h"
+
+namespace cajal::cpu {
+namespace {
+
+constexpr std::int64_t kRoundsATime = 6;  // of others take as long as one of four tile instructions
+
+template <bool kBf16>
+std::uint32_t multiply_amx(std::int64_t rounds) {
+  HardwareTiles tiles;
+  constexpr int kRows[] = {16, 16, 16, 16, 16, 16, 16, 16}, kRowBytes[] = {64, 64, 64, 64, 64, 64, 64, 64};
+  tiles.configure(kRows, kRowBytes);
+  for (std::int64_t i = 0; i < rounds; i += kRoundsATime) {
+    if constexpr (kBf16)
+      tiles.multiply_bf16<0, 4, 6>(), tiles.multiply_bf16<1, 4, 7>(), tiles.multiply_bf16<2, 5, 6>(),
+          tiles.multiply_bf16<3, 5, 7>();
+    else
+      tiles.multiply_int8<0, 4, 6>(), tiles.multiply_int8<1, 4, 7>(), tiles.multiply_int8<2, 5, 6>(),
+          tiles.multiply_int8<3, 5, 7>();
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace cajal::cpu
+CAJAL_TARGET_REGION_END
+
 namespace cajal::cpu {
 namespace {
 
@@ -168,9 +196,11 @@ Chains chains_for(Multiply type, std::uint32_t isa) {
       if (isa & kAvx2) return {multiply_f32_avx2, 12 * 8 * 2};
       return {multiply_f32_baseline, 12 * 4 * 2};
     case Multiply::bf16:
+      if (isa & kAmx) return {multiply_amx<true>, 4.0 * 16 * 16 * 32 * 2 / kRoundsATime};
       if (isa & kAvx512Bf16) return {multiply_avx512<MulBf16>, kChains * 32 * 2};
       return {};
     case Multiply::int8:
+      if (isa & kAmx) return {multiply_amx<false>, 4.0 * 16 * 16 * 64 * 2 / kRoundsATime};
       if ((isa & kAvx512) && __builtin_cpu_supports("avx512vnni")) return {multiply_avx512<MulInt8>, kChains * 64 * 2};
       return {};
   }

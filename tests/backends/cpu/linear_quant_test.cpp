@@ -204,7 +204,7 @@ TEST_P(QuantLinear, ActivationsTimesAPowerOfTwoGiveTheResultTimesIt) {
   }
 }
 
-// Groups of zeros have a scale of zero, which has no exponent.
+// Groups of zeros have a scale of one, and kernels nothing to take care of.
 TEST_P(QuantLinear, WeightsOfZeroGiveZeroWhateverTheActivations) {
   for (const Format& f : kFormats) {
     Problem p = make_problem(shape_of(GetParam(), f, 2, 128, 33), Values::ordinary, false);

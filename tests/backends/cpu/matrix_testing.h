@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <random>
 #include <span>
 #include <string_view>
@@ -48,10 +49,11 @@ inline Bytes random_tensor(DType dtype, std::int64_t elements, Values values, st
   return bytes;
 }
 
-inline Bytes packed_tensor(const TensorType& type, const Bytes& plain) {
+// `largest` is null, or has the largest magnitudes of the rows that these are parts of.
+inline Bytes packed_tensor(const TensorType& type, const Bytes& plain, const float* largest = nullptr) {
   Bytes stored(type.bytes(), std::byte{0x5a});
   const std::int64_t rows = type.shape[-1] == 0 ? 0 : type.shape.elements() / type.shape[-1];
-  pack_rows(type, 0, rows, plain.data(), stored.data());
+  pack_rows(type, 0, rows, plain.data(), stored.data(), largest);
   return stored;
 }
 
@@ -65,16 +67,39 @@ inline Quantized quantized_of(const Storage& storage) {
   return quantized ? *quantized : Quantized{};
 }
 
-// The reference among the kernels in the class of the one that production would take here.
+// The last kernel of the list that is in this class.
 template <class Shape, class Args>
-const Kernel<Shape, Args>& reference_of(std::span<const Kernel<Shape, Args>> kernels, const Shape& shape) {
-  const std::string_view numerics_class = choose(kernels, shape, detect_isa()).numerics_class;
-  for (const auto& kernel : kernels)
-    if (kernel.numerics_class == numerics_class && std::string_view(kernel.name).ends_with("_ref") &&
-        kernel.accepts(shape))
-      return kernel;
+const Kernel<Shape, Args>& reference_of(std::span<const Kernel<Shape, Args>> kernels, const Shape& shape,
+                                        std::string_view numerics_class) {
+  for (std::size_t i = kernels.size(); i-- > 0;)
+    if (kernels[i].numerics_class == numerics_class && kernels[i].accepts(shape)) return kernels[i];
   return kernels.back();
 }
+// Of the class of the one that production would take here.
+template <class Shape, class Args>
+const Kernel<Shape, Args>& reference_of(std::span<const Kernel<Shape, Args>> kernels, const Shape& shape) {
+  return reference_of(kernels, shape, choose(kernels, shape, detect_isa()).numerics_class);
+}
+
+// What made(reference) gives for the reference of each class, made once.
+template <class Shape, class Args, class Make>
+class ByClass {
+ public:
+  ByClass(std::span<const Kernel<Shape, Args>> kernels, const Shape& shape, const Make& make)
+      : kernels_(kernels), shape_(shape), make_(make) {}
+  const Bytes& of(const Kernel<Shape, Args>& kernel) {
+    const std::string_view numerics_class = kernel.numerics_class;
+    const auto [at, is_new] = made_.try_emplace(numerics_class);
+    if (is_new) at->second = make_(reference_of(kernels_, shape_, numerics_class));
+    return at->second;
+  }
+
+ private:
+  const std::span<const Kernel<Shape, Args>> kernels_;
+  const Shape& shape_;
+  const Make& make_;
+  std::map<std::string_view, Bytes> made_;
+};
 
 // The same bits, except that one NaN is as good as another.
 inline testing::AssertionResult same_bits(const Bytes& got, const Bytes& want, DType dtype) {

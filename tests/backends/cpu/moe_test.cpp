@@ -10,6 +10,7 @@
 #include "backends/cpu/kernels/linear.h"
 #include "backends/cpu/matrix_testing.h"
 #include "base/thread_pool.h"
+#include "tensor/quantized.h"
 
 namespace cajal::cpu {
 namespace {
@@ -219,6 +220,7 @@ Problem share_of(const Problem& p, const Share& share, int ranks) {
   mine.shape.num_experts = share.experts, mine.shape.intermediate_size = share.columns;
   mine.shape.sum_parts /= ranks, mine.shape.partial = true;
   mine.plain_gate_up.clear(), mine.plain_down.clear();
+  std::vector<float> largest;
   const auto take = [&](Bytes& to, const Bytes& from, std::int64_t first, std::int64_t count) {
     to.insert(to.end(), from.begin() + first * element, from.begin() + (first + count) * element);
   };
@@ -226,13 +228,16 @@ Problem share_of(const Problem& p, const Share& share, int ranks) {
     for (std::int64_t row = 0; row < 2; ++row)
       take(mine.plain_gate_up, p.plain_gate_up,
            ((e * 2 + row) * s.intermediate_size + share.first_column) * s.hidden_size, share.columns * s.hidden_size);
-    for (std::int64_t row = 0; row < s.hidden_size; ++row)
-      take(mine.plain_down, p.plain_down, (e * s.hidden_size + row) * s.intermediate_size + share.first_column,
-           share.columns);
+    for (std::int64_t row = e * s.hidden_size; row < (e + 1) * s.hidden_size; ++row) {
+      take(mine.plain_down, p.plain_down, row * s.intermediate_size + share.first_column, share.columns);
+      largest.push_back(
+          largest_of_row(s.dtype, p.plain_down.data() + row * s.intermediate_size * element, s.intermediate_size));
+    }
   }
   mine.gate_up = packed_tensor({s.dtype, {share.experts, 2 * share.columns, s.hidden_size}, s.gate_up_storage},
                                mine.plain_gate_up);
-  mine.down = packed_tensor({s.dtype, {share.experts, s.hidden_size, share.columns}, s.down_storage}, mine.plain_down);
+  mine.down = packed_tensor({s.dtype, {share.experts, s.hidden_size, share.columns}, s.down_storage}, mine.plain_down,
+                            largest.data());
   mine.first_expert = share.first_expert;
   return mine;
 }
@@ -280,15 +285,16 @@ INSTANTIATE_TEST_SUITE_P(Types, Moe, testing::Values(DType::bf16, DType::f32),
 
 TEST_P(Moe, KernelsAgreeInEveryBit) {
   for (const Values values : {Values::ordinary, Values::special})
-    for (const MoeShape& s : {packed_shape(GetParam(), 1, 8, 3, 33, 21), packed_shape(GetParam(), 7, 4, 2, 64, 48, 8),
-                              packed_shape(GetParam(), 40, 4, 2, 50, 16), packed_shape(GetParam(), 3, 16, 1, 1, 1),
-                              packed_shape(GetParam(), 12, 1, 1, 16, 32, 2)}) {
+    for (const MoeShape& s :
+         {packed_shape(GetParam(), 1, 8, 3, 33, 21), packed_shape(GetParam(), 7, 4, 2, 64, 48, 8),
+          packed_shape(GetParam(), 40, 4, 2, 50, 16), packed_shape(GetParam(), 3, 16, 1, 1, 1),
+          packed_shape(GetParam(), 12, 1, 1, 16, 32, 2), packed_shape(GetParam(), 70, 3, 2, 70, 40, 2)}) {
       const Problem p = make_problem(s, values);
-      const MoeKernel& reference = reference_of(moe_kernels(), s);
-      const Bytes want = run(reference, p, pool_);
+      const auto make = [&](const MoeKernel& kernel) { return run(kernel, p, pool_); };
+      ByClass want(moe_kernels(), s, make);
       for (const MoeKernel& kernel : moe_kernels()) {
         if (!runs_here(kernel) || !kernel.accepts(s) || &kernel == &moe_kernels().back()) continue;
-        ASSERT_TRUE(same_bits(run(kernel, p, pool_), want, GetParam())) << kernel.name << " rows " << s.rows;
+        ASSERT_TRUE(same_bits(run(kernel, p, pool_), want.of(kernel), GetParam())) << kernel.name << " rows " << s.rows;
       }
     }
 }
@@ -299,12 +305,15 @@ TEST(LosslessMoe, GivesTheBitsOfPackedWeights) {
     for (MoeShape s : {packed_shape(DType::bf16, 1, 8, 3, 33, 21), packed_shape(DType::bf16, 7, 4, 2, 64, 48, 8),
                        packed_shape(DType::bf16, 3, 16, 1, 1, 1), packed_shape(DType::bf16, 70, 4, 2, 152, 40, 2)}) {
       s.partial = partial;
-      const Bytes want = run(choose(moe_kernels(), s, detect_isa()), make_problem(s, Values::special), pool);
+      const MoeShape packed = s;
+      const Problem of_packed = make_problem(packed, Values::special);
+      const auto make = [&](const MoeKernel& kernel) { return run(kernel, of_packed, pool); };
+      ByClass want(moe_kernels(), packed, make);
       s.gate_up_storage = s.down_storage = Lossless{};
       const Problem p = make_problem(s, Values::special);
       for (const MoeKernel& kernel : moe_kernels())
         if (runs_here(kernel) && kernel.accepts(s)) {
-          EXPECT_TRUE(same_bits(run(kernel, p, pool), want, partial ? DType::f32 : DType::bf16))
+          EXPECT_TRUE(same_bits(run(kernel, p, pool), want.of(kernel), partial ? DType::f32 : DType::bf16))
               << kernel.name << " rows " << s.rows;
         }
     }
@@ -354,9 +363,11 @@ TEST_P(Moe, DroppedChoicesCountInNoSum) {
   Problem alone = p;  // the choice that row 2 has left, as the only one of two that counts
   alone.ids[4] = alone.ids[5] == 0 ? 1 : 0;
   EXPECT_TRUE(same_bits(run(reference_of(moe_kernels(), p.shape), alone, pool_), want, GetParam()));
+  const auto make = [&](const MoeKernel& kernel) { return run(kernel, p, pool_); };
+  ByClass of_class(moe_kernels(), p.shape, make);
   for (const MoeKernel& kernel : moe_kernels())
     if (runs_here(kernel) && kernel.accepts(p.shape) && &kernel != &moe_kernels().back()) {
-      EXPECT_TRUE(same_bits(run(kernel, p, pool_), want, GetParam())) << kernel.name;
+      EXPECT_TRUE(same_bits(run(kernel, p, pool_), of_class.of(kernel), GetParam())) << kernel.name;
     }
 }
 
@@ -448,10 +459,12 @@ TEST_P(Moe, SharedOutByExpertsAndColumnsItGivesTheSameBits) {
       const Bytes want = run(choose(moe_kernels(), s, detect_isa()), p, pool_);
       std::vector<Bytes> parts;
       for (const Problem& mine : shares_of(p, grid.tp, grid.ep)) {
-        const Bytes part = run(reference_of(moe_kernels(), mine.shape), mine, pool_);
+        const auto make = [&](const MoeKernel& kernel) { return run(kernel, mine, pool_); };
+        ByClass want_part(moe_kernels(), mine.shape, make);
+        const Bytes part = want_part.of(choose(moe_kernels(), mine.shape, detect_isa()));
         for (const MoeKernel& kernel : moe_kernels())
           if (runs_here(kernel) && kernel.accepts(mine.shape) && &kernel != &moe_kernels().back()) {
-            ASSERT_TRUE(same_bits(run(kernel, mine, pool_), part, DType::f32)) << kernel.name;
+            ASSERT_TRUE(same_bits(run(kernel, mine, pool_), want_part.of(kernel), DType::f32)) << kernel.name;
           }
         parts.push_back(part);
       }

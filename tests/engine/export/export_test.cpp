@@ -301,7 +301,8 @@ void expect_runs_as(ModelOptions model, const std::string& output) {
 TEST_F(Export, OfQuantizedWeightsHoldsThemAsTheyAreLoaded) {
   for (const char* kind : {"int8", "int4"})
     expect_runs_as({.folder = source(), .quantization = quantization_recipe(kind)}, folder_ / kind);
-  if (make_backend("cpu", {.num_threads = 1})->target() == "cpu-avx512_bf16")
+  const std::string target = make_backend("cpu", {.num_threads = 1})->target();
+  if (target == "cpu-avx512_bf16" || target == "cpu-amx")
     expect_runs_as({.folder = std::string(CAJAL_SOURCE_DIR) + "/share/demo-model-moe",
                     .quantization = quantization_recipe("lossless")},
                    folder_ / "lossless");

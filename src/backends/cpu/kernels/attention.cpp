@@ -22,6 +22,9 @@ bool flash_int8(const AttentionShape& s) {
 }
 
 constexpr AttentionKernel kKernels[] = {
+    // The same bits. Processors with AMX multiply pairs of bf16 outside of it at half the rate of f32.
+    {"attention_bf16_avx512", "attention", kAvx512 | kAmx, flash<DType::bf16>, avx512::attention_bf16,
+     flash_scratch_bytes},
     {"attention_bf16_avx512_bf16", "attention", kAvx512Bf16, flash<DType::bf16>, avx512_bf16::attention_bf16,
      flash_scratch_bytes},
     {"attention_bf16_avx512", "attention", kAvx512, flash<DType::bf16>, avx512::attention_bf16, flash_scratch_bytes},

@@ -63,18 +63,18 @@ void embedding_words(const EmbeddingArgs& a, ThreadPool& pool) {
   });
 }
 
-// The first `count` numbers of a group of row n, integer * scale, rounded to the table's type.
+// The first `count` numbers of a group of row n, integer * scale * row scale, rounded to the table's type.
 template <int kBits>
 void copy_group(const EmbeddingArgs& a, const QuantizedLayout& l, std::int64_t n, std::int64_t group,
-                std::int64_t count, std::byte* to) {
+                std::int64_t count, float row_scale, std::byte* to) {
   constexpr std::int64_t kColumns = kBits == 8 ? 4 : 8;  // of four bytes
   const std::int64_t step = l.integer_at(n, group, kColumns) - l.integer_at(n, group, 0);
   const std::byte* const from = a.table + l.integer_at(n, group, 0);
-  const float scale = quantized_scale(l, a.table, n, group);
+  const int scale = quantized_scale(l, a.table, n, group);
   for (std::int64_t k = 0; k < count; ++k) {
     const auto byte = static_cast<int>(from[k / kColumns * step + k % 4]);
     const int integer = kBits == 8 ? byte : k % 8 < 4 ? byte & 15 : byte >> 4;
-    store_element(to, k, a.dtype, static_cast<float>(integer - quantized_offset(kBits)) * scale);
+    store_element(to, k, a.dtype, static_cast<float>((integer - quantized_offset(kBits)) * scale) * row_scale);
   }
 }
 
@@ -85,8 +85,11 @@ void embedding_quantized(const EmbeddingArgs& a, ThreadPool& pool) {
   pool.parallel_for(a.rows, 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       std::byte* const to = row_to_fill(a, row);
-      for (std::int64_t group = 0; to && group < l.groups(); ++group)
-        copy(a, l, a.table_row(row), group, std::min(size, a.hidden_size - group * size), to + group * bytes);
+      if (!to) continue;
+      const std::int64_t n = a.table_row(row);
+      const float row_scale = quantized_row_scale(l, a.table, n);
+      for (std::int64_t group = 0; group < l.groups(); ++group)
+        copy(a, l, n, group, std::min(size, a.hidden_size - group * size), row_scale, to + group * bytes);
     }
   });
 }

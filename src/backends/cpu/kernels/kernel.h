@@ -1,8 +1,7 @@
 #pragma once
-// What every kernel list has in common. A list is one constant array, best first, the reference of a class (slow, obvious, exact,
-// *_ref by name) last; behind it may be what only tests run. Production takes the first entry that runs here and accepts the shape;
-// tests compare each entry with the reference; benchmarks time them all. Entries of one numerics class give the same bits whatever
-// the number of rows.
+// What every kernel list has in common. A list is one constant array, best first, the reference (slow, obvious, exact)
+// last. Production takes the first entry that runs here and accepts the shape; tests compare each entry with the last;
+// benchmarks time them all. Entries of one numerics class give the same bits whatever the number of rows.
 #include <cstdint>
 #include <span>
 

@@ -137,6 +137,8 @@ struct Multiplier {
 }  // namespace
 
 int tiles_at_once(const BlockTable& table, std::int64_t rows) {
+  if (table.few && rows <= table.few->max_rows) return tiles_at_once(*table.few, rows);
+  if (table.product) return rows <= table.max_rows ? kMaxBlockTiles : kMaxBlockTiles / 2;
   const auto& blocks = table.block[(rows <= table.max_rows ? rows : table.best_rows) - 1];
   int tiles = kMaxBlockTiles;
   while (!blocks[tiles - 1]) --tiles;
@@ -151,6 +153,10 @@ void multiply_tiles(const BlockTable& table, const MatrixProduct& product, const
                   (product.sum_parts == 1 || product.in_features % (2 * product.sum_parts) == 0),
               "a sum over ", product.in_features, " in ", product.sum_parts, " parts");
   const FlushDenormals flush(table.dtype == DType::bf16);
+  if (table.few && !product.x_in_panels && has_block_for(*table.few, rows, product.in_features))
+    return multiply_tiles(*table.few, product, range);
+  if (table.product) return table.product(product, range);
+  CAJAL_CHECK(!product.x_in_panels, "blocks read rows of x, not panels");
   Multiplier multiplier(table, product);
   const int step = rows == 1 && table.one_stream && multiplier.follower ? 1 : tiles_at_once(table, rows);
   // Blocks of nearly equal height, rather than a low one at the end.

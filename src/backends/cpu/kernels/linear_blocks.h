@@ -52,6 +52,9 @@ struct Finish {
   int rows;
 };
 
+struct MatrixProduct;
+struct TileRange;
+
 struct BlockTable {
   DType dtype;
   int best_rows;  // of a block, when there are many rows
@@ -64,6 +67,10 @@ struct BlockTable {
   // One row is multiplied by one tile at least as fast as memory gives that to a thread: where the processor follows streams
   // one tile after the other, a single stream, is then read faster than several side by side.
   bool one_stream = false;
+  // Not null: there are no blocks, this is all of multiply_tiles (tile_product.h).
+  void (*product)(const MatrixProduct&, const TileRange&) = nullptr;
+  const BlockTable* few = nullptr;  // then: the same bits for fewer rows than are worth a tile
+  bool even_columns = false;        // the blocks cannot end in half a group
 
   bool lossless() const { return unpacked != nullptr; }
 };
@@ -86,7 +93,8 @@ struct MatrixProduct {
   std::int64_t y_stride;  // bytes
   std::int64_t rows, in_features, out_features;
   std::int32_t sum_parts;
-  bool partial = false;  // y is f32, and gets the sums as they are
+  bool partial = false;      // y is f32, and gets the sums as they are
+  bool x_in_panels = false;  // x is as PanelLayout says, and ranges of rows begin with a panel
 
   std::int64_t tiles() const { return ceil_div<std::int64_t>(out_features, kTileOutputs); }
   std::int64_t tile_bytes(const BlockTable& table) const {
@@ -94,6 +102,11 @@ struct MatrixProduct {
     return ceil_div<std::int64_t>(in_features, table.dtype == DType::bf16 ? 2 : 1) * kGroupBytes;
   }
 };
+
+// Whether the blocks of a table can multiply all rows at once.
+inline bool has_block_for(const BlockTable& table, std::int64_t rows, std::int64_t in_features) {
+  return rows <= table.max_rows && !(table.even_columns && in_features % 2 != 0);
+}
 
 struct TileRange {
   std::int64_t row_begin, row_end, tile_begin, tile_end;

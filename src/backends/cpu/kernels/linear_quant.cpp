@@ -135,10 +135,10 @@ float sum_parts_ref(const std::byte* rounded, const QuantProduct& p, const std::
       dot += static_cast<std::int8_t>(group[k]) * quantized_integer(p.layout, matrix, n, g, k);
     std::int32_t exponent;
     std::memcpy(&exponent, group + row.group_size, sizeof exponent);
-    const float scale = quantized_scale(p.layout, matrix, n, g);
-    sum = std::fma(static_cast<float>(dot), std::ldexp(scale == 0 ? kSmallestScale : scale, exponent >> 23), sum);
+    const auto scale = static_cast<float>(quantized_scale(p.layout, matrix, n, g));
+    sum = std::fma(static_cast<float>(dot), std::ldexp(scale, exponent >> 23), sum);
   }
-  return sum;
+  return sum * quantized_row_scale(p.layout, matrix, n);
 }
 
 }  // namespace

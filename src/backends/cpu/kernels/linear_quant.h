@@ -6,7 +6,8 @@
 namespace cajal::cpu {
 
 // The numerics class of every kernel with quantised weights: x rounded to 8 bits by groups, exact sums of integers within a
-// group, and then, for the groups in ascending order, sum = fma(float(group's), scale * x scale, sum).
+// group, and then, for the groups in ascending order, sum = fma(float(group's), u * x scale, sum); the sum of
+// all times the power of two of the weight's row.
 constexpr const char* kQuantClass = "8-bit activations by groups, exact within, fma f32 over groups";
 
 void run_quant_linear(const QuantBlockTable& table, const LinearArgs& args, ThreadPool& pool);

@@ -1,5 +1,6 @@
 #pragma once
 // Elements and dot products one by one: the meaning of the matrix kernels, whatever the storage.
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -71,7 +72,30 @@ inline float dot_ref(const std::byte* x, const MatrixRef& weight, std::int64_t n
   return sum;
 }
 
-inline float dot_ref(const std::byte* x, const MatrixRef& weight, std::int64_t n, int parts) {
+// The same of bf16 in the order of tile instructions (tile_product.h): a part in blocks of 32 columns.
+inline float dot_by_tiles_ref(const std::byte* x, const MatrixRef& weight, std::int64_t n, std::int64_t first,
+                              std::int64_t length, int parts) {
+  if (parts > 1) {
+    const std::int64_t half = length / 2;
+    const float low = dot_by_tiles_ref(x, weight, n, first, half, parts / 2);
+    return low + dot_by_tiles_ref(x, weight, n, first + half, half, parts / 2);
+  }
+  constexpr std::int64_t kColumns = 32;
+  float sum = 0;
+  for (std::int64_t block = first; block < first + length; block += kColumns) {
+    float of[2] = {0, 0};  // even columns and odd ones
+    for (std::int64_t k = block; k < std::min(block + kColumns, first + length); ++k)
+      of[(k - block) % 2] = std::fma(load_element(x, k, DType::bf16), weight.at(n, k), of[(k - block) % 2]);
+    sum += of[0] + of[1];
+  }
+  return sum;
+}
+
+enum class Order : std::uint8_t { pairs, tiles };
+
+inline float dot_ref(const std::byte* x, const MatrixRef& weight, std::int64_t n, int parts,
+                     Order order = Order::pairs) {
+  if (order == Order::tiles) return dot_by_tiles_ref(x, weight, n, 0, weight.columns, parts);
   CAJAL_CHECK(parts == 1 || weight.columns % (2 * parts) == 0, "a sum over ", weight.columns, " in ", parts, " parts");
   return dot_ref(x, weight, n, 0, weight.columns, parts);
 }

@@ -65,7 +65,8 @@ class GroupedMoe {
                             .tile_end = piece.tile_end,
                             .weight_after = piece.after ? weight_of(p, *piece.after) : nullptr,
                             .fetched = piece.fetched};
-      if (!table_.lossless() || product.rows <= table_.max_rows) return multiply_tiles(table_, product, range);
+      if (!table_.lossless() || has_block_for(table_, product.rows, product.in_features))
+        return multiply_tiles(table_, product, range);
       const int slot = slots_.take();
       multiply_unpacked(table_, product, range, bytes(at_.bytes) + slot * moe_slot_bytes(a_));
       slots_.give_back(slot);

@@ -1,9 +1,11 @@
 #pragma once
-// HardwareTiles of amx.h in plain C++, so that loops over tiles can be tested where there are none.
+// What HardwareTiles of amx.h does, number by number: so that all around the instructions is tested on any machine.
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
+#include "backends/cpu/kernels/linear_ref.h"
 #include "base/error.h"
 
 namespace cajal::cpu {
@@ -29,6 +31,18 @@ class PortableTiles {
   void store(void* to, std::int64_t stride) const {
     for (int r = 0; r < tiles_[kTile].rows; ++r)
       std::memcpy(static_cast<std::byte*>(to) + r * stride, tiles_[kTile].bytes[r], size(tiles_[kTile]));
+  }
+  template <int kSums, int kX, int kW>
+  void multiply_bf16() {
+    Tile &sums = tiles_[kSums], &x = tiles_[kX], &w = tiles_[kW];
+    for (int m = 0; m < sums.rows; ++m)
+      for (int n = 0; n < sums.row_bytes / 4; ++n) {
+        float of[2] = {0, 0};
+        for (int k = 0; k < x.row_bytes / 2; ++k)
+          of[k % 2] = std::fma(load_element(x.bytes[m], k, DType::bf16),
+                               load_element(w.bytes[k / 2], 2 * n + k % 2, DType::bf16), of[k % 2]);
+        store_element(sums.bytes[m], n, DType::f32, load_element(sums.bytes[m], n, DType::f32) + (of[0] + of[1]));
+      }
   }
   template <int kSums, int kX, int kW>
   void multiply_int8() {

@@ -87,12 +87,6 @@ struct Multiplier {
   }
 };
 
-void store_sums(const QuantProduct& p, const QuantPlace& at, const float* sums) {
-  for (int r = 0; r < at.rows; ++r)
-    std::memcpy(y_of(p, at) + r * p.y_stride, sums + r * kQuantSumsStride,
-                static_cast<std::size_t>(outputs_of(p, at)) * sizeof(float));
-}
-
 void store_nans(const QuantProduct& p, const QuantPlace& at, int row) {
   for (std::int64_t i = 0; i < outputs_of(p, at); ++i)
     store_element(y_of(p, at) + row * p.y_stride, i, p.partial ? DType::f32 : p.dtype, NAN);
@@ -101,16 +95,17 @@ void store_nans(const QuantProduct& p, const QuantPlace& at, int row) {
 }  // namespace
 
 void finish_quant_place(const QuantBlockTable& table, const QuantProduct& p, const QuantPlace& at, const float* sums) {
-  if (p.partial)
-    store_sums(p, at, sums);
-  else
-    table.finish({.sums = sums,
-                  .bias = p.bias ? p.bias + at.tile * kQuantTileOutputs * y_element_bytes(p) : nullptr,
-                  .y = y_of(p, at),
-                  .y_stride = p.y_stride,
-                  .outputs = outputs_of(p, at),
-                  .rows = at.rows,
-                  .dtype = p.dtype});
+  const std::int64_t tile_stride = p.layout.tile_bytes();
+  // Exponents are not fetched ahead of the stream that they end: asking for lines so far from it slows it down by some per cent.
+  table.finish({.sums = sums,
+                .exponents = p.weight + at.tile * tile_stride + p.layout.groups() * p.layout.group_bytes(),
+                .tile_stride = tile_stride,
+                .bias = p.bias && !p.partial ? p.bias + at.tile * kQuantTileOutputs * y_element_bytes(p) : nullptr,
+                .y = y_of(p, at),
+                .y_stride = p.y_stride,
+                .outputs = outputs_of(p, at),
+                .rows = at.rows,
+                .dtype = p.partial ? DType::f32 : p.dtype});
   for (int r = 0; r < at.rows; ++r)
     if (!p.x_layout().finite(p.x_of(at.row + r))) store_nans(p, at, r);
 }
@@ -196,7 +191,7 @@ bool round_group_ref(const std::byte* group, DType dtype, std::int64_t size, int
 bool is_quant_storage(const Storage& storage, DType dtype) {
   const auto* q = std::get_if<Quantized>(&storage);
   return q && (dtype == DType::bf16 || dtype == DType::f32) && (q->bits == 8 || q->bits == 4) &&
-         (q->group_size == 32 || q->group_size == 128) && q->scale_dtype == DType::f16 && !q->zero_points &&
+         (q->group_size == 32 || q->group_size == 128) && q->scale_dtype == DType::i8 && !q->zero_points &&
          q->tile_rows == kQuantTileOutputs;
 }
 

@@ -1,8 +1,9 @@
 #pragma once
 // The inside of the matrix kernels whose weights are quantised, shared by Linear and the experts of MoeExperts. Activations
-// are rounded to 8 bits once, in the weight's groups, so that a group's dot product is one of integers, and exact. A
-// *block* is up to 6 rows times up to 2 tiles of 32 outputs over a stretch of groups; each instruction set has its table
-// of blocks, and everything around them is written once, here.
+// are rounded to 8 bits once, in the weight's groups, so that a group's dot product is one of integers, and exact. Groups are
+// added up weighed by their own u, and the sum of all is multiplied by the 2^e of the weight's row, which rounds nothing and so
+// may be done to any part of it, by any rank (quantized.h). A *block* is up to 6 rows times up to 2 tiles of 32 outputs over a
+// stretch of groups; each instruction set has its table of blocks, and everything around them is written once, here.
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -20,12 +21,11 @@ constexpr int kQuantSumsStride = kMaxQuantTiles * kQuantTileOutputs;  // floats 
 constexpr int kQuantLevelStride = kMaxQuantRows * kQuantSumsStride;
 constexpr int kMaxQuantSumParts = 64;
 
-// What one integer of a group of activations stands for is a power of two, so that its product with a weight's scale, which
-// every output needs for every group, is an addition to the exponent: multiplications are for the integers. Between these
-// magnitudes that gives normal numbers; groups below them round to zeros, and activations above count as infinite.
+// What one integer of a group of activations stands for is a power of two, so that its product with the u of weights, which
+// every output needs for every group, is an addition to the exponent of an f32, which u is never too small for: multiplications
+// are for the integers. Between these magnitudes that gives normal numbers; groups below them round to zeros, and activations
+// above count as infinite.
 constexpr float kSmallestActivation = 0x1p-64f, kLargestActivation = 0x1p64f;
-// Stands for scales of zero, which have no exponent to add to. Others are larger, and their groups' integers are zero.
-constexpr float kSmallestScale = 0x1p-30f;
 
 // A row of activations, rounded: for each group its integers, the exponent of what one stands for as in the bits of an f32
 // (k << 23 for 2^k), and the i32 by which the offset of the weights' integers makes their product too large, negated.
@@ -56,8 +56,10 @@ struct QuantBlock {
 };
 
 struct QuantFinish {
-  const float* sums;      // [rows, kQuantSumsStride]
-  const std::byte* bias;  // of the first output, or null
+  const float* sums;           // [rows, kQuantSumsStride]
+  const std::byte* exponents;  // of the first tile
+  std::int64_t tile_stride;    // bytes from a tile to the next
+  const std::byte* bias;       // of the first output, or null
   std::byte* y;
   std::int64_t y_stride;  // bytes
   std::int64_t outputs;   // tiles * 32, less in the last tile

@@ -35,6 +35,16 @@ struct Avx2 {
     _mm256_storeu_ps(p + 8, v.high);
   }
   static Sum add(const Sum& a, const Sum& b) { return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }
+  static __m256i eight_integers(const std::byte* p) {
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
+  static __m256 powers(__m256i e) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 23));
+  }
+  static Sum times_powers(const Sum& a, const std::byte* exponents) {
+    return {_mm256_mul_ps(a.low, powers(eight_integers(exponents))),
+            _mm256_mul_ps(a.high, powers(eight_integers(exponents + 8)))};
+  }
   static Int broadcast(std::int32_t v) { return {_mm256_set1_epi32(v), _mm256_set1_epi32(v)}; }
   static Weight load_weight(const std::byte* p) {
     const auto* v = reinterpret_cast<const __m256i*>(p);
@@ -64,14 +74,10 @@ struct Avx2 {
     sum.low = _mm256_add_epi32(sum.low, product<kBits>(w.low, x));
     sum.high = _mm256_add_epi32(sum.high, product<kBits>(w.high, x));
   }
-  static __m256i scale_bits(__m128i halves) {
-    const __m256 scales = _mm256_cvtph_ps(halves), zeros = _mm256_cmp_ps(scales, _mm256_setzero_ps(), _CMP_EQ_OQ);
-    return _mm256_castps_si256(_mm256_blendv_ps(scales, _mm256_set1_ps(kSmallestScale), zeros));
+  static __m256i scale_bits(const std::byte* eight) {
+    return _mm256_castps_si256(_mm256_cvtepi32_ps(eight_integers(eight)));
   }
-  static Int load_scales(const std::byte* p) {
-    const auto* v = reinterpret_cast<const __m128i*>(p);
-    return {scale_bits(_mm_loadu_si128(v)), scale_bits(_mm_loadu_si128(v + 1))};
-  }
+  static Int load_scales(const std::byte* p) { return {scale_bits(p), scale_bits(p + 8)}; }
   static void accumulate(Sum& sum, const Int& dot, const Int& scales, std::int32_t exponent) {
     const __m256i k = _mm256_set1_epi32(exponent);
     const __m256 low = _mm256_castsi256_ps(_mm256_add_epi32(scales.low, k));

@@ -25,6 +25,10 @@ struct Avx512Vnni {
   static Sum load(const float* p) { return _mm512_loadu_ps(p); }
   static void store(float* p, Sum v) { _mm512_storeu_ps(p, v); }
   static Sum add(Sum a, Sum b) { return _mm512_add_ps(a, b); }
+  static Sum times_powers(Sum a, const std::byte* exponents) {
+    const __m512i e = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(exponents)));
+    return _mm512_mul_ps(a, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(e, _mm512_set1_epi32(127)), 23)));
+  }
   static Int broadcast(std::int32_t v) { return _mm512_set1_epi32(v); }
   static Weight load_weight(const std::byte* p) { return _mm512_loadu_si512(p); }
   static Weight low(Weight w) { return _mm512_and_si512(w, _mm512_set1_epi8(15)); }

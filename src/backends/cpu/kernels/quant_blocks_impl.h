@@ -4,7 +4,7 @@
 //   <immintrin.h> <cstring> "backends/cpu/kernels/quant_blocks.h" "backends/cpu/unroll.h"
 //
 // An `Isa` has: kMaxVectors (accumulators that fit, counted in pairs of an integer and a float one, each of 16 outputs);
-// Sum (16 floats), zero, load, store, add; Int (16 i32), broadcast; Weight (16 outputs by four unsigned bytes), load_weight,
+// Sum (16 floats), zero, load, store, add, times_powers, which takes exponents of two; Int (16 i32), broadcast; Weight (16 outputs by four unsigned bytes), load_weight,
 // and low and high halves of bytes; X (four signed bytes, for all outputs), load_x; dot<bits>; load_scales, which gives the
 // bits of f32; accumulate, which adds float(dot) * scale * the power of two of x; store_y, which rounds, with load_bias beside
 // it; and round_group.
@@ -12,6 +12,7 @@ namespace cajal::cpu {
 namespace {
 
 constexpr std::int64_t kHalfBytes = 64;  // four columns of 16 outputs; a tile has two halves
+constexpr std::int64_t kScalesBytes = kQuantTileOutputs, kHalfScalesBytes = kScalesBytes / 2;  // of a group
 
 // dots += weight * x for one group, while memory is fetched from `fetch` on.
 template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
@@ -20,7 +21,7 @@ template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
                                                   std::int64_t tile_stride, const std::byte* fetch) {
   constexpr std::int64_t kStep = kBits == 8 ? 4 : 8;  // columns of a byte of a half
   for (std::int64_t k = 0; k < kGroup; k += kStep) {
-    const std::int64_t at = kHalfBytes + k / kStep * 2 * kHalfBytes;
+    const std::int64_t at = kScalesBytes + k / kStep * 2 * kHalfBytes;
     typename Isa::Weight w[2 * kTiles];
     CAJAL_UNROLL for (int v = 0; v < 2 * kTiles; ++v) {
       w[v] = Isa::load_weight(weight + v / 2 * tile_stride + at + v % 2 * kHalfBytes);
@@ -46,7 +47,7 @@ template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
 [[gnu::always_inline]] inline void multiply_groups(typename Isa::Sum (&sums)[kRows][2 * kTiles],
                                                    const std::byte* (&x)[kRows], const QuantBlock& b,
                                                    std::int64_t begin, std::int64_t end, const std::byte* fetch) {
-  constexpr std::int64_t kGroupBytes = kHalfBytes + kQuantTileOutputs * kGroup * kBits / 8;
+  constexpr std::int64_t kGroupBytes = kScalesBytes + kQuantTileOutputs * kGroup * kBits / 8;
   const std::byte* weight = b.weight + begin * kGroupBytes;
   for (std::int64_t g = begin; g < end; ++g) {
     typename Isa::Int dots[kRows][2 * kTiles];
@@ -60,7 +61,7 @@ template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
     }
     multiply_group<Isa, kBits, kGroup, kRows, kTiles, kCold>(dots, x, weight, b.tile_stride, fetch);
     CAJAL_UNROLL for (int v = 0; v < 2 * kTiles; ++v) {
-      const typename Isa::Int scales = Isa::load_scales(weight + v / 2 * b.tile_stride + v % 2 * (kHalfBytes / 2));
+      const typename Isa::Int scales = Isa::load_scales(weight + v / 2 * b.tile_stride + v % 2 * kHalfScalesBytes);
       CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
         std::int32_t exponent;
         std::memcpy(&exponent, x[r] + kGroup, sizeof exponent);
@@ -106,8 +107,9 @@ void finish_quant_sums(const QuantFinish& f) {
   for (std::int64_t i = 0; i < f.outputs; i += 16) {
     const std::int64_t n = f.outputs - i < 16 ? f.outputs - i : 16;
     const typename Isa::Sum bias = f.bias ? Isa::load_bias(f.bias + i * element, n, f.dtype) : Isa::zero();
+    const std::byte* const exponents = f.exponents + i / kQuantTileOutputs * f.tile_stride + i % kQuantTileOutputs;
     for (int r = 0; r < f.rows; ++r) {
-      typename Isa::Sum sum = Isa::load(f.sums + r * kQuantSumsStride + i);
+      typename Isa::Sum sum = Isa::times_powers(Isa::load(f.sums + r * kQuantSumsStride + i), exponents);
       if (f.bias) sum = Isa::add(sum, bias);
       Isa::store_y(f.y + r * f.y_stride + i * element, sum, n, f.dtype);
     }

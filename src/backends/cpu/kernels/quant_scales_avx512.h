@@ -13,9 +13,8 @@ namespace cajal::cpu::avx512 {
 
 // The scales of a group for 16 outputs, as bits of f32 to whose exponents those of activations can be added.
 inline __m512i load_quant_scales(const std::byte* p) {
-  const __m512 scales = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  constexpr int kLargerMagnitude = 3, kSignOfFirst = 0 << 2;
-  return _mm512_castps_si512(_mm512_range_ps(scales, _mm512_set1_ps(kSmallestScale), kLargerMagnitude | kSignOfFirst));
+  const __m512i scales = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm512_castps_si512(_mm512_cvtepi32_ps(scales));
 }
 
 }  // namespace cajal::cpu::avx512
