@@ -38,21 +38,10 @@ struct Avx512F32 {
 struct Avx512Bf16 : Avx512F32 {
   static constexpr DType kDType = DType::bf16;
   static constexpr int kMaxVectors = 18;
-  struct Pair {
-    __m512 odd, even;
-  };
-  using X = Pair;
-  using Weight = Pair;
-  static Pair widen(__m512i pairs) {
-    return {_mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))),
-            _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16))};
-  }
-  static Weight load_weight(const std::byte* p) { return widen(_mm512_loadu_si512(p)); }
-  static X load_x(const std::byte* p) {
-    std::int32_t pair;
-    std::memcpy(&pair, p, sizeof pair);
-    return widen(_mm512_set1_epi32(pair));
-  }
+  using X = avx512::Bf16Pairs;
+  using Weight = avx512::Bf16Pairs;
+  static Weight load_weight(const std::byte* p) { return avx512::widen_pairs(_mm512_loadu_si512(p)); }
+  static X load_x(const std::byte* p) { return avx512::broadcast_pair(p); }
   static void multiply_add(Sum& sum, const X& x, const Weight& w) {
     sum = _mm512_fmadd_ps(x.even, w.even, _mm512_fmadd_ps(x.odd, w.odd, sum));
   }

@@ -49,37 +49,13 @@ struct MatrixRef {
   }
 };
 
-// x[K] . row n of the weight: `parts` equal parts of k, each summed in order from zero, added as a balanced tree. For bf16
-// the order is by pairs, the odd element first, with denormals flushed (by the caller's FlushDenormals).
-inline float dot_ref(const std::byte* x, const MatrixRef& weight, std::int64_t n, std::int64_t first,
-                     std::int64_t length, int parts) {
-  if (parts > 1) {
-    const std::int64_t half = length / 2;
-    const float low = dot_ref(x, weight, n, first, half, parts / 2);
-    return low + dot_ref(x, weight, n, first + half, half, parts / 2);
-  }
-  float sum = 0;
-  if (weight.dtype == DType::f32) {
-    for (std::int64_t k = first; k < first + length; ++k)
-      sum = std::fma(load_element(x, k, DType::f32), weight.at(n, k), sum);
-    return sum;
-  }
-  for (std::int64_t k = first; k < first + length; k += 2) {
-    const bool pair = k + 1 < first + length;
-    sum = std::fma(pair ? load_element(x, k + 1, DType::bf16) : 0.0f, pair ? weight.at(n, k + 1) : 0.0f, sum);
-    sum = std::fma(load_element(x, k, DType::bf16), weight.at(n, k), sum);
-  }
-  return sum;
-}
+// How a part of a sum of bf16 products is added up: by pairs, the odd element first, or in the order of tile instructions
+// (tile_product.h).
+enum class Order : std::uint8_t { pairs, tiles };
 
-// The same of bf16 in the order of tile instructions (tile_product.h): a part in blocks of 32 columns.
-inline float dot_by_tiles_ref(const std::byte* x, const MatrixRef& weight, std::int64_t n, std::int64_t first,
-                              std::int64_t length, int parts) {
-  if (parts > 1) {
-    const std::int64_t half = length / 2;
-    const float low = dot_by_tiles_ref(x, weight, n, first, half, parts / 2);
-    return low + dot_by_tiles_ref(x, weight, n, first + half, half, parts / 2);
-  }
+// The columns [first, first + length) of a bf16 product in blocks of 32, in each the even ones and the odd ones by themselves.
+inline float dot_in_blocks_ref(const std::byte* x, const MatrixRef& weight, std::int64_t n, std::int64_t first,
+                               std::int64_t length) {
   constexpr std::int64_t kColumns = 32;
   float sum = 0;
   for (std::int64_t block = first; block < first + length; block += kColumns) {
@@ -91,13 +67,34 @@ inline float dot_by_tiles_ref(const std::byte* x, const MatrixRef& weight, std::
   return sum;
 }
 
-enum class Order : std::uint8_t { pairs, tiles };
+// x[K] . row n of the weight: `parts` equal parts of k, each summed in order from zero, added as a balanced tree. For bf16
+// denormals are flushed (by the caller's FlushDenormals).
+inline float dot_ref(const std::byte* x, const MatrixRef& weight, std::int64_t n, std::int64_t first,
+                     std::int64_t length, int parts, Order order) {
+  if (parts > 1) {
+    const std::int64_t half = length / 2;
+    const float low = dot_ref(x, weight, n, first, half, parts / 2, order);
+    return low + dot_ref(x, weight, n, first + half, half, parts / 2, order);
+  }
+  float sum = 0;
+  if (weight.dtype == DType::f32) {
+    for (std::int64_t k = first; k < first + length; ++k)
+      sum = std::fma(load_element(x, k, DType::f32), weight.at(n, k), sum);
+    return sum;
+  }
+  if (order == Order::tiles) return dot_in_blocks_ref(x, weight, n, first, length);
+  for (std::int64_t k = first; k < first + length; k += 2) {
+    const bool pair = k + 1 < first + length;
+    sum = std::fma(pair ? load_element(x, k + 1, DType::bf16) : 0.0f, pair ? weight.at(n, k + 1) : 0.0f, sum);
+    sum = std::fma(load_element(x, k, DType::bf16), weight.at(n, k), sum);
+  }
+  return sum;
+}
 
 inline float dot_ref(const std::byte* x, const MatrixRef& weight, std::int64_t n, int parts,
                      Order order = Order::pairs) {
-  if (order == Order::tiles) return dot_by_tiles_ref(x, weight, n, 0, weight.columns, parts);
   CAJAL_CHECK(parts == 1 || weight.columns % (2 * parts) == 0, "a sum over ", weight.columns, " in ", parts, " parts");
-  return dot_ref(x, weight, n, 0, weight.columns, parts);
+  return dot_ref(x, weight, n, 0, weight.columns, parts, order);
 }
 
 }  // namespace cajal::cpu

@@ -24,26 +24,16 @@ struct TileOrder {
   struct Sum {
     __m512 total, even, odd;
   };
-  struct Pair {
-    __m512 odd, even;
-  };
-  using X = Pair;
-  using Weight = Pair;
+  using X = avx512::Bf16Pairs;
+  using Weight = avx512::Bf16Pairs;
   static Sum zero() { return load_total(_mm512_setzero_ps()); }
   static Sum load(const float* p) { return load_total(_mm512_loadu_ps(p)); }
   static Sum load_total(__m512 total) { return {total, _mm512_setzero_ps(), _mm512_setzero_ps()}; }
   static void store(float* p, const Sum& v) { _mm512_storeu_ps(p, v.total); }
   static Sum add(const Sum& a, const Sum& b) { return load_total(_mm512_add_ps(a.total, b.total)); }
-  static Pair widen(__m512i pairs) {
-    return {_mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))),
-            _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16))};
-  }
+  static Weight widen(__m512i pairs) { return avx512::widen_pairs(pairs); }
   static Weight load_weight(const std::byte* p) { return widen(_mm512_loadu_si512(p)); }
-  static X load_x(const std::byte* p) {
-    std::int32_t pair;
-    std::memcpy(&pair, p, sizeof pair);
-    return widen(_mm512_set1_epi32(pair));
-  }
+  static X load_x(const std::byte* p) { return avx512::broadcast_pair(p); }
   static void multiply_add(Sum& sum, const X& x, const Weight& w) {
     sum.even = _mm512_fmadd_ps(x.even, w.even, sum.even);
     sum.odd = _mm512_fmadd_ps(x.odd, w.odd, sum.odd);

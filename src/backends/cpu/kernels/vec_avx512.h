@@ -3,7 +3,9 @@
 // CAJAL_AVX512 region or a stronger one; include it before the region.
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "backends/cpu/isa.h"
 #include "backends/cpu/kernels/activation.h"
@@ -61,6 +63,20 @@ inline Vec silu_f32(Vec x) {
   x = _mm512_max_ps(_mm512_set1_ps(-0x1.fffffep+127f), x);
   const Vec negated = _mm512_xor_ps(x, _mm512_set1_ps(-0.0f));
   return _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0f), exp_f32(negated)));
+}
+
+// Pairs of bf16 as two vectors: their odd, which are the upper ones, and their even numbers.
+struct Bf16Pairs {
+  __m512 odd, even;
+};
+inline Bf16Pairs widen_pairs(__m512i pairs) {
+  return {_mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))),
+          _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16))};
+}
+inline Bf16Pairs broadcast_pair(const std::byte* p) {
+  std::int32_t pair;
+  std::memcpy(&pair, p, sizeof pair);
+  return widen_pairs(_mm512_set1_epi32(pair));
 }
 
 }  // namespace cajal::cpu::avx512
