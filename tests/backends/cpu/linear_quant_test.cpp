@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numeric>
 #include <string>
 
 #include "backends/cpu/kernels/linear.h"
@@ -280,8 +281,8 @@ TEST(QuantEmbedding, GivesTheRowsThatUnpackingGives) {
         const Bytes table = packed_tensor(type, random_tensor(dtype, 45 * 200, Values::ordinary, random));
         Bytes all(45 * 200 * size_of(dtype));
         unpack_rows(type, 0, 45, table.data(), all.data());
-        std::vector<std::int32_t> ids;
-        for (std::int32_t i = 0; i < 45; ++i) ids.push_back(i);
+        std::vector<std::int32_t> ids(45);
+        std::iota(ids.begin(), ids.end(), 0);
         Bytes y(all.size());
         const EmbeddingKernel& kernel = choose(embedding_kernels(), {dtype, type.storage}, detect_isa());
         kernel.run({.table = table.data(),

@@ -115,7 +115,7 @@ class Export : public testing::Test {
     return folder_ / "made";
   }
   std::string copy() {
-    const std::string to = folder_ / "copy";
+    std::string to = folder_ / "copy";
     fs::remove_all(to);
     fs::copy(made(), to, fs::copy_options::recursive);
     return to;
