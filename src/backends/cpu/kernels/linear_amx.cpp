@@ -2,11 +2,11 @@
 #include <immintrin.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <utility>
 
 #include "backends/cpu/kernels/fetch_output.h"
+#include "backends/cpu/kernels/sum_parts.h"
 #include "backends/cpu/kernels/tile_product.h"
 
 CAJAL_TARGET_REGION_BEGIN(CAJAL_AMX)

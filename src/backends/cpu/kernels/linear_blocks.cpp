@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "backends/cpu/kernels/fetch_output.h"
+#include "backends/cpu/kernels/sum_parts.h"
 #include "base/checked.h"
 
 #if defined(__x86_64__)
@@ -75,9 +76,7 @@ struct Multiplier {
   }
 
   void sum_part(const Place& at, std::int32_t part) {
-    // A part completes as many sums of two as its number ends in ones.
-    const int siblings = std::countr_one(static_cast<unsigned>(part));
-    const int level = std::popcount(static_cast<unsigned>(part)) - siblings;
+    const auto [siblings, level] = part_of_sum(part);
     const std::int64_t part_groups = groups / p.sum_parts;
     const std::int64_t first = part * part_groups;
     const std::byte* weight = p.weight + at.tile * tile_stride;

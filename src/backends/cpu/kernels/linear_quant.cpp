@@ -10,9 +10,6 @@
 namespace cajal::cpu {
 namespace {
 
-constexpr std::size_t kLine = 64;
-std::byte* aligned(std::byte* p) { return p + (kLine - reinterpret_cast<std::uintptr_t>(p) % kLine) % kLine; }
-
 // Where the kernels with tiles have what in their scratch: rounded rows, panels of them, and each thread's own; on lines.
 struct TilesScratch {
   std::size_t rows, panels, threads, thread_bytes, bytes;
@@ -24,7 +21,7 @@ TilesScratch tiles_scratch(std::int64_t rows, std::int64_t columns, int group_si
   s.panels = static_cast<std::size_t>(rows * row.bytes());
   s.threads = s.panels + static_cast<std::size_t>(panels);
   s.thread_bytes = QuantTileScratch::bytes(sum_parts);
-  s.bytes = s.threads + static_cast<std::size_t>(threads) * s.thread_bytes + kLine;
+  s.bytes = s.threads + static_cast<std::size_t>(threads) * s.thread_bytes + kLineBytes;
   return s;
 }
 
@@ -165,19 +162,15 @@ void run_quant_linear(const QuantBlockTable& table, const LinearArgs& a, ThreadP
 void run_quant_linear(const QuantTiles& tiles, const LinearArgs& args, ThreadPool& pool) {
   if (!tiles.take(args.rows, args.quantized.group_size)) return run_quant_linear(tiles.blocks, args, pool);
   LinearArgs a = args;
-  a.scratch = aligned(args.scratch);
+  a.scratch = on_line(args.scratch);
   const TilesScratch at = tiles_scratch(a.rows, a.in_features, a.quantized.group_size, a.sum_parts, pool.size());
   QuantProduct product = product_of(a);
   product.panels = a.scratch + at.panels;
   round_rows(tiles.blocks, a, pool);
   const QuantPanels layout{a.in_features, a.quantized.group_size};
   pool.parallel_for(ceil_div<std::int64_t>(a.rows, kPanelRows), 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t panel = begin; panel < end; ++panel) {
-      const std::byte* rows[kPanelRows];
-      const std::int64_t first = panel * kPanelRows, count = std::min<std::int64_t>(kPanelRows, a.rows - first);
-      for (std::int64_t r = 0; r < count; ++r) rows[r] = product.x_of(first + r);
-      layout.pack(rows, count, a.scratch + at.panels + panel * layout.panel_bytes());
-    }
+    for (std::int64_t panel = begin; panel < end; ++panel)
+      layout.pack(product, panel, a.scratch + at.panels + panel * layout.panel_bytes());
   });
   multiply_panels(tiles, product, a.scratch + at.threads, at.thread_bytes, pool);
 }

@@ -9,8 +9,6 @@
 namespace cajal::cpu {
 namespace {
 
-constexpr std::size_t kLine = 64;
-
 // Behind what moe_scratch divides: rounded rows of the step, and rounded hidden rows by position. For kernels with tiles, on lines,
 // also panels of the experts that have many rows, and each thread's own; and i32[num_experts + 1]: an expert's first panel.
 struct QuantMoeScratch {
@@ -43,11 +41,11 @@ QuantMoeScratch quant_tiles_scratch(const MoeShape& s, int group_size, int threa
   const std::int64_t pairs = s.rows * s.top_k, experts = std::min(s.num_experts, pairs);
   const std::int64_t panel_bytes = QuantPanels{std::max(s.hidden_size, s.intermediate_size), group_size}.panel_bytes();
   q.first_panel = round_up(q.bytes, alignof(std::int32_t));
-  q.panels = round_up(q.first_panel + static_cast<std::size_t>(s.num_experts + 1) * sizeof(std::int32_t), kLine);
+  q.panels = round_up(q.first_panel + static_cast<std::size_t>(s.num_experts + 1) * sizeof(std::int32_t), kLineBytes);
   // Each expert has at most one panel that is not full.
   q.threads = q.panels + static_cast<std::size_t>((pairs / kPanelRows + experts) * panel_bytes);
   q.thread_bytes = QuantTileScratch::bytes(s.sum_parts);
-  q.bytes = q.threads + static_cast<std::size_t>(threads) * q.thread_bytes + kLine;
+  q.bytes = q.threads + static_cast<std::size_t>(threads) * q.thread_bytes + kLineBytes;
   return q;
 }
 
@@ -129,12 +127,7 @@ class QuantMoe {
     pool_.parallel_for(first[a_.num_experts], 2, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t panel = begin; panel < end; ++panel) {
         const auto e = static_cast<std::int32_t>(std::upper_bound(first, first + a_.num_experts, panel) - first - 1);
-        const QuantProduct product = product_of(p, x, of_step, nullptr, e);
-        const std::int64_t row = (panel - first[e]) * kPanelRows;
-        const std::int64_t count = std::min<std::int64_t>(kPanelRows, product.rows - row);
-        const std::byte* rows[kPanelRows];
-        for (std::int64_t r = 0; r < count; ++r) rows[r] = product.x_of(row + r);
-        layout.pack(rows, count, panels() + panel * layout.panel_bytes());
+        layout.pack(product_of(p, x, of_step, nullptr, e), panel - first[e], panels() + panel * layout.panel_bytes());
       }
     });
   }
@@ -173,13 +166,9 @@ class QuantMoe {
   }
 
   std::int32_t* first_panels() const { return reinterpret_cast<std::int32_t*>(steps_.bytes(at_.first_panel)); }
-  std::byte* on_line(std::size_t offset) const {
-    std::byte* const p = steps_.bytes(offset);
-    return p + (kLine - reinterpret_cast<std::uintptr_t>(p) % kLine) % kLine;
-  }
-  std::byte* panels() const { return on_line(at_.panels); }
+  std::byte* panels() const { return on_line(steps_.bytes(at_.panels)); }
   std::byte* of_thread(int thread) const {
-    return on_line(at_.threads) + static_cast<std::size_t>(thread) * at_.thread_bytes;
+    return on_line(steps_.bytes(at_.threads)) + static_cast<std::size_t>(thread) * at_.thread_bytes;
   }
 
   const QuantBlockTable& table_;

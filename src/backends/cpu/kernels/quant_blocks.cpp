@@ -7,6 +7,7 @@
 
 #include "backends/cpu/kernels/fetch_output.h"
 #include "backends/cpu/kernels/linear_ref.h"
+#include "backends/cpu/kernels/sum_parts.h"
 
 namespace cajal::cpu {
 namespace {
@@ -53,9 +54,7 @@ struct Multiplier {
     for (int r = 0; r < at.rows; ++r) x[r] = p.x_of(at.row + r);
     const auto block = table.block[bits_index][group_index][at.rows - 1][at.tiles - 1];
     for (std::int32_t part = 0; part < p.sum_parts; ++part) {
-      // A part completes as many sums of two as its number ends in ones.
-      const int siblings = std::countr_one(static_cast<unsigned>(part));
-      const int level = std::popcount(static_cast<unsigned>(part)) - siblings;
+      const auto [siblings, level] = part_of_sum(part);
       block(block_of(at, part, x, sums[level], siblings));
     }
     finish_quant_place(table, p, at, sums[0]);

@@ -1,5 +1,6 @@
 #include "backends/cpu/kernels/quant_tiles.h"
 
+#include <algorithm>
 #include <bit>
 
 namespace cajal::cpu {
@@ -12,8 +13,11 @@ void pack_piece(const std::byte* from, std::byte* to) {
 
 }  // namespace
 
-void QuantPanels::pack(const std::byte* const* rows, std::int64_t count, std::byte* panel) const {
+void QuantPanels::pack(const QuantProduct& product, std::int64_t number, std::byte* panel) const {
   const RoundedRow row{columns, group_size};
+  const std::int64_t first = number * kPanelRows, count = std::min<std::int64_t>(kPanelRows, product.rows - first);
+  const std::byte* rows[kPanelRows];
+  for (std::int64_t r = 0; r < count; ++r) rows[r] = product.x_of(first + r);
   const auto copy = piece() == 64 ? pack_piece<64> : pack_piece<32>;
   if (count < kPanelRows) std::memset(panel, 0, static_cast<std::size_t>(panel_bytes()));
   for (std::int64_t g = 0; g < row.groups(); ++g, panel += group_bytes())

@@ -20,9 +20,15 @@ struct QuantPanels {
   std::int64_t group_bytes() const { return exponents_at() + kPanelRows * std::int64_t{sizeof(std::int32_t)}; }
   std::int64_t panel_bytes() const { return ceil_div(columns, group_size) * group_bytes(); }
 
-  // One panel of rounded rows, `count` of them.
-  void pack(const std::byte* const* rows, std::int64_t count, std::byte* panel) const;
+  // Panel `number` of a product's rounded rows to `panel`.
+  void pack(const QuantProduct& product, std::int64_t number, std::byte* panel) const;
 };
+
+// The first line of `memory`, which has one more than is needed of it.
+constexpr std::size_t kLineBytes = 64;
+inline std::byte* on_line(std::byte* memory) {
+  return memory + (kLineBytes - reinterpret_cast<std::uintptr_t>(memory) % kLineBytes) % kLineBytes;
+}
 
 struct QuantTileWork {
   const QuantBlockTable& table;

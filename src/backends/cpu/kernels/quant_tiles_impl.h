@@ -1,7 +1,8 @@
 #pragma once
 // The loops of quant_tiles.h over a class of tiles, HardwareTiles (amx.h) or PortableTiles. To be included *inside* a target region
 // with AVX-512, behind these headers:
-//   <immintrin.h> <cstring> "backends/cpu/kernels/quant_scales_avx512.h" "backends/cpu/kernels/quant_tiles.h" "backends/cpu/unroll.h"
+//   <immintrin.h> <cstring> "backends/cpu/kernels/quant_scales_avx512.h" "backends/cpu/kernels/quant_tiles.h"
+//   "backends/cpu/kernels/sum_parts.h" "backends/cpu/unroll.h"
 namespace cajal::cpu {
 namespace {
 
@@ -51,10 +52,9 @@ class QuantTileLoop {
                        panels = end_panel - first_panel;
     const std::int64_t most = (panels <= At::kFewPanels ? At::kColumnsOfFew : At::kColumns) / kGroup;
     for (std::int32_t part = 0; part < p.sum_parts; ++part) {
-      // As Multiplier of quant_blocks.cpp: a part completes as many sums of two as its number ends in ones. Until it is whole it
-      // waits behind those.
-      const int siblings = __builtin_ctz(~static_cast<unsigned>(part));
-      float* const into = sums_ + (__builtin_popcount(static_cast<unsigned>(part)) - siblings) * At::kLevelSums;
+      // Until a part is whole it waits behind the sums that it completes.
+      const auto [siblings, level] = part_of_sum(part);
+      float* const into = sums_ + level * At::kLevelSums;
       const std::int64_t begin = p.first_group(part), count = p.first_group(part + 1) - begin;
       const std::int64_t stretches = pieces_of(count, most);
       for (std::int64_t i = 0; i < stretches; ++i) {

@@ -5,6 +5,7 @@
 #include "backends/cpu/kernels/portable_tiles.h"
 #include "backends/cpu/kernels/quant_scales_avx512.h"
 #include "backends/cpu/kernels/quant_tiles.h"
+#include "backends/cpu/kernels/sum_parts.h"
 #include "backends/cpu/unroll.h"
 
 CAJAL_TARGET_REGION_BEGIN(CAJAL_AVX512_VNNI)

@@ -1,12 +1,12 @@
 #include "backends/cpu/kernels/tile_product.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <utility>
 
 #include "backends/cpu/kernels/fetch_output.h"
 #include "backends/cpu/kernels/portable_tiles.h"
+#include "backends/cpu/kernels/sum_parts.h"
 #include "backends/cpu/kernels/tile_product_impl.h"
 
 namespace cajal::cpu {

@@ -1,7 +1,8 @@
 #pragma once
 // The walk of tile_product.h over rows, tiles and columns as a template over the tiles: HardwareTiles of amx.h or PortableTiles. To be
 // included *inside* a target region, behind these headers:
-//   <algorithm> <bit> <cstring> <utility> "backends/cpu/kernels/fetch_output.h" "backends/cpu/kernels/tile_product.h"
+//   <algorithm> <cstring> <utility> "backends/cpu/kernels/fetch_output.h" "backends/cpu/kernels/sum_parts.h"
+//   "backends/cpu/kernels/tile_product.h"
 namespace cajal::cpu {
 namespace {
 
@@ -105,9 +106,7 @@ class TileProduct {
       for (int i = 0; i < kX; ++i) rows[i] = end_of_x_[i];
       multiply_block<kX, kOutputs>(rows, kTileRowBytes, end_of_weight_, kTileBytes);
     }
-    // A part completes as many sums of two as its number ends in ones.
-    const int siblings = std::countr_one(static_cast<unsigned>(part));
-    const int level = std::popcount(static_cast<unsigned>(part)) - siblings;
+    const auto [siblings, level] = part_of_sum(part);
     float* const sum = part + 1 == p_.sum_parts ? sums_ : levels_[level];
     float* const fresh = siblings == 0 ? sum : sums_;
     unroll<kX * kOutputs>([&]<int kSum>() {
