@@ -1,7 +1,5 @@
 #include "backends/cpu/cpu_target.h"
 
-#include <array>
-
 #include "backends/cpu/isa.h"
 #include "backends/cpu/kernels/attention.h"
 #include "backends/cpu/kernels/linear.h"
@@ -11,16 +9,11 @@
 namespace cajal::cpu {
 namespace {
 
-struct NamedIsa {
-  std::string_view name;
-  std::uint32_t isa;
-};
-constexpr std::array<NamedIsa, 6> kTargets = {{{"cpu-baseline", kBaseline},
-                                               {"cpu-avx2", kAvx2},
-                                               {"cpu-avx512", kAvx2 | kAvx512},
-                                               {"cpu-avx512_vnni", kAvx2 | kAvx512 | kAvx512Vnni},
-                                               {"cpu-avx512_bf16", kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Bf16},
-                                               {"cpu-amx", kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Bf16 | kAmx}}};
+// Of "cpu-avx2"; null for what is no such name.
+const IsaLevel* level_of_target(std::string_view name) {
+  constexpr std::string_view kPrefix = "cpu-";
+  return name.starts_with(kPrefix) ? find_isa_level(name.substr(kPrefix.size())) : nullptr;
+}
 
 class CpuTarget final : public Target {
  public:
@@ -60,16 +53,10 @@ class CpuTarget final : public Target {
 
 }  // namespace
 
-bool is_cpu_target(std::string_view name) {
-  if (name == "cpu") return true;
-  for (const NamedIsa& target : kTargets)
-    if (target.name == name) return true;
-  return false;
-}
+bool is_cpu_target(std::string_view name) { return name == "cpu" || level_of_target(name); }
 
 std::uint32_t isa_of_target(std::string_view name) {
-  for (const NamedIsa& target : kTargets)
-    if (target.name == name) return target.isa;
+  if (const IsaLevel* level = level_of_target(name)) return level->isa;
   CAJAL_CHECK(name == "cpu", name);
   return detect_isa();
 }

@@ -1,7 +1,7 @@
 #include "backends/cpu/isa.h"
 
+#include <algorithm>
 #include <cstdlib>
-#include <string_view>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -26,12 +26,12 @@ bool supports_f16c() {
 // Whether the processor has the tiles, and the system lets this process use them: threads that do have 8 KiB more to save.
 bool may_use_amx() {
 #if defined(__linux__)
-  constexpr unsigned kNeeded =
-      1u << 22 | 1u << 24 | 1u << 25;  // bf16, tile, int8; older compilers have no names for them
+  // bf16, tile, int8; older compilers have no names for them.
+  constexpr unsigned kNeeded = 1u << 22 | 1u << 24 | 1u << 25;
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kNeeded) != kNeeded) return false;
-  constexpr long kRequestPermission = 0x1023,
-                 kTileData = 18;  // ARCH_REQ_XCOMP_PERM of <asm/prctl.h>, from Linux 5.16 on
+  // ARCH_REQ_XCOMP_PERM of <asm/prctl.h>, from Linux 5.16 on.
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 #else
   return false;
@@ -47,10 +47,8 @@ bool is_zen4() {
 }
 #endif
 
-constexpr std::uint32_t kUpToAvx512Vnni = kAvx2 | kAvx512 | kAvx512Vnni,
-                        kUpToAvx512Bf16 = kUpToAvx512Vnni | kAvx512Bf16;
-
-std::uint32_t hardware_isa() {
+// What the processor has of `most`.
+std::uint32_t hardware_isa(std::uint32_t most) {
   std::uint32_t isa = kBaseline;
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -60,25 +58,24 @@ std::uint32_t hardware_isa() {
     isa |= kAvx512;
   if ((isa & kAvx512) && __builtin_cpu_supports("avx512vnni")) isa |= kAvx512Vnni;
   if ((isa & kAvx512Vnni) && __builtin_cpu_supports("avx512bf16")) isa |= kAvx512Bf16;
+  if ((most & kAmx) && (isa & kAvx512Bf16) && may_use_amx()) isa |= kAmx;
 #endif
-  return isa;
+  return isa & most;
 }
 
 }  // namespace
 
+const IsaLevel* find_isa_level(std::string_view name) {
+  const auto* const level =
+      std::find_if(kIsaLevels.begin(), kIsaLevels.end(), [name](const IsaLevel& l) { return l.name == name; });
+  return level == kIsaLevels.end() ? nullptr : level;
+}
+
 std::uint32_t detect_isa() {
-  const std::uint32_t isa = hardware_isa();
-  const auto with_amx = [isa] { return isa & kAvx512Bf16 && may_use_amx() ? isa | kAmx : isa; };
   const char* lowered = std::getenv("CAJAL_CPU_ISA");
-  if (!lowered || !*lowered) return with_amx();
-  const std::string_view name = lowered;
-  if (name == "baseline") return kBaseline;
-  if (name == "avx2") return isa & kAvx2;
-  if (name == "avx512") return isa & (kAvx2 | kAvx512);
-  if (name == "avx512_vnni") return isa & kUpToAvx512Vnni;
-  if (name == "avx512_bf16") return isa & kUpToAvx512Bf16;
-  if (name == "amx") return with_amx();
-  fail(ErrorCode::invalid_argument, "CAJAL_CPU_ISA is '", name,
+  if (!lowered || !*lowered) return hardware_isa(kIsaLevels.back().isa);
+  if (const IsaLevel* level = find_isa_level(lowered)) return hardware_isa(level->isa);
+  fail(ErrorCode::invalid_argument, "CAJAL_CPU_ISA is '", lowered,
        "', expected baseline, avx2, avx512, avx512_vnni, avx512_bf16 or amx");
 }
 
@@ -92,12 +89,9 @@ bool follows_streams() {
 }
 
 std::string isa_name(std::uint32_t isa) {
-  if (isa & kAmx) return "amx";
-  if (isa & kAvx512Bf16) return "avx512_bf16";
-  if (isa & kAvx512Vnni) return "avx512_vnni";
-  if (isa & kAvx512) return "avx512";
-  if (isa & kAvx2) return "avx2";
-  return "baseline";
+  std::size_t i = kIsaLevels.size() - 1;
+  while (i > 0 && !(isa & kIsaLevels[i].isa & ~kIsaLevels[i - 1].isa)) --i;
+  return std::string(kIsaLevels[i].name);
 }
 
 }  // namespace cajal::cpu

@@ -2,8 +2,10 @@
 // What the CPU we run on can do, as a bit set, and regions of code compiled for it.
 // A file is compiled with baseline flags and #includes everything *before* the region: only the functions between
 // BEGIN and END use the instruction set, so no inline function of the standard library is ever emitted with it.
+#include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace cajal::cpu {
 
@@ -20,6 +22,20 @@ enum Isa : std::uint32_t {
 // it does not know is Error(invalid_argument). Where there is AMX, asks the system for its use by this process.
 std::uint32_t detect_isa();
 std::string isa_name(std::uint32_t isa);  // "avx512_bf16": the highest level in the set
+
+// What processors have together, from the least on; CAJAL_CPU_ISA and targets ("cpu-avx2") go by these names.
+struct IsaLevel {
+  std::string_view name;
+  std::uint32_t isa;  // of the level before, and one bit more
+};
+inline constexpr std::array<IsaLevel, 6> kIsaLevels = {{{"baseline", kBaseline},
+                                                        {"avx2", kAvx2},
+                                                        {"avx512", kAvx2 | kAvx512},
+                                                        {"avx512_vnni", kAvx2 | kAvx512 | kAvx512Vnni},
+                                                        {"avx512_bf16", kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Bf16},
+                                                        {"amx", kAvx2 | kAvx512 | kAvx512Vnni | kAvx512Bf16 | kAmx}}};
+// Null for a name that is none.
+const IsaLevel* find_isa_level(std::string_view name);
 
 // Whether this processor was seen to follow several streams of reads by itself, so that software that fetches far ahead of
 // them is only in its way.
