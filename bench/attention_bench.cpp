@@ -120,7 +120,9 @@ struct Bench {
     const double vector_bytes = int8_cache ? dim + 4 : static_cast<double>(element) * dim;
     const double bytes = 2.0 * vector_bytes * kv_heads * pairs / static_cast<double>(c.rows);
     for (const AttentionKernel& kernel : attention_kernels()) {
-      if (!runs(kernel) || !kernel.accepts(shape) || (!kernel.scratch_bytes && flops > 2e8)) continue;
+      const bool slow =
+          !kernel.scratch_bytes || std::string_view(kernel.name).find("portable") != std::string_view::npos;
+      if (!runs(kernel) || !kernel.accepts(shape) || (slow && flops > 2e8)) continue;
       const Memory scratch(kernel.scratch_bytes ? kernel.scratch_bytes(shape, pool.size()) : 1);
       const AttentionArgs args{.q = q.get(),
                                .k_cache = k.get(),

@@ -4,6 +4,7 @@
 #include <limits>
 #include <random>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "backends/cpu/kernels/attention.h"
@@ -101,6 +102,19 @@ class Step {
 };
 
 inline bool in_8_bits(const Storage& storage) { return std::holds_alternative<Quantized>(storage); }
+
+// The kernels that say what attention means, for machines without AMX and with it.
+inline std::vector<const AttentionKernel*> references() {
+  std::vector<const AttentionKernel*> all;
+  for (const AttentionKernel& kernel : attention_kernels())
+    if (kernel.isa == kBaseline) all.push_back(&kernel);
+  return all;
+}
+inline const AttentionKernel& reference_of(const AttentionKernel& kernel) {
+  for (const AttentionKernel* reference : references())
+    if (std::string_view(reference->numerics_class) == kernel.numerics_class) return *reference;
+  return *references().front();  // a cache in 8 bits
+}
 
 // A cache of blocks of 64 positions; of one in 8 bits the scales are `fill`.
 inline Elements empty_cache(const Heads& h, std::int64_t blocks, const Storage& storage, float fill) {

@@ -15,16 +15,20 @@ bool is_int8(const Storage& storage) { return std::holds_alternative<Quantized>(
 bool any_activation(const AttentionShape& s) {
   return is_activation(s.dtype) && s.head_dim <= kMaxHeadDim && is_int8(s.k_storage) == is_int8(s.v_storage);
 }
+bool bf16_cache(const AttentionShape& s) {
+  return any_activation(s) && s.dtype == DType::bf16 && !is_int8(s.k_storage);
+}
 bool flash_int8(const AttentionShape& s) {
   return is_activation(s.dtype) && s.block_size == kPiece && s.head_dim % 4 == 0 && s.head_dim <= kMaxHeadDim &&
          s.num_heads / s.num_kv_heads <= kMaxInt8Vectors && is_int8(s.k_storage) && is_int8(s.v_storage) &&
          cache_tile(s.k_storage) == Packed{kPiece, 4} && cache_tile(s.v_storage) == Packed{1, 4};
 }
 
+constexpr const char* kChunksClass = "attention by chunks, in blocks of 32";
+
 constexpr AttentionKernel kKernels[] = {
-    // The same bits. Processors with AMX multiply pairs of bf16 outside of it at half the rate of f32.
-    {"attention_bf16_avx512", "attention", kAvx512 | kAmx, flash<DType::bf16>, avx512::attention_bf16,
-     flash_scratch_bytes},
+    {"attention_bf16_amx", kChunksClass, kAvx512Bf16 | kAmx, flash<DType::bf16>, amx::attention_bf16,
+     amx::attention_scratch_bytes},
     {"attention_bf16_avx512_bf16", "attention", kAvx512Bf16, flash<DType::bf16>, avx512_bf16::attention_bf16,
      flash_scratch_bytes},
     {"attention_bf16_avx512", "attention", kAvx512, flash<DType::bf16>, avx512::attention_bf16, flash_scratch_bytes},
@@ -35,6 +39,10 @@ constexpr AttentionKernel kKernels[] = {
      avx512_vnni::attention_int8, flash_scratch_bytes},
     {"attention_int8_avx2", "attention in 8 bits", kAvx2, flash_int8, avx2::attention_int8, flash_scratch_bytes},
     {"attention_ref", "attention", kBaseline, any_activation, attention_reference},
+    // Never chosen: for tests of what machines with AMX do.
+    {"attention_bf16_portable_tiles", kChunksClass, kAvx512Bf16, flash<DType::bf16>, portable_tiles::attention_bf16,
+     portable_tiles::attention_scratch_bytes},
+    {"attention_by_chunks_ref", kChunksClass, kBaseline, bf16_cache, attention_by_chunks_reference},
 };
 
 }  // namespace

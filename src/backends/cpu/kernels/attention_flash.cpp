@@ -7,28 +7,31 @@
 namespace cajal::cpu {
 namespace {
 
-constexpr std::int64_t kTileVectors = 64;   // their state stays in the L2 cache, and a key is read once for all of them
 constexpr std::int64_t kLeastVectors = 12;  // of a tile that is small so that every thread has one
 constexpr std::int64_t kUnitsPerThread = 4;
-
-std::int64_t most_tile_rows(std::int64_t group) { return std::max<std::int64_t>(1, kTileVectors / group); }
 
 // Chunk number `chunk` of item number `item`.
 struct Unit {
   std::int64_t item, chunk;
 };
 
-// Scratch memory: the tiles' first rows; a wave of units; the states of a wave and one more.
+// Scratch memory: the tiles' first rows; a wave of units; the states of a wave and one more; each thread's for a chunk.
 struct Scratch {
-  std::int64_t index_bytes, unit_bytes, state_floats, states;
+  std::int64_t tile_rows, index_bytes, unit_bytes, state_floats, states, chunk_bytes, threads;
 
-  Scratch(std::int64_t rows, std::int64_t group, std::int64_t head_dim, int threads)
-      : index_bytes(round_up<std::int64_t>((rows + 1) * std::int64_t{sizeof(std::int32_t)}, 64)),
-        unit_bytes(round_up<std::int64_t>(threads * kUnitsPerThread * std::int64_t{sizeof(Unit)}, 64)),
-        state_floats(FlashState::floats(most_tile_rows(group) * group, head_dim)),
-        states(threads * kUnitsPerThread + 1) {}
+  Scratch(const FlashParts& parts, std::int64_t rows, std::int64_t group, std::int64_t head_dim, int num_threads)
+      : tile_rows(std::max<std::int64_t>(1, parts.tile_vectors / group)),
+        index_bytes(round_up<std::int64_t>((rows + 1) * std::int64_t{sizeof(std::int32_t)}, 64)),
+        unit_bytes(round_up<std::int64_t>(num_threads * kUnitsPerThread * std::int64_t{sizeof(Unit)}, 64)),
+        state_floats(round_up<std::int64_t>(FlashState::floats(tile_rows * group, head_dim), 16)),
+        states(num_threads * kUnitsPerThread + 1),
+        chunk_bytes(parts.chunk_bytes ? round_up<std::int64_t>(parts.chunk_bytes(head_dim), 64) : 0),
+        threads(num_threads) {}
 
-  std::int64_t bytes() const { return index_bytes + unit_bytes + states * state_floats * std::int64_t{sizeof(float)}; }
+  std::int64_t chunks_at() const {
+    return index_bytes + unit_bytes + states * state_floats * std::int64_t{sizeof(float)};
+  }
+  std::int64_t bytes() const { return chunks_at() + threads * chunk_bytes; }
 };
 
 class FlashStep {
@@ -38,7 +41,7 @@ class FlashStep {
         pool_(pool),
         parts_(parts),
         group_(a.num_heads / a.num_kv_heads),
-        scratch_(a.rows, group_, a.head_dim, pool.size()),
+        scratch_(parts, a.rows, group_, a.head_dim, pool.size()),
         first_rows_(reinterpret_cast<std::int32_t*>(a.scratch)),
         units_(reinterpret_cast<Unit*>(a.scratch + scratch_.index_bytes)) {
     find_tiles();
@@ -57,7 +60,7 @@ class FlashStep {
   // Tiles are runs of rows of one sequence with consecutive positions.
   void find_tiles() {
     const std::int64_t share = ceil_div(a_.rows * a_.num_kv_heads, std::int64_t{2} * pool_.size());
-    const std::int64_t most = std::min(most_tile_rows(group_), std::max(share, ceil_div(kLeastVectors, group_)));
+    const std::int64_t most = std::min(scratch_.tile_rows, std::max(share, ceil_div(kLeastVectors, group_)));
     std::int64_t first = 0;
     for (std::int64_t row = 0; row < a_.rows; ++row) {
       const bool follows = row > 0 && a_.seq_indices[row] == a_.seq_indices[row - 1] &&
@@ -86,8 +89,11 @@ class FlashStep {
     auto* floats = reinterpret_cast<float*>(a_.scratch + scratch_.index_bytes + scratch_.unit_bytes);
     return floats + index * scratch_.state_floats;
   }
+  std::byte* chunk_memory(int thread) const {
+    return a_.scratch + scratch_.chunks_at() + thread * scratch_.chunk_bytes;
+  }
   FlashState state(std::int64_t index) const {
-    return FlashState::at(state_memory(index), most_tile_rows(group_) * group_, a_.head_dim);
+    return FlashState::at(state_memory(index), scratch_.tile_rows * group_, a_.head_dim);
   }
 
   // Every thread owns two states and takes items one by one, those of its own run first: the same kv heads in every layer
@@ -95,15 +101,15 @@ class FlashStep {
   void run_tiles() {
     pool_.parallel_for_runs(items_, 1, [&](int thread, std::int64_t begin, std::int64_t end) {
       for (std::int64_t item = begin; item < end; ++item)
-        run_tile(tile_of(item), state(2 * thread), state(2 * thread + 1));
+        run_tile(tile_of(item), state(2 * thread), state(2 * thread + 1), chunk_memory(thread));
     });
   }
 
-  void run_tile(const FlashTile& tile, const FlashState& total, const FlashState& part) const {
+  void run_tile(const FlashTile& tile, const FlashState& total, const FlashState& part, std::byte* memory) const {
     const Span chunks = chunks_of(tile);
-    parts_.chunk(a_, tile, chunks.begin, total);
+    parts_.chunk(a_, tile, chunks.begin, total, memory);
     for (std::int64_t chunk = chunks.begin + 1; chunk < chunks.end; ++chunk) {
-      parts_.chunk(a_, tile, chunk, part);
+      parts_.chunk(a_, tile, chunk, part, memory);
       parts_.merge(total, part, tile.vectors());
     }
     parts_.finish(a_, tile, total);
@@ -126,8 +132,9 @@ class FlashStep {
     for (Unit next = {0, chunks_of(tile_of(0)).begin}; next.item < items_;) {
       num_units_ = 0;
       for (; num_units_ < wave && next.item < items_; next = after(next)) units_[num_units_++] = next;
-      pool_.parallel_for(num_units_, 1, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) parts_.chunk(a_, tile_of(units_[i].item), units_[i].chunk, state(i));
+      pool_.parallel_for(num_units_, 1, [&](int thread, std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i)
+          parts_.chunk(a_, tile_of(units_[i].item), units_[i].chunk, state(i), chunk_memory(thread));
       });
       pool_.parallel_for(num_units_, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i)
@@ -178,8 +185,12 @@ void flash_attention(const AttentionArgs& a, ThreadPool& pool, const FlashParts&
   if (a.rows > 0) FlashStep(a, pool, parts).run();
 }
 
-std::size_t flash_scratch_bytes(const AttentionShape& s, int threads) {
-  return static_cast<std::size_t>(Scratch(s.rows, s.num_heads / s.num_kv_heads, s.head_dim, threads).bytes());
+std::size_t flash_scratch_bytes(const FlashParts& parts, const AttentionShape& s, int threads) {
+  return static_cast<std::size_t>(Scratch(parts, s.rows, s.num_heads / s.num_kv_heads, s.head_dim, threads).bytes());
+}
+
+std::size_t flash_scratch_bytes(const AttentionShape& shape, int threads) {
+  return flash_scratch_bytes(FlashParts{}, shape, threads);
 }
 
 }  // namespace cajal::cpu

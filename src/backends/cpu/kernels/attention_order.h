@@ -16,6 +16,13 @@
 // A cache in 8 bits (kv_int8.h) meets queries that are rounded to 8 bits in the same way, each vector by itself:
 //   scores     f32(the integers' product) * (scale of q * scale of k), times scale;
 //   values     o = fma(p * scale of v, f32(integer), o); the sum l is of p alone.
+// Machines with AMX have an order of their own for bf16, a chunk at a time, made of what a tile instruction does: numbers are multiplied in blocks
+// of 32 from the first one on; in a block the even ones and the odd ones are two sums from zero, of fused multiply-adds in ascending order;
+// both are added, and then that to the sum; denormals flushed.
+//   scores     q.k so, over the elements of a head, times scale.
+//   a chunk    m = max(scores), p = exp(score - m) rounded to bf16, a denormal one zero; l: term j into number j % kPiece of as
+//              many sums, and sum_tree() of these; o: p.v so, over the chunk's positions.
+//   a row      as above. The end: (o + 0) * (1 / l), so that blocks which a row sees nothing of cannot turn the sign of a zero.
 // Positions that the row does not see take no part; their slots may hold anything.
 //
 // "Denormals flushed": an operand or a result that is denormal is a zero of its sign. A result counts as denormal by what it

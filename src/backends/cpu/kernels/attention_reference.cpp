@@ -26,7 +26,22 @@ float flushing_fma(float a, float b, float c) {
   return std::fabs(std::fma(a * far, b, c * far)) < least * far ? std::copysign(0.0f, sum) : sum;
 }
 
-template <class T>
+// The orders of attention_order.h.
+enum class Order : std::uint8_t { pieces, chunks };
+
+// a(i) * b(i) for begin <= i < end, summed as tile instructions do it, in blocks from i = 0 on.
+template <class A, class B>
+float sum_in_blocks(std::int64_t begin, std::int64_t end, float sum, const A& a, const B& b) {
+  for (std::int64_t block = begin / 32 * 32; block < end; block += 32) {
+    std::array<float, 2> of{};  // even ones and odd ones
+    for (std::int64_t i = std::max(block, begin); i < std::min(block + 32, end); ++i)
+      of[static_cast<std::size_t>(i % 2)] = flushing_fma(a(i), b(i), of[static_cast<std::size_t>(i % 2)]);
+    sum = flushing_fma(1, sum, flushing_fma(1, of[0], of[1]));
+  }
+  return sum;
+}
+
+template <class T, Order order>
 class RowAttention {
  public:
   using Raw = typename T::Raw;
@@ -45,15 +60,21 @@ class RowAttention {
     State total;
     for (std::int64_t at = seen.begin / kChunk * kChunk; at < seen.end; at += kChunk) {
       State chunk;
-      for (std::int64_t piece = at; piece < at + kChunk; piece += kPiece) {
-        const Span span = overlap(seen, {piece, piece + kPiece});
-        if (!span.empty()) add(chunk, span);
-      }
+      const Span all = overlap(seen, {at, at + kChunk});
+      if (order == Order::chunks)
+        add_chunk(chunk, all);
+      else
+        for (std::int64_t piece = at; piece < all.end; piece += kPiece) {
+          const Span span = overlap(all, {piece, piece + kPiece});
+          if (!span.empty()) add(chunk, span);
+        }
       merge(total, chunk);
     }
     const float inverse = 1.0f / total.l;
-    for (std::int64_t d = 0; d < a_.head_dim; ++d)
-      y[d] = T::store(seen.empty() ? 0.0f : total.o[static_cast<std::size_t>(d)] * inverse);
+    for (std::int64_t d = 0; d < a_.head_dim; ++d) {
+      const float o = total.o[static_cast<std::size_t>(d)] + (order == Order::chunks ? 0.0f : -0.0f);
+      y[d] = T::store(seen.empty() ? 0.0f : o * inverse);
+    }
   }
 
  private:
@@ -103,6 +124,7 @@ class RowAttention {
     if (a_.int8_cache) return int8_score(position);
     const auto q = [&](std::int64_t d) { return T::load(q_[d]); };
     const auto k = [&](std::int64_t d) { return element(a_.k_cache, k_, position, d); };
+    if (order == Order::chunks) return sum_in_blocks(0, a_.head_dim, 0, q, k) * a_.scale;
     float sum = 0;
     if constexpr (std::is_same_v<T, F32>) {
       for (std::int64_t d = 0; d < a_.head_dim; ++d) sum = std::fma(q(d), k(d), sum);
@@ -151,6 +173,21 @@ class RowAttention {
     }
   }
 
+  // The whole of a chunk that the row sees.
+  void add_chunk(State& s, Span span) const {
+    std::array<float, kChunk> p{};
+    const auto at = [](std::int64_t position) { return static_cast<std::size_t>(position % kChunk); };
+    for (std::int64_t j = span.begin; j < span.end; ++j) s.m = std::max(s.m, p[at(j)] = score(j));
+    SumLanes l{};
+    for (std::int64_t j = span.begin; j < span.end; ++j)
+      l[lane(j)] += p[at(j)] = Bf16::round(flushed(exp_f32(p[at(j)] - s.m)));
+    s.l = sum_tree(l);
+    for (std::int64_t d = 0; d < a_.head_dim; ++d)
+      s.o[static_cast<std::size_t>(d)] = sum_in_blocks(
+          span.begin, span.end, 0, [&](std::int64_t j) { return p[at(j)]; },
+          [&](std::int64_t j) { return value(j, d); });
+  }
+
   void merge(State& into, const State& from) const {
     if (into.l == 0) {
       into = from;
@@ -172,18 +209,25 @@ class RowAttention {
   float q_scale_ = 0;
 };
 
+template <class T, Order order>
+void all_rows(const AttentionArgs& a, ThreadPool& pool) {
+  CAJAL_CHECK(a.head_dim <= kMaxHeadDim);
+  pool.parallel_for(a.rows * a.num_heads, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      RowAttention<T, order>(a, i / a.num_heads, i % a.num_heads)
+          .run(visible(a.positions[i / a.num_heads], a.sliding_window), as<T>(a.y) + i * a.head_dim);
+  });
+}
+
 }  // namespace
 
 void attention_reference(const AttentionArgs& a, ThreadPool& pool) {
-  CAJAL_CHECK(a.head_dim <= kMaxHeadDim);
-  with_activation(a.dtype, [&](auto t) {
-    using T = decltype(t);
-    pool.parallel_for(a.rows * a.num_heads, 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i)
-        RowAttention<T>(a, i / a.num_heads, i % a.num_heads)
-            .run(visible(a.positions[i / a.num_heads], a.sliding_window), as<T>(a.y) + i * a.head_dim);
-    });
-  });
+  with_activation(a.dtype, [&](auto t) { all_rows<decltype(t), Order::pieces>(a, pool); });
+}
+
+void attention_by_chunks_reference(const AttentionArgs& a, ThreadPool& pool) {
+  CAJAL_CHECK(a.dtype == DType::bf16 && !a.int8_cache);
+  all_rows<Bf16, Order::chunks>(a, pool);
 }
 
 }  // namespace cajal::cpu

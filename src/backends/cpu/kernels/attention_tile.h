@@ -213,14 +213,16 @@ inline void chunk_of(const AttentionArgs& a, const FlashTile& tile, std::int64_t
 
 // FlashParts::chunk.
 template <class V, class Dot>
-inline void chunk(const AttentionArgs& a, const FlashTile& tile, std::int64_t number, const FlashState& state) {
+inline void chunk(const AttentionArgs& a, const FlashTile& tile, std::int64_t number, const FlashState& state,
+                  std::byte*) {
   using T = typename Dot::Type;
   chunk_of<V, Dot>(a, tile, number, state, StepQueries<T>{a, tile}, StepBlocks<T>{a});
 }
 
 // FlashParts::chunk over a cache in 8 bits.
 template <class V, class Dot>
-inline void int8_chunk(const AttentionArgs& a, const FlashTile& tile, std::int64_t number, const FlashState& state) {
+inline void int8_chunk(const AttentionArgs& a, const FlashTile& tile, std::int64_t number, const FlashState& state,
+                       std::byte*) {
   using T = typename Dot::Type;
   RoundedQueries<T> queries;
   queries.head_dim = a.head_dim;
@@ -257,15 +259,18 @@ inline void merge(const FlashState& into, const FlashState& from, std::int64_t v
   }
 }
 
-// FlashParts::finish.
-template <class V, class T>
+// FlashParts::finish. kOneZero: no negative zeros come out, of which it depends on neighbours whether zeros are added to them.
+template <class V, class T, bool kOneZero = false>
 inline void finish(const AttentionArgs& a, const FlashTile& tile, const FlashState& state) {
   for (std::int64_t i = 0; i < tile.vectors(); ++i) {
     const std::int64_t row = tile.first_row + i / tile.group, head = tile.first_head + i % tile.group;
     auto* y = as<T>(a.y) + (row * a.num_heads + head) * a.head_dim;
     const auto inverse = V::set1(1.0f / state.l[i]);
-    for (std::int64_t d = 0; d < a.head_dim; d += V::kLanes)
-      V::store(y + d, V::mul(V::load(state.o + i * state.stride + d), inverse), std::min(V::kLanes, a.head_dim - d));
+    for (std::int64_t d = 0; d < a.head_dim; d += V::kLanes) {
+      auto o = V::load(state.o + i * state.stride + d);
+      if constexpr (kOneZero) o = V::add(o, V::zero());
+      V::store(y + d, V::mul(o, inverse), std::min(V::kLanes, a.head_dim - d));
+    }
   }
 }
 

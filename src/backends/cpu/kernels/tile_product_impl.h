@@ -3,15 +3,10 @@
 // included *inside* a target region, behind these headers:
 //   <algorithm> <cstring> <utility> "backends/cpu/kernels/fetch_output.h" "backends/cpu/kernels/sum_parts.h"
 //   "backends/cpu/kernels/tile_product.h"
+#include "backends/cpu/kernels/tile_step.h"
+
 namespace cajal::cpu {
 namespace {
-
-// body<0>(), body<1>() and so on: registers have numbers, not addresses.
-template <int kCount, class Body>
-[[gnu::always_inline]] inline void unroll(const Body& body) {
-  [&]<int... kNumber>(std::integer_sequence<int, kNumber...>) { (body.template operator()<kNumber>(), ...); }
-  (std::make_integer_sequence<int, kCount>());
-}
 
 // Registers: four of sums, two of x and two of weights (32 rows), or one and three (16 rows). The other table finishes the sums.
 template <class Tiles, const BlockTable& kFinishing>
@@ -98,13 +93,13 @@ class TileProduct {
     for (int i = 0; i < kX; ++i) rows[i] = x[i] + at;
     for (std::int64_t k = 0; k < whole; ++k) {
       fetch<kOutputs>();
-      multiply_block<kX, kOutputs>(rows, x_stride, weight + k * kTileBytes, tile_stride_);
+      multiply_step<kX, kOutputs>(tiles_, rows, x_stride, {weight + k * kTileBytes, kTileRowBytes}, tile_stride_);
       for (int i = 0; i < kX; ++i) rows[i] += x_step;
     }
     if (whole < blocks) {
       copy_end<kX, kOutputs>(rows, weight + whole * kTileBytes);
       for (int i = 0; i < kX; ++i) rows[i] = end_of_x_[i];
-      multiply_block<kX, kOutputs>(rows, kTileRowBytes, end_of_weight_, kTileBytes);
+      multiply_step<kX, kOutputs>(tiles_, rows, kTileRowBytes, {end_of_weight_, kTileRowBytes}, kTileBytes);
     }
     const auto [siblings, level] = part_of_sum(part);
     float* const sum = part + 1 == p_.sum_parts ? sums_ : levels_[level];
@@ -128,19 +123,6 @@ class TileProduct {
         for (int l = level + siblings - 1; l >= level; --l) of = *reinterpret_cast<const Vector*>(levels_[l] + at) + of;
         *reinterpret_cast<Vector*>(sum + at) = of;
       });
-  }
-
-  template <int kX, int kOutputs>
-  [[gnu::always_inline]] void multiply_block(const std::byte* const (&x)[kX], std::int64_t x_stride,
-                                             const std::byte* weight, std::int64_t weight_stride) {
-    constexpr int kFirstX = 4, kFirstWeight = kFirstX + kX, kWeights = Tiles::kTiles - kFirstWeight;
-    unroll<kX>([&]<int kRow>() { tiles_.template load<kFirstX + kRow>(x[kRow], x_stride); });
-    unroll<kOutputs>([&]<int kOutput>() {
-      constexpr int kWeight = kFirstWeight + kOutput % kWeights;
-      tiles_.template load<kWeight>(weight + kOutput * weight_stride, kTileRowBytes);
-      unroll<kX>(
-          [&]<int kRow>() { tiles_.template multiply_bf16<kRow * kOutputs + kOutput, kFirstX + kRow, kWeight>(); });
-    });
   }
 
   // The columns behind the last whole block of a part, others as zeros.

@@ -1,0 +1,30 @@
+// Attention as attention_amx.cpp has it, for machines without AMX.
+#include <utility>
+
+#include "backends/cpu/kernels/attention_blocks.h"
+#include "backends/cpu/kernels/elementwise_vec512_bf16.h"
+#include "backends/cpu/kernels/portable_tiles.h"
+
+CAJAL_TARGET_REGION_BEGIN(CAJAL_AVX512_BF16)
+#include "backends/cpu/kernels/attention_chunk_tiles.h"
+#include "backends/cpu/kernels/attention_tile.h"
+
+namespace cajal::cpu::portable_tiles {
+namespace {
+
+using avx512_bf16::V;
+constexpr FlashParts kParts = {.chunk = flash::chunk_by_tiles<PortableTiles, V>,
+                               .merge = flash::merge<V>,
+                               .finish = flash::finish<V, Bf16, true>,
+                               .tile_vectors = 128,
+                               .chunk_bytes = flash::ChunkMemory::bytes};
+
+}  // namespace
+
+void attention_bf16(const AttentionArgs& a, ThreadPool& pool) { flash_attention(a, pool, kParts); }
+std::size_t attention_scratch_bytes(const AttentionShape& shape, int threads) {
+  return flash_scratch_bytes(kParts, shape, threads);
+}
+
+}  // namespace cajal::cpu::portable_tiles
+CAJAL_TARGET_REGION_END
