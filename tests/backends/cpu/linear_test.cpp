@@ -111,6 +111,18 @@ TEST_P(Linear, KernelsAgreeInEveryBitForAllSizes) {
   expect_kernels_agree(packed_shape(GetParam(), 10, 1024, 80), Values::cancelling, false, pool_);
 }
 
+// As many outputs for a thread as let products by tiles pack the rows.
+TEST_P(Linear, KernelsAgreeInEveryBitForManyOutputs) {
+  ThreadPool one(1);
+  for (const int parts : {1, 8})
+    for (const std::int64_t k : {48, 640})
+      for (const std::int64_t rows : {5, 13, 16, 33, 48}) {
+        expect_kernels_agree(packed_shape(GetParam(), rows, k, 517, parts), Values::spread, rows == 5, one);
+        if (rows == 33)
+          expect_kernels_agree(packed_shape(GetParam(), rows, k, 1040, parts), Values::cancelling, false, pool_);
+      }
+}
+
 TEST_P(Linear, KernelsAgreeOnDenormalsInfinitiesAndNaNs) {
   for (const Values values : {Values::spread, Values::special})
     for (const std::int64_t k : {2, 31, 200})

@@ -81,9 +81,9 @@ void linear_tiles(const LinearArgs& a, ThreadPool& pool) {
   });
 }
 
-// Many rows, with x in panels: as many of these as a core's second cache keeps, times all tiles, then the next ones.
+// Many rows: as many of them as a core's second cache keeps, times all tiles, then the next ones.
 template <const BlockTable& table>
-void multiply_panels(const MatrixProduct& product, ThreadPool& pool) {
+void multiply_chunks(const MatrixProduct& product, ThreadPool& pool) {
   constexpr std::int64_t kChunkBytes = std::int64_t{1} << 20;
   const std::int64_t step = tiles_at_once(table, product.rows), units = ceil_div(product.tiles(), step);
   const std::int64_t blocks = ceil_div<std::int64_t>(product.rows, table.best_rows);
@@ -108,18 +108,21 @@ void multiply_panels(const MatrixProduct& product, ThreadPool& pool) {
   });
 }
 
-// Rows of x in panels first, where there are several.
+// Rows of x in panels first, where there are several and each thread has enough outputs to gain from them: lines that all threads have
+// read take long to be written again.
 template <const BlockTable& table>
 void linear_by_tiles(const LinearArgs& a, ThreadPool& pool) {
   if (a.rows <= table.max_rows) return linear_stream<table>(a, pool);
+  constexpr std::int64_t kLeastOutputs = 512;
   MatrixProduct product = linear_product(a);
+  if (a.out_features < kLeastOutputs * pool.size()) return multiply_chunks<table>(product, pool);
   const PanelLayout panels{a.in_features, a.sum_parts};
   pool.parallel_for(a.rows, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) pack_panel_row(panels, r, a.x + r * product.x_stride, a.scratch);
   });
   product.x = a.scratch;
   product.x_in_panels = true;
-  multiply_panels<table>(product, pool);
+  multiply_chunks<table>(product, pool);
 }
 
 std::size_t panels_scratch(const LinearShape& s, int) {
