@@ -29,16 +29,6 @@ struct DotBf16 : flash::TwoPositions<V> {
     __m256 even, odd;
   };
   static constexpr int kGroup = 2, kRows = 4, kVectors = 2;
-  static constexpr unsigned kFlush = _MM_FLUSH_ZERO_ON | 0x40;  // and denormals are zeros
-
-  static void begin() {
-    _mm_setcsr(_mm_getcsr() | kFlush);
-    asm volatile("" ::: "memory");  // no load of what is multiplied moves before it
-  }
-  static void end() {
-    asm volatile("" ::: "memory");
-    _mm_setcsr(_mm_getcsr() & ~kFlush);
-  }
   static Keys halves(__m256i pairs) {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16)),
             _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000u))))};

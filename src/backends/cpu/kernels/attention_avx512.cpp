@@ -25,30 +25,11 @@ struct DotF32 : flash::OnePosition<V> {
 struct DotBf16 : flash::TwoPositions<V> {
   using Type = Bf16;
   using Raw = std::uint16_t;
-  struct Keys {
-    __m512 even, odd;
-  };
+  using Keys = Bf16Pairs;
   static constexpr int kGroup = 2, kRows = 4, kVectors = 4;
-  static constexpr unsigned kFlush = _MM_FLUSH_ZERO_ON | 0x40;  // and denormals are zeros
 
-  static void begin() {
-    _mm_setcsr(_mm_getcsr() | kFlush);
-    asm volatile("" ::: "memory");  // no load of what is multiplied moves before it
-  }
-  static void end() {
-    asm volatile("" ::: "memory");
-    _mm_setcsr(_mm_getcsr() & ~kFlush);
-  }
-  static Keys halves(__m512i pairs) {
-    return {_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)),
-            _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
-  }
-  static Keys keys(const std::uint16_t* k) { return halves(_mm512_loadu_si512(k)); }
-  static Keys query(const std::uint16_t* q) {
-    int pair;
-    __builtin_memcpy(&pair, q, sizeof pair);
-    return halves(_mm512_set1_epi32(pair));
-  }
+  static Keys keys(const std::uint16_t* k) { return widen_pairs(_mm512_loadu_si512(k)); }
+  static Keys query(const std::uint16_t* q) { return broadcast_pair(reinterpret_cast<const std::byte*>(q)); }
   static __m512 step(const Keys& q, const Keys& k, __m512 sum) {
     return _mm512_fmadd_ps(q.even, k.even, _mm512_fmadd_ps(q.odd, k.odd, sum));
   }

@@ -8,15 +8,8 @@ CAJAL_TARGET_REGION_BEGIN(CAJAL_AVX512_BF16)
 namespace cajal::cpu::avx512_bf16 {
 namespace {
 
-// Where the elements of two rows of 32 go: pairs of the first or the last 16 columns.
-struct Interleaving {
-  alignas(64) std::uint16_t from[32];
-  constexpr explicit Interleaving(int first) : from{} {
-    for (int i = 0; i < 32; ++i) from[i] = static_cast<std::uint16_t>(first + i / 2 + i % 2 * 32);
-  }
-  __m512i load() const { return _mm512_load_si512(from); }
-};
-constexpr Interleaving kLow(0), kHigh(16);
+__m512i low() { return _mm512_load_si512(flash::kLow.from); }
+__m512i high() { return _mm512_load_si512(flash::kHigh.from); }
 
 struct Dot {
   using Type = Bf16;
@@ -57,13 +50,13 @@ struct Dot {
     static_assert(N == 1 || N % 2 == 0);
     if constexpr (N == 1) {
       const __mmask32 columns = avx512::first_lanes(lanes);
-      v[0] = _mm512_permutex2var_epi16(_mm512_maskz_loadu_epi16(columns, rows[0]), kLow.load(),
+      v[0] = _mm512_permutex2var_epi16(_mm512_maskz_loadu_epi16(columns, rows[0]), low(),
                                        _mm512_maskz_loadu_epi16(columns, rows[1]));
     } else {
       CAJAL_UNROLL for (int n = 0; n < N; n += 2) {
         const __m512i even = _mm512_loadu_si512(rows[0] + n * 16), odd = _mm512_loadu_si512(rows[1] + n * 16);
-        v[n] = _mm512_permutex2var_epi16(even, kLow.load(), odd);
-        v[n + 1] = _mm512_permutex2var_epi16(even, kHigh.load(), odd);
+        v[n] = _mm512_permutex2var_epi16(even, low(), odd);
+        v[n + 1] = _mm512_permutex2var_epi16(even, high(), odd);
       }
     }
   }

@@ -55,6 +55,15 @@ inline void fetch(const Raw* p) {
 // Values of a position that is not seen, up to the columns that a step takes at once.
 alignas(64) inline constexpr std::uint16_t kNoValues[64] = {};
 
+// Where the elements of two rows of 32 go: pairs of the first or the last 16 columns.
+struct Interleaving {
+  alignas(64) std::uint16_t from[32];
+  constexpr explicit Interleaving(int first) : from{} {
+    for (int i = 0; i < 32; ++i) from[i] = static_cast<std::uint16_t>(first + i / 2 + i % 2 * 32);
+  }
+};
+inline constexpr Interleaving kLow(0), kHigh(16);
+
 // The values of the positions of a step, columns from d on. Those outside `span` are zeros, whatever the slots hold.
 template <class Raw>
 inline void rows_of_step(const Raw* v, std::int64_t, Span, std::int64_t, const Raw* (&rows)[1]) {

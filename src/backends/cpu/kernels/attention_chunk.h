@@ -4,6 +4,7 @@
 #include "backends/cpu/kernels/attention_blocks.h"
 #include "backends/cpu/kernels/attention_kernels.h"
 #include "backends/cpu/kernels/attention_order.h"
+#include "backends/cpu/kernels/attention_weigh.h"
 #include "backends/cpu/kernels/elementwise_scalar.h"
 
 namespace cajal::cpu::flash {
@@ -73,24 +74,6 @@ struct FewVectors {
   alignas(64) float products[kFewVectors][kChunk];  // with keys; then probabilities, widened
 };
 
-// Denormals are taken and left as zeros, as tile instructions do.
-struct Flushing {
-  static constexpr unsigned kFlush = _MM_FLUSH_ZERO_ON | 0x40;
-  static void begin() {
-    _mm_setcsr(_mm_getcsr() | kFlush);
-    asm volatile("" ::: "memory");  // no load of what is multiplied moves before it
-  }
-  static void end() {
-    asm volatile("" ::: "memory");
-    _mm_setcsr(_mm_getcsr() & ~kFlush);
-  }
-};
-
-inline __m512 even_of(__m512i pairs) { return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)); }
-inline __m512 odd_of(__m512i pairs) {
-  return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
-}
-
 // Products of M vectors with all keys of a piece, [head_dim / 2][64][2]. Lanes are positions. `ahead` is fetched meanwhile.
 template <class V, int M>
 inline void few_products(FewVectors& x, std::int64_t piece, const std::uint16_t* k, const std::uint16_t* ahead) {
@@ -108,11 +91,10 @@ inline void few_products(FewVectors& x, std::int64_t piece, const std::uint16_t*
     for (std::int64_t d = first; d < end; d += 2, k += 2 * kPiece, ahead += 2 * kPiece) {
       fetch<2 * kPiece>(ahead);
       CAJAL_UNROLL for (int n = 0; n < kVectors; ++n) {
-        const __m512i keys = _mm512_loadu_si512(k + n * 2 * V::kLanes);
-        const F even_keys = even_of(keys), odd_keys = odd_of(keys);
+        const avx512::Bf16Pairs keys = avx512::widen_pairs(_mm512_loadu_si512(k + n * 2 * V::kLanes));
         CAJAL_UNROLL for (int i = 0; i < M; ++i) {
-          even[i][n] = V::fma(V::set1(x.q[i][d]), even_keys, even[i][n]);
-          odd[i][n] = V::fma(V::set1(x.q[i][d + 1]), odd_keys, odd[i][n]);
+          even[i][n] = V::fma(V::set1(x.q[i][d]), keys.even, even[i][n]);
+          odd[i][n] = V::fma(V::set1(x.q[i][d + 1]), keys.odd, odd[i][n]);
         }
       }
     }

@@ -30,15 +30,6 @@ struct ChunkMemory {
         products(reinterpret_cast<float*>(probabilities + kGroupVectors * kChunk)) {}
 };
 
-// Where the elements of two rows of 32 go: pairs of the first or the last 16 columns.
-struct Interleaving {
-  alignas(64) std::uint16_t from[32];
-  constexpr explicit Interleaving(int first) : from{} {
-    for (int i = 0; i < 32; ++i) from[i] = static_cast<std::uint16_t>(first + i / 2 + i % 2 * 32);
-  }
-};
-inline constexpr Interleaving kLow(0), kHigh(16);
-
 template <class Tiles, class V>
 class ChunkByTiles {
  public:
