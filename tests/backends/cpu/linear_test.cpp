@@ -116,7 +116,7 @@ TEST_P(Linear, KernelsAgreeInEveryBitForManyOutputs) {
   ThreadPool one(1);
   for (const int parts : {1, 8})
     for (const std::int64_t k : {48, 640})
-      for (const std::int64_t rows : {5, 13, 16, 33, 48}) {
+      for (const std::int64_t rows : {5, 16, 33}) {
         expect_kernels_agree(packed_shape(GetParam(), rows, k, 517, parts), Values::spread, rows == 5, one);
         if (rows == 33)
           expect_kernels_agree(packed_shape(GetParam(), rows, k, 1040, parts), Values::cancelling, false, pool_);
