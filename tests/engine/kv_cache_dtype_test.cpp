@@ -100,12 +100,14 @@ TEST_P(KvCacheInt8, StaysNearTheModelInAboutHalfOfItsCache) {
             bytes(exact) * (exact.config().head_dim + 4));
 }
 
-// The reference of all kernels, in its own order of bytes.
+// The reference of all kernels, in its own order of bytes. AMX has another order for products in bf16, so it is left out.
 TEST_P(KvCacheInt8, EveryInstructionSetGivesTheSameBits) {
   ModelOptions small = GetParam();
   small.config_overrides.set("num_hidden_layers", 1);
-  const auto expected = logits_of(Model(small, *two_), kTokens);
   BackendOptions options{.num_threads = 2};
+  options.target = two_->target() == "cpu-amx" ? "cpu-avx512_bf16" : two_->target();
+  const auto best = make_backend("cpu", options);
+  const auto expected = logits_of(Model(small, *best), kTokens);
   options.target = "cpu-avx2";
   std::unique_ptr<Backend> avx2;
   try {
