@@ -7,17 +7,11 @@
 CAJAL_TARGET_REGION_BEGIN(CAJAL_AMX)
 #include "backends/cpu/kernels/amx.h"
 #include "backends/cpu/kernels/attention_chunk_tiles.h"
-#include "backends/cpu/kernels/attention_tile.h"
 
 namespace cajal::cpu::amx {
 namespace {
 
-using avx512_bf16::V;
-constexpr FlashParts kParts = {.chunk = flash::chunk_by_tiles<HardwareTiles, V>,
-                               .merge = flash::merge<V>,
-                               .finish = flash::finish<V, Bf16, true>,
-                               .tile_vectors = 128,  // packing values is paid for by all
-                               .chunk_bytes = flash::ChunkMemory::bytes};
+constexpr FlashParts kParts = flash::chunk_parts<HardwareTiles, avx512_bf16::V>();
 
 }  // namespace
 

@@ -171,12 +171,12 @@ struct ChunkBlocks {
 template <class V, int M>
 inline void few_meet(const ChunkBlocks& blocks, FewVectors& x, float scale, const FlashState& state) {
   const Span around = pieces_around(x.seen);
-  Flushing::begin();
+  Flushing<V>::begin();
   for (std::int64_t piece = around.begin; piece < around.end; piece += kPiece) {
     const bool more = piece + kPiece < around.end;
     few_products<V, M>(x, piece, blocks.k(piece), more ? blocks.k(piece + kPiece) : blocks.v(around.begin));
   }
-  Flushing::end();
+  Flushing<V>::end();
   for (int i = 0; i < M; ++i) {
     struct {
       float* p;
@@ -187,14 +187,14 @@ inline void few_meet(const ChunkBlocks& blocks, FewVectors& x, float scale, cons
     } const put{x.products[i]};
     softmax<V>(x.products[i], around, x.seen, scale, state.m[i], state.l[i], put);
   }
-  Flushing::begin();
+  Flushing<V>::begin();
   for (std::int64_t piece = around.begin; piece < around.end; piece += kPiece) {
     const std::uint16_t* const v = blocks.v(piece);
     const std::uint16_t* const ahead = piece + kPiece < around.end ? blocks.v(piece + kPiece) : v;
     for (std::int64_t step = 0; step < kPiece; step += kStep)
       weigh_step<V, M>(x, piece + step, v + step * x.head_dim, ahead + step * x.head_dim, state);
   }
-  Flushing::end();
+  Flushing<V>::end();
 }
 
 inline FlashState from_vector(const FlashState& state, std::int64_t i) {

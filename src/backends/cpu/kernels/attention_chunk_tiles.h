@@ -2,6 +2,7 @@
 // Attention a chunk at a time by tile registers: HardwareTiles of amx.h or PortableTiles. Included *inside* a target region, behind
 // one of these and attention_chunk.h.
 #include "backends/cpu/kernels/attention_chunk.h"
+#include "backends/cpu/kernels/attention_tile.h"
 #include "backends/cpu/kernels/tile_step.h"
 
 namespace cajal::cpu::flash {
@@ -115,16 +116,16 @@ class ChunkByTiles {
     const int last = static_cast<int>(count - (kX - 1) * kTileLines);
     configure<kX>(last);
     pack_queries(first, count);
-    Flushing::begin();  // for PortableTiles
+    Flushing<V>::begin();  // for PortableTiles
     for (std::int64_t j = around.begin; j < around.end; j += kOutputs * kTileLines) multiply_keys<kX, kOutputs>(j);
-    Flushing::end();
+    Flushing<V>::end();
     for (std::int64_t i = 0; i < count; ++i) find_probabilities(first + i, i, around);
     float* const o = state_.o + first * state_.stride;
     std::int64_t d = 0;
-    Flushing::begin();
+    Flushing<V>::begin();
     for (; d + kOutputs * kTileLines <= a_.head_dim; d += kOutputs * kTileLines) weigh<kX, kOutputs>(d, around, o);
     if (d < a_.head_dim) weigh<kX, 2>(d, around, o);
-    Flushing::end();
+    Flushing<V>::end();
   }
 
   template <int kX>
@@ -200,6 +201,15 @@ inline void chunk_by_tiles(const AttentionArgs& a, const FlashTile& tile, std::i
                            std::byte* memory) {
   if (ChunkByTiles<Tiles, V>::accepts(a, tile) && ChunkByTiles<Tiles, V>(a, tile, number, state, memory).run()) return;
   chunk_by_rows<V>(a, tile, number, state);
+}
+
+template <class Tiles, class V>
+constexpr FlashParts chunk_parts() {
+  return {.chunk = chunk_by_tiles<Tiles, V>,
+          .merge = merge<V>,
+          .finish = finish<V, Bf16, true>,
+          .tile_vectors = 128,  // packing values is paid for by all
+          .chunk_bytes = ChunkMemory::bytes};
 }
 
 }  // namespace cajal::cpu::flash

@@ -7,17 +7,11 @@
 
 CAJAL_TARGET_REGION_BEGIN(CAJAL_AVX512_BF16)
 #include "backends/cpu/kernels/attention_chunk_tiles.h"
-#include "backends/cpu/kernels/attention_tile.h"
 
 namespace cajal::cpu::portable_tiles {
 namespace {
 
-using avx512_bf16::V;
-constexpr FlashParts kParts = {.chunk = flash::chunk_by_tiles<PortableTiles, V>,
-                               .merge = flash::merge<V>,
-                               .finish = flash::finish<V, Bf16, true>,
-                               .tile_vectors = 128,
-                               .chunk_bytes = flash::ChunkMemory::bytes};
+constexpr FlashParts kParts = flash::chunk_parts<PortableTiles, avx512_bf16::V>();
 
 }  // namespace
 

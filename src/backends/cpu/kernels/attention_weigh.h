@@ -26,7 +26,9 @@ struct OnePosition {
   static F add(F weight, F values, F sum) { return V::fma(weight, values, sum); }
 };
 
-// Between begin() and end() denormals are taken and left as zeros, as bf16 instructions do.
+// Between begin() and end() denormals are taken and left as zeros, as bf16 instructions do. (A template so that
+// each instruction set has its own.)
+template <class V>
 struct Flushing {
   static constexpr unsigned kFlush = _MM_FLUSH_ZERO_ON | 0x40;
   static void begin() {
@@ -41,7 +43,7 @@ struct Flushing {
 
 // Pairs of positions as vdpbf16ps takes them, in f32.
 template <class V>
-struct TwoPositions : Flushing {
+struct TwoPositions : Flushing<V> {
   using F = typename V::F;
   struct Pair {
     F even, odd;
