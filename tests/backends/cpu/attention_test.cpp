@@ -277,7 +277,9 @@ TEST(AttentionScratch, GrowsWithThreadsAndNotWithTheContext) {
     const std::size_t small = kernel.scratch_bytes(shape, 8);
     shape.max_blocks_per_seq = 4096;
     EXPECT_EQ(kernel.scratch_bytes(shape, 8), small) << kernel.name;
-    EXPECT_LE(small, 8 * std::size_t{640} << 10) << kernel.name;
+    // Kernels that take a chunk at a time keep its values, scores and probabilities for each thread, and larger tiles.
+    const bool by_chunks = &reference_of(kernel) == references().back();
+    EXPECT_LE(small, 8 * std::size_t{by_chunks ? 640u : 256u} << 10) << kernel.name;
   }
 }
 

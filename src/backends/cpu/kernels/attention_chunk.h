@@ -152,7 +152,7 @@ inline void weigh_step(const FewVectors& x, std::int64_t step, const std::uint16
     few_values<V, M, 1>(x, step, v + d, ahead + d, state.o + d, state.stride, std::min(V::kLanes, x.head_dim - d));
 }
 
-// A chunk's blocks of a kv head: those of its pieces, and the next one to be read.
+// A chunk's blocks of a kv head, by their first position in the chunk.
 struct ChunkBlocks {
   StepBlocks<Bf16> blocks;
   const std::int32_t* table;  // of the chunk

@@ -31,7 +31,8 @@ enum class Order : std::uint8_t { pieces, chunks };
 
 // a(i) * b(i) for begin <= i < end, summed as tile instructions do it, in blocks from i = 0 on.
 template <class A, class B>
-float sum_in_blocks(std::int64_t begin, std::int64_t end, float sum, const A& a, const B& b) {
+float sum_in_blocks(std::int64_t begin, std::int64_t end, const A& a, const B& b) {
+  float sum = 0;
   for (std::int64_t block = begin / 32 * 32; block < end; block += 32) {
     std::array<float, 2> of{};  // even ones and odd ones
     for (std::int64_t i = std::max(block, begin); i < std::min(block + 32, end); ++i)
@@ -124,7 +125,7 @@ class RowAttention {
     if (a_.int8_cache) return int8_score(position);
     const auto q = [&](std::int64_t d) { return T::load(q_[d]); };
     const auto k = [&](std::int64_t d) { return element(a_.k_cache, k_, position, d); };
-    if (order == Order::chunks) return sum_in_blocks(0, a_.head_dim, 0, q, k) * a_.scale;
+    if (order == Order::chunks) return sum_in_blocks(0, a_.head_dim, q, k) * a_.scale;
     float sum = 0;
     if constexpr (std::is_same_v<T, F32>) {
       for (std::int64_t d = 0; d < a_.head_dim; ++d) sum = std::fma(q(d), k(d), sum);
@@ -184,8 +185,7 @@ class RowAttention {
     s.l = sum_tree(l);
     for (std::int64_t d = 0; d < a_.head_dim; ++d)
       s.o[static_cast<std::size_t>(d)] = sum_in_blocks(
-          span.begin, span.end, 0, [&](std::int64_t j) { return p[at(j)]; },
-          [&](std::int64_t j) { return value(j, d); });
+          span.begin, span.end, [&](std::int64_t j) { return p[at(j)]; }, [&](std::int64_t j) { return value(j, d); });
   }
 
   void merge(State& into, const State& from) const {
