@@ -7,6 +7,7 @@
 // last pieces for a bounded time, then sleeps too.
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -24,7 +25,7 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  int size() const { return static_cast<int>(workers_.size()) + 1; }
+  int size() const { return size_; }
 
   // Calls body(begin, end) for disjoint pieces of [0, n), each at most `grain` long, on all threads; a pool of one thread
   // takes the whole at once. The body must not throw and not call the pool. Which thread does which piece is not defined:
@@ -42,6 +43,13 @@ class ThreadPool {
   void parallel_for_runs(std::int64_t n, std::int64_t grain, Body&& body) {
     share_out(n, grain, size(), body);
   }
+  // What a job to come will read in runs: `count` pieces of so many bytes, side by side. Until it is said again, whoever waits
+  // for other threads or for work fetches the beginning of its run into its cache. Nothing is read: the memory may be gone.
+  struct Upcoming {
+    const std::byte* first = nullptr;
+    std::int64_t count = 0, piece_bytes = 0;
+  };
+  void expect(const Upcoming& upcoming) { upcoming_ = upcoming; }
   // Whether a run of [0, n) begins there.
   bool begins_run(std::int64_t n, std::int64_t at) const {
     return run_begin(n, ceil_div(at * size(), n), size()) == at;
@@ -54,7 +62,9 @@ class ThreadPool {
     void* context = nullptr;
     std::int64_t n = 0, grain = 1;
     int runs = 1;
+    Upcoming upcoming;
   };
+  class Fetcher;
   struct alignas(64) Next {
     std::atomic<std::int64_t> item{0};  // the first one of its run that nobody has claimed
   };
@@ -72,14 +82,17 @@ class ThreadPool {
       call(const_cast<void*>(static_cast<const void*>(&body)), 0, 0, n);
       return;
     }
-    run({call, const_cast<void*>(static_cast<const void*>(&body)), n, std::max<std::int64_t>(grain, 1), runs});
+    run({call, const_cast<void*>(static_cast<const void*>(&body)), n, std::max<std::int64_t>(grain, 1), runs,
+         upcoming_});
   }
   static std::int64_t run_begin(std::int64_t n, std::int64_t run, int runs) { return n * run / runs; }
   void run(const Job& job);
   void work(int thread);
-  void claim_pieces(int thread);
-  void wait_for_workers();
+  Upcoming claim_pieces(int thread);
+  void wait_for_workers(Fetcher& fetcher);
 
+  const int size_;
+  Upcoming upcoming_;
   Job job_;
   std::unique_ptr<Next[]> next_;                     // by run, of as many as there are threads
   alignas(64) std::atomic<std::uint32_t> epoch_{0};  // odd while a job is open

@@ -36,6 +36,20 @@ TEST(ThreadPool, EveryItemIsDoneOnceInPiecesOfAtMostTheGrain) {
   }
 }
 
+// Also of memory that is not there.
+TEST(ThreadPool, WhatIsUpcomingChangesNothing) {
+  const auto nowhere = reinterpret_cast<const std::byte*>(std::uintptr_t{1} << 46);
+  const std::vector<std::byte> here(1000);
+  ThreadPool pool(3);
+  for (const ThreadPool::Upcoming& upcoming :
+       {ThreadPool::Upcoming{}, ThreadPool::Upcoming{nowhere, 1 << 20, 4096}, ThreadPool::Upcoming{nowhere, 0, 64},
+        ThreadPool::Upcoming{here.data(), 1, 1000}, ThreadPool::Upcoming{here.data(), 1000, 1}}) {
+    pool.expect(upcoming);
+    for (int job = 0; job < 20; ++job)
+      for (const bool runs : {false, true}) EXPECT_EQ(times_done(pool, 100, 3, runs), std::vector<int>(100, 1));
+  }
+}
+
 TEST(ThreadPool, AThreadDoesItsOwnRunInOrderBeforeItHelpsWithOthers) {
   ThreadPool pool(2);
   const std::thread::id caller = std::this_thread::get_id();

@@ -19,6 +19,7 @@
 #include "base/checked.h"
 #include "compiler/passes.h"
 #include "distributed/ranks.h"
+#include "tensor/pack.h"
 
 namespace cajal::cpu {
 namespace {
@@ -173,6 +174,7 @@ class CpuExecutable final : public Executable {
         static_cast<std::size_t>(std::find_if(steps_.begin(), steps_.end(), gathers) - steps_.begin());
     chooser_.reset();
     if (head_) bind_chooser();
+    find_upcoming();
     bound_ = true;
   }
 
@@ -286,6 +288,7 @@ class CpuExecutable final : public Executable {
 
   bool choose_by_sketch(const StepRows& rows) {
     if (!rows.all_chosen) return chooser_->choose_nothing(), false;
+    pool_.expect({});
     const auto start = std::chrono::steady_clock::now();
     const bool chosen = chooser_->choose(rows, pool_);
     if (profiling_ && chosen) add_time(steps_.size() - 1, start);
@@ -294,7 +297,34 @@ class CpuExecutable final : public Executable {
 
   void run(std::size_t begin, std::size_t end, const RunContext& context) {
     if (profiling_) return run_timed(begin, end, context);
-    for (std::size_t i = begin; i < end; ++i) steps_[i].call(steps_[i], context);
+    for (std::size_t i = begin; i < end; ++i) run_step(i, context);
+  }
+
+  void run_step(std::size_t i, const RunContext& context) {
+    // More rows than these find their weights in a cache, but for the first ones.
+    constexpr std::int64_t kFewRows = 8;
+    const bool few = context.rows.num_tokens <= kFewRows;
+    pool_.expect(few ? upcoming(i) : ThreadPool::Upcoming{});
+    steps_[i].call(steps_[i], context);
+  }
+
+  // The weight of the next product behind a step.
+  ThreadPool::Upcoming upcoming(std::size_t i) const {
+    const bool head = chooser_ && upcoming_[i].first == addresses_[graph_.node(*head_).inputs[1].id];
+    return head ? chooser_->upcoming() : upcoming_[i];
+  }
+
+  void find_upcoming() {
+    upcoming_.assign(steps_.size(), {});
+    ThreadPool::Upcoming next;
+    for (std::size_t i = steps_.size(); i-- > 0;) {
+      upcoming_[i] = next;
+      const Node& node = graph_.node(steps_[i].node);
+      if (!std::holds_alternative<ops::Linear>(node.op)) continue;
+      const TensorType& weight = graph_.type(node.inputs[1]);
+      const std::int64_t tiles = std::max<std::int64_t>(ceil_div(weight.shape[0], rows_per_tile(weight)), 1);
+      next = {addresses_[node.inputs[1].id], tiles, static_cast<std::int64_t>(weight.bytes()) / tiles};
+    }
   }
 
   void run_timed(std::size_t begin, std::size_t end, const RunContext& context) {
@@ -302,7 +332,7 @@ class CpuExecutable final : public Executable {
       for (const Step& step : steps_) timings_.push_back({step.node});
     for (std::size_t i = begin; i < end; ++i) {
       const auto start = std::chrono::steady_clock::now();
-      steps_[i].call(steps_[i], context);
+      run_step(i, context);
       add_time(i, start);
     }
   }
@@ -342,6 +372,7 @@ class CpuExecutable final : public Executable {
   std::unique_ptr<HostBuffer> input_memory_;
   std::vector<std::byte*> addresses_;  // by value
   std::vector<Step> steps_;
+  std::vector<ThreadPool::Upcoming> upcoming_;  // by step
   SketchOf sketch_of_;
   std::optional<std::uint32_t> head_;   // the node whose logits tokens are chosen of
   std::optional<HeadChooser> chooser_;  // if there is a sketch of its weight

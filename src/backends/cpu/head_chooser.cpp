@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numeric>
 
 #include "backends/cpu/kernels/linear_ref.h"
 #include "backends/cpu/kernels/quant_blocks.h"
@@ -47,14 +46,15 @@ void fetch(const std::byte* unit) {
 // Inner loops of so many rounds become vector instructions.
 constexpr std::size_t kLanes = 16;
 
-// Calls body(i) for the values that are not below the threshold, until it says false; whether it never did.
+// Calls body(i) for the values that are not below the threshold, which may rise meanwhile, until it says false; whether it never did.
 template <class Body>
-bool for_each_not_below(std::span<const float> values, float threshold, const Body& body) {
+bool for_each_not_below(std::span<const float> values, const float& threshold, const Body& body) {
   for (std::size_t i = 0; i < values.size(); i += kLanes) {
     const std::size_t end = std::min(i + kLanes, values.size());
     if (end == i + kLanes) {
       std::uint32_t any = 0;
-      for (std::size_t lane = 0; lane < kLanes; ++lane) any |= std::uint32_t{!(values[i + lane] < threshold)};
+      const float now = threshold;
+      for (std::size_t lane = 0; lane < kLanes; ++lane) any |= std::uint32_t{!(values[i + lane] < now)};
       if (any == 0) continue;
     }
     for (std::size_t at = i; at < end; ++at)
@@ -95,8 +95,8 @@ HeadChooser::HeadChooser(std::shared_ptr<HeadSketch> sketch, const HeadProduct& 
   max_units_ = num_units() / kMostShare;
   const std::size_t most = size(max_units_);
   units_.reserve(most), logits_.resize(most * size(rows * unit_rows_));
-  sorted_.reserve(most * size(unit_rows_)), candidates_.reserve(most * size(unit_rows_)),
-      order_.resize(size(num_units()));
+  sorted_.reserve(most * size(unit_rows_)), candidates_.reserve(most * size(unit_rows_));
+  likeliest_.reserve(most + 1);
   packet_.resize(size(PacketRoom{max_units_ * unit_rows_, 0}.bytes()));
 }
 
@@ -114,12 +114,6 @@ SketchBounds HeadChooser::bounds_memory(std::int64_t row) {
 std::span<const float> HeadChooser::bounds_of(std::int64_t row) const {
   const std::int64_t tiles = sketch_->layout().tiles();
   return std::span(bounds_).subspan(size(row * tiles), size(tiles));
-}
-
-float HeadChooser::bound_of(std::int64_t row, std::int64_t unit) const {
-  const std::span<const float> bounds = bounds_of(row);
-  const std::int64_t first = unit * tiles_in_unit(), last = std::min(first + tiles_in_unit(), std::ssize(bounds));
-  return *std::max_element(bounds.begin() + first, bounds.begin() + last);
 }
 
 std::span<float> HeadChooser::logits_of(std::size_t listed, std::int64_t row) {
@@ -212,17 +206,25 @@ bool HeadChooser::list(std::int64_t unit) {
   return true;
 }
 
-// As many units as the row wants tokens: those of the largest bounds.
+// The units of as many tiles as the row wants tokens: those of the largest bounds.
 bool HeadChooser::list_likeliest(std::int64_t row) {
-  const std::int64_t wanted = num_wanted(sampling_[size(row)]);
-  if (wanted == 1) {
-    const std::span<const float> bounds = bounds_of(row);
-    return list((std::max_element(bounds.begin(), bounds.end()) - bounds.begin()) / tiles_in_unit());
-  }
-  const auto likelier = [&](std::int32_t a, std::int32_t b) { return bound_of(row, a) > bound_of(row, b); };
-  std::iota(order_.begin(), order_.end(), 0);
-  std::nth_element(order_.begin(), order_.begin() + wanted - 1, order_.end(), likelier);
-  return std::all_of(order_.begin(), order_.begin() + wanted, [this](std::int32_t unit) { return list(unit); });
+  const std::size_t wanted = size(num_wanted(sampling_[size(row)]));
+  const std::span<const float> bounds = bounds_of(row);
+  const auto larger = [&](std::int32_t a, std::int32_t b) { return bounds[size(a)] > bounds[size(b)]; };
+  float least = -std::numeric_limits<float>::infinity();
+  likeliest_.clear();  // a heap, the least likely in front
+  for_each_not_below(bounds, least, [&](std::int64_t tile) {
+    likeliest_.push_back(static_cast<std::int32_t>(tile));
+    std::push_heap(likeliest_.begin(), likeliest_.end(), larger);
+    if (likeliest_.size() > wanted) {
+      std::pop_heap(likeliest_.begin(), likeliest_.end(), larger);
+      likeliest_.pop_back();
+      least = bounds[size(likeliest_.front())];
+    }
+    return true;
+  });
+  return std::all_of(likeliest_.begin(), likeliest_.end(),
+                     [this](std::int32_t tile) { return list(tile / tiles_in_unit()); });
 }
 
 bool HeadChooser::list_possible(std::int64_t rows) {
@@ -311,6 +313,11 @@ RowChoice HeadChooser::decide_row(std::int64_t row) {
 }
 
 void HeadChooser::choose_nothing() { std::fill(choices_.begin(), choices_.end(), RowChoice{}); }
+
+ThreadPool::Upcoming HeadChooser::upcoming() const {
+  if (!sketch_->made() || pause_ > 0) return {head_.args.weight, num_units(), unit_bytes_};
+  return sketch_->upcoming();
+}
 
 bool HeadChooser::choose_among_few(std::int64_t rows, ThreadPool& pool) {
   units_.clear();

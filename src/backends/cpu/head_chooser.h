@@ -34,6 +34,8 @@ class HeadChooser {
   // row: then nothing is chosen. The sketch is made once some short steps could have used one, so that a first token does not
   // wait for it.
   bool choose(const StepRows& step, ThreadPool& pool);
+  // What the next choice begins with reading, or the product if none is made.
+  ThreadPool::Upcoming upcoming() const;
   void choose_nothing();  // what choices() says of a step that did not ask
 
   // Of the weight, for so many rows; nothing if all of it.
@@ -60,7 +62,6 @@ class HeadChooser {
   std::int64_t tiles_in_unit() const { return unit_rows_ / SketchLayout::kTileRows; }
   SketchBounds bounds_memory(std::int64_t row);
   std::span<const float> bounds_of(std::int64_t row) const;  // [tiles of the sketch]
-  float bound_of(std::int64_t row, std::int64_t unit) const;
   std::span<float> logits_of(std::size_t listed, std::int64_t row);
 
   std::shared_ptr<HeadSketch> sketch_;
@@ -85,7 +86,7 @@ class HeadChooser {
   std::vector<float> logits_;              // [units_, rows, unit_rows_]
   std::vector<std::byte> scratch_, runs_;  // by thread: the kernel's memory and its results
   std::vector<float> sorted_;
-  std::vector<std::int32_t> order_;
+  std::vector<std::int32_t> likeliest_;  // tiles of the sketch
   std::vector<std::byte> packet_;
   std::vector<Candidate> candidates_;
 };

@@ -8,6 +8,7 @@
 
 #include "backends/backend.h"
 #include "backends/cpu/kernels/sketch.h"
+#include "base/thread_pool.h"
 #include "tensor/tensor.h"
 
 namespace cajal::cpu {
@@ -30,6 +31,8 @@ class HeadSketch {
   // Of the head's weight, as stored.
   void make(const std::byte* weight, ThreadPool& pool);
 
+  // What bound() reads.
+  ThreadPool::Upcoming upcoming() const { return {bytes(), layout_.tiles(), layout_.tile_bytes()}; }
   // Of all tiles, for each input.
   void bound(const SketchInput* inputs, int num_inputs, const SketchBounds* bounds, ThreadPool& pool) const;
   // Bounds of one input that are not below the threshold become lower where they can.

@@ -18,6 +18,15 @@ Packed tile_of(const TensorType& t) {
 
 Quantized quantized_of(const TensorType& t) { return t.quantized() ? *t.quantized() : Quantized{}; }
 
+// Whether weights that a step has read are gone from all caches when the next one needs them.
+bool reads_weights_once(const Graph& graph) {
+  constexpr std::size_t kMoreThanCachesHold = std::size_t{128} << 20;
+  std::size_t bytes = 0;
+  for (const Node& node : graph.nodes())
+    if (std::holds_alternative<ops::Parameter>(node.op)) bytes += graph.type(node.results[0]).bytes();
+  return bytes > kMoreThanCachesHold;
+}
+
 std::vector<RowKind> row_kinds(const Graph& graph) {
   std::vector<RowKind> kinds(graph.num_values(), RowKind::tokens);
   for (const Node& node : graph.nodes()) {
@@ -65,7 +74,7 @@ std::optional<RanksNeeded> ranks_needed(const Op& op) {
 class Lowering {
  public:
   Lowering(const Graph& graph, std::uint32_t isa, int threads)
-      : graph_(graph), isa_(isa), threads_(threads), kinds_(row_kinds(graph)) {}
+      : graph_(graph), isa_(isa), threads_(threads), kinds_(row_kinds(graph)), read_once_(reads_weights_once(graph)) {}
 
   // With addresses: steps are made. Without: only kernels are chosen.
   void with_memory(const Addresses& at, const std::function<std::byte*(std::uint32_t)>& scratch,
@@ -123,7 +132,8 @@ class Lowering {
                         .packed = tile_of(weight),
                         .quantized = quantized_of(weight),
                         .scratch = scratch(),
-                        .partial = op.partial};
+                        .partial = op.partial,
+                        .read_once = read_once_};
     });
   }
   void operator()(const ops::RmsNorm& op) {
@@ -360,6 +370,7 @@ class Lowering {
                      .packed = tile_of(gate_up),
                      .quantized = quantized_of(gate_up),
                      .lossless = gate_up.lossless(),
+                     .read_once = read_once_,
                      .first_expert = shared_out ? static_cast<std::int32_t>(ranks_->expert->rank() * down.shape[0]) : 0,
                      .partial = partial != nullptr};
     });
@@ -514,6 +525,7 @@ class Lowering {
   std::uint32_t isa_;
   int threads_;
   std::vector<RowKind> kinds_;
+  bool read_once_;
   const Addresses* at_ = nullptr;
   const std::function<std::byte*(std::uint32_t)>* scratch_ = nullptr;
   const RankGroups* ranks_ = nullptr;

@@ -57,7 +57,8 @@ Bytes run(const LinearKernel& kernel, const Problem& p, const Storage& storage, 
               .dtype = DType::bf16,
               .packed = tile_of(storage),
               .scratch = scratch.data(),
-              .partial = partial},
+              .partial = partial,
+              .read_once = read_in_one_way_or_the_other(n)},
              pool);
   return y;
 }

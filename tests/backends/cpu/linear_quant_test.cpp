@@ -57,7 +57,8 @@ Bytes run(const LinearKernel& kernel, const Problem& p, std::int64_t first, std:
               .packed = {},
               .quantized = std::get<Quantized>(p.shape.storage),
               .scratch = scratch.data(),
-              .partial = p.partial},
+              .partial = p.partial,
+              .read_once = read_in_one_way_or_the_other(p.shape.out_features)},
              pool);
   return y;
 }

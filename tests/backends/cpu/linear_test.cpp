@@ -62,7 +62,8 @@ Bytes run(const LinearKernel& kernel, const Problem& p, std::int64_t first, std:
               .sum_parts = p.shape.sum_parts,
               .dtype = p.shape.dtype,
               .packed = tile_of(p.shape.storage),
-              .scratch = scratch.data()},
+              .scratch = scratch.data(),
+              .read_once = read_in_one_way_or_the_other(p.shape.out_features)},
              pool);
   return y;
 }

@@ -19,6 +19,9 @@
 
 namespace cajal::cpu {
 
+// LinearArgs::read_once, which changes no bit: sizes are tested in one of both ways, odd ones as read once.
+inline bool read_in_one_way_or_the_other(std::int64_t size) { return size % 2 != 0; }
+
 // Exactly as long as it is said to be, so that a sanitizer sees what reads too far.
 using Bytes = std::vector<std::byte>;
 

@@ -268,6 +268,7 @@ Bytes run(const MoeKernel& kernel, const Problem& p, std::int64_t first, std::in
               .packed = tile_of(s.gate_up_storage),
               .quantized = quantized_of(s.gate_up_storage),
               .lossless = std::holds_alternative<Lossless>(s.gate_up_storage),
+              .read_once = read_in_one_way_or_the_other(s.intermediate_size),
               .first_expert = p.first_expert,
               .partial = s.partial},
              pool);

@@ -227,7 +227,8 @@ MatrixProduct linear_product(const LinearArgs& a) {
           .in_features = a.in_features,
           .out_features = a.out_features,
           .sum_parts = a.sum_parts,
-          .partial = a.partial};
+          .partial = a.partial,
+          .read_once = a.read_once};
 }
 
 std::span<const LinearKernel> linear_kernels() { return kKernels; }

@@ -25,7 +25,8 @@ struct LinearArgs {
   // Of a quantised weight, and then the memory that the kernel asked for.
   Quantized quantized = {};
   std::byte* scratch = nullptr;
-  bool partial = false;  // y is f32: the sums as they are, without bias
+  bool partial = false;    // y is f32: the sums as they are, without bias
+  bool read_once = false;  // weights leave the caches before the next step reads them, whatever is done
 };
 using LinearKernel = Kernel<LinearShape, LinearArgs>;
 std::span<const LinearKernel> linear_kernels();

@@ -110,6 +110,7 @@ struct Multiplier {
       const std::byte* weight = p.weight + at.tile * tile_stride + head_bytes + first_group * group_bytes;
       b.fetch = weight + ahead * group_bytes;
       b.fetch_after_turn = last_part ? at.next + head_bytes : weight + b.groups * group_bytes;
+      b.read_once = p.read_once && follower;
     } else {
       b.fetch_step = (group_bytes - 1) / at.shares + 1;
       b.fetch_after_turn = at.next + head_bytes + at.share * tile_stride / at.shares + first_group * b.fetch_step;

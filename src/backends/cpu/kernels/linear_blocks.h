@@ -40,6 +40,7 @@ struct Block {
   std::int64_t fetch_step, turn;
   const std::byte *fetch, *fetch_after_turn;
   const std::byte* fetch_head;  // of a lossless tile; any address otherwise
+  bool read_once = false;       // what is fetched: it need not stay in any cache; heeded for one row
 };
 
 // What becomes of finished sums.
@@ -94,6 +95,7 @@ struct MatrixProduct {
   std::int64_t rows, in_features, out_features;
   std::int32_t sum_parts;
   bool partial = false;      // y is f32, and gets the sums as they are
+  bool read_once = false;    // as in LinearArgs
   bool x_in_panels = false;  // x is as PanelLayout says, and ranges of rows begin with a panel
 
   std::int64_t tiles() const { return ceil_div<std::int64_t>(out_features, kTileOutputs); }

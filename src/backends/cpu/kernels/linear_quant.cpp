@@ -37,7 +37,8 @@ QuantProduct product_of(const LinearArgs& a) {
           .layout = {a.quantized, a.out_features, a.in_features},
           .sum_parts = a.sum_parts,
           .dtype = a.dtype,
-          .partial = a.partial};
+          .partial = a.partial,
+          .read_once = a.read_once};
 }
 
 const std::byte* weight_of(const QuantProduct& product, std::int64_t tile) {

@@ -47,6 +47,7 @@ struct MoeArgs {
   Packed packed;             // tile of both weights; {1,1} if plain
   Quantized quantized = {};  // of both, if they are
   bool lossless = false;     // both are
+  bool read_once = false;    // as in LinearArgs
   // The ids that are here are first_expert .. first_expert + num_experts - 1. Where some may be elsewhere, y is partial:
   // each choice's output by itself, as its sum is; zeros for what is elsewhere.
   std::int32_t first_expert = 0;

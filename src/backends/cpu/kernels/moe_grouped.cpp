@@ -93,7 +93,8 @@ class GroupedMoe {
             .in_features = p.matrix.inputs,
             .out_features = p.matrix.outputs,
             .sum_parts = p.sum_parts,
-            .partial = p.partial};
+            .partial = p.partial,
+            .read_once = a_.read_once};
   }
 
   const BlockTable& table_;

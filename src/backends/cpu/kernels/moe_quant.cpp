@@ -143,6 +143,7 @@ class QuantMoe {
     product.weight += expert * p.layout.matrix_bytes();
     product.y = y ? y + position * product.y_stride : nullptr;
     product.rows = steps_.group_rows(expert);
+    product.read_once = a_.read_once;
     if (in_panels(expert))
       product.panels =
           panels() + first_panels()[expert] * QuantPanels{p.layout.columns, p.layout.storage.group_size}.panel_bytes();

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kMaxLevels = std::bit_width(static_cast<unsigned>(kMaxQuantSumParts));
 // Bytes of each tile that are fetched before they are multiplied, and on a processor that follows streams.
-constexpr std::int64_t kBytesAhead = 2048, kBytesAheadOfFollower = 128;
+constexpr std::int64_t kBytesAhead = 2048, kBytesAheadOfFollower = 64;
 constexpr std::int64_t kRowsOfOneStream = 2;  // which are multiplied by a tile as fast as memory gives that to a thread
 constexpr std::int64_t kMaxGroup = 128;
 
@@ -71,6 +71,7 @@ struct Multiplier {
                  .sums = into,
                  .siblings = siblings,
                  .cold = at.cold,
+                 .read_once = false,
                  .turn = std::clamp<std::int64_t>(groups - ahead - first, 0, count),
                  .fetch_step = group_bytes / at.shares + 1,
                  .fetch = weight + ahead * group_bytes,
@@ -78,6 +79,7 @@ struct Multiplier {
     b.fetch_after_turn = at.next + (first + b.turn + ahead - groups) * group_bytes;
     if (at.cold && follows_streams()) {
       b.turn = count;
+      b.read_once = p.read_once;
       b.fetch = weight + kBytesAheadOfFollower;
     }
     if (!at.cold) b.fetch = at.next + at.share * tile_stride / at.shares + first * b.fetch_step;

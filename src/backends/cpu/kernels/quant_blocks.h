@@ -51,6 +51,7 @@ struct QuantBlock {
   // What is fetched from memory meanwhile, of every tile at once (addresses are those of the first). Cold: with each group
   // a whole one, from `fetch` on, and behind group `turn` from `fetch_after_turn` on. Else a line a group, in steps.
   bool cold;
+  bool read_once;  // what is fetched need not stay in any cache; heeded for one row and one tile
   std::int64_t turn, fetch_step;
   const std::byte *fetch, *fetch_after_turn;
 };
@@ -90,7 +91,8 @@ struct QuantProduct {
   QuantizedLayout layout;
   std::int32_t sum_parts;
   DType dtype;
-  bool partial = false;  // y is f32, and gets the sums as they are
+  bool partial = false;    // y is f32, and gets the sums as they are
+  bool read_once = false;  // as in LinearArgs
   // The rows once more as quant_tiles.h has them, where there are many of them and a kernel for those.
   const std::byte* panels = nullptr;
 

@@ -14,19 +14,22 @@ namespace {
 constexpr std::int64_t kHalfBytes = 64;  // four columns of 16 outputs; a tile has two halves
 constexpr std::int64_t kScalesBytes = kQuantTileOutputs, kHalfScalesBytes = kScalesBytes / 2;  // of a group
 
+enum class Fetching { line_a_group, whole_groups, whole_groups_once };
+
 // dots += weight * x for one group, while memory is fetched from `fetch` on.
-template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
+template <class Isa, int kBits, int kGroup, int kRows, int kTiles, Fetching kFetching>
 [[gnu::always_inline]] inline void multiply_group(typename Isa::Int (&dots)[kRows][2 * kTiles],
                                                   const std::byte* const (&x)[kRows], const std::byte* weight,
                                                   std::int64_t tile_stride, const std::byte* fetch) {
+  constexpr _mm_hint kHint = kFetching == Fetching::whole_groups_once ? _MM_HINT_NTA : _MM_HINT_T0;
   constexpr std::int64_t kStep = kBits == 8 ? 4 : 8;  // columns of a byte of a half
   for (std::int64_t k = 0; k < kGroup; k += kStep) {
     const std::int64_t at = kScalesBytes + k / kStep * 2 * kHalfBytes;
     typename Isa::Weight w[2 * kTiles];
     CAJAL_UNROLL for (int v = 0; v < 2 * kTiles; ++v) {
       w[v] = Isa::load_weight(weight + v / 2 * tile_stride + at + v % 2 * kHalfBytes);
-      if constexpr (kCold)
-        _mm_prefetch(reinterpret_cast<const char*>(fetch + v / 2 * tile_stride + at + v % 2 * kHalfBytes), _MM_HINT_T0);
+      if constexpr (kFetching != Fetching::line_a_group)
+        _mm_prefetch(reinterpret_cast<const char*>(fetch + v / 2 * tile_stride + at + v % 2 * kHalfBytes), kHint);
     }
     CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
       const typename Isa::X first = Isa::template load_x<kBits>(x[r] + k);
@@ -43,7 +46,7 @@ template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
   }
 }
 
-template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
+template <class Isa, int kBits, int kGroup, int kRows, int kTiles, Fetching kFetching>
 [[gnu::always_inline]] inline void multiply_groups(typename Isa::Sum (&sums)[kRows][2 * kTiles],
                                                    const std::byte* (&x)[kRows], const QuantBlock& b,
                                                    std::int64_t begin, std::int64_t end, const std::byte* fetch) {
@@ -59,7 +62,7 @@ template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
     CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) {
       _mm_prefetch(reinterpret_cast<const char*>(fetch + t * b.tile_stride), _MM_HINT_T0);
     }
-    multiply_group<Isa, kBits, kGroup, kRows, kTiles, kCold>(dots, x, weight, b.tile_stride, fetch);
+    multiply_group<Isa, kBits, kGroup, kRows, kTiles, kFetching>(dots, x, weight, b.tile_stride, fetch);
     CAJAL_UNROLL for (int v = 0; v < 2 * kTiles; ++v) {
       const typename Isa::Int scales = Isa::load_scales(weight + v / 2 * b.tile_stride + v % 2 * kHalfScalesBytes);
       CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
@@ -70,7 +73,7 @@ template <class Isa, int kBits, int kGroup, int kRows, int kTiles, bool kCold>
     }
     CAJAL_UNROLL for (int r = 0; r < kRows; ++r) x[r] += kGroup + 8;
     weight += kGroupBytes;
-    fetch += kCold ? kGroupBytes : b.fetch_step;
+    fetch += kFetching == Fetching::line_a_group ? b.fetch_step : kGroupBytes;
   }
 }
 
@@ -82,12 +85,16 @@ void multiply_quant_block(const QuantBlock& b) {
   CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
     CAJAL_UNROLL for (int v = 0; v < 2 * kTiles; ++v) sums[r][v] = Isa::zero();
   }
-  if (b.cold) {
-    multiply_groups<Isa, kBits, kGroup, kRows, kTiles, true>(sums, x, b, 0, b.turn, b.fetch);
-    multiply_groups<Isa, kBits, kGroup, kRows, kTiles, true>(sums, x, b, b.turn, b.groups, b.fetch_after_turn);
-  } else {
-    multiply_groups<Isa, kBits, kGroup, kRows, kTiles, false>(sums, x, b, 0, b.groups, b.fetch);
-  }
+  const auto multiply = [&]<Fetching kFetching>() __attribute__((always_inline)) {
+    multiply_groups<Isa, kBits, kGroup, kRows, kTiles, kFetching>(sums, x, b, 0, b.turn, b.fetch);
+    multiply_groups<Isa, kBits, kGroup, kRows, kTiles, kFetching>(sums, x, b, b.turn, b.groups, b.fetch_after_turn);
+  };
+  if (!b.cold)
+    multiply_groups<Isa, kBits, kGroup, kRows, kTiles, Fetching::line_a_group>(sums, x, b, 0, b.groups, b.fetch);
+  else if (kRows * kTiles == 1 && b.read_once)
+    multiply.template operator()<Fetching::whole_groups_once>();
+  else
+    multiply.template operator()<Fetching::whole_groups>();
   for (int level = b.siblings - 1; level >= 0; --level) {
     const float* other = b.sums + level * kQuantLevelStride;
     CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {

@@ -20,7 +20,8 @@ constexpr int kLanes = 16, kSteps = 8, kPairs = 4;  // steps of four columns, tw
 constexpr int kLevels = 64, kCoarser = 4;           // of the integers; of them to one of a coarse layer of 4 bits
 constexpr float kMiddle = 31.5f;
 constexpr std::int64_t kMostGroups = SketchLayout::kMostColumnsOfTwoLayers / SketchLayout::kGroupColumns;
-constexpr std::int64_t kBytesAhead = 4096;  // that are fetched before they are read
+// That are fetched before they are read: rows here and there, or one stream; and one on a processor that follows streams.
+constexpr std::int64_t kBytesAhead = 4096, kBytesAheadOfFollower = 128;
 constexpr float kLargestScale = 255;
 // Norms are added up in f32, and rounded up by this afterwards.
 constexpr float kRoundUp = 1.0001f;
@@ -139,17 +140,18 @@ template <int kInputs, int kPlanes>
 void bound_tiles(const SketchLayout& layout, const std::byte* sketch, const SketchRows* of_tiles,
                  const SketchInput* inputs, std::int64_t begin, std::int64_t end, const SketchBounds* bounds) {
   const std::int64_t group_bytes = layout.group_bytes(), units = layout.units();
+  const std::int64_t ahead = follows_streams() ? kBytesAheadOfFollower : kBytesAhead;
   for (std::int64_t t = begin; t < end; ++t) {
     const std::byte* const tile = sketch + t * layout.tile_bytes();
     __m512 sums[kInputs];
     CAJAL_UNROLL for (int i = 0; i < kInputs; ++i) sums[i] = _mm512_setzero_ps();
     for (std::int64_t u = 0; u < units; ++u) {
       const std::byte* const unit = tile + u * layout.unit_bytes();
-      _mm_prefetch(reinterpret_cast<const char*>(unit) + kBytesAhead, _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(unit) + ahead, _MM_HINT_T0);
       for (int g = 0; g < SketchLayout::kUnitGroups; ++g) {
         const std::byte* const group = unit + SketchLayout::kScalesBytes + g * group_bytes;
         CAJAL_UNROLL for (int line = 0; line < 4 + kPlanes; ++line)
-            _mm_prefetch(reinterpret_cast<const char*>(group) + kBytesAhead + line * 64, _MM_HINT_T0);
+            _mm_prefetch(reinterpret_cast<const char*>(group) + ahead + line * 64, _MM_HINT_T0);
         const __m128i scales = _mm_loadu_si128(reinterpret_cast<const __m128i*>(unit + g * kLanes));
         add_group<kInputs, kPlanes>(inputs, group, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(scales)),
                                     u * SketchLayout::kUnitGroups + g, sums);
