@@ -124,7 +124,7 @@ class Llama:
         if not self.bench or not pathlib.Path(self.bench).exists():
             return self.how_to_name()
         if QUANTIZED[kind] and not self.quantize:
-            return f"{self.name}: no llama-quantize beside llama-bench, name it with --llama-quantize"
+            return f"{self.name} is absent for {kind}: no llama-quantize beside llama-bench, name it with --llama-quantize"
         return ""
 
     def how_to_name(self):
@@ -357,6 +357,7 @@ def main():
                 if not options.json:
                     print_row(row, peers)
     described = [peer.description() for peer in peers]
+    described += sorted({why for row in rows for why in row["absent"].values()} - set(described))
     if options.json:
         print(json.dumps({"peers": described, "threads": options.threads, "results": rows}))
         return

@@ -12,7 +12,7 @@ namespace {
 
 // sums += x * weight over the groups [begin, end), while memory is fetched in steps from `fetch` on. Addresses are sums of few
 // numbers, which are kept from the compiler's hands: it would make one of each row and tile, more than it has registers for.
-template <class Isa, int kHint = _MM_HINT_T0, int kRows, int kTiles>
+template <class Isa, auto kHint = _MM_HINT_T0, int kRows, int kTiles>
 [[gnu::always_inline]] inline void multiply_stretch(typename Isa::Sum (&sums)[kRows][kTiles], const Block& b,
                                                     std::int64_t begin, std::int64_t end, const std::byte* fetch) {
   const std::byte* x = b.x + begin * kXGroupBytes;
@@ -27,7 +27,7 @@ template <class Isa, int kHint = _MM_HINT_T0, int kRows, int kTiles>
     CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) {
       const std::int64_t at = t == 3 ? tiles3 : t * tile;
       w[t] = Isa::load_weight(weight + at);
-      _mm_prefetch(reinterpret_cast<const char*>(fetch + at), static_cast<_mm_hint>(kHint));
+      _mm_prefetch(reinterpret_cast<const char*>(fetch + at), kHint);
     }
     CAJAL_UNROLL for (int r = 0; r < kRows; ++r) {
       const std::int64_t at = r == 3 ? rows3 : r == 5 ? rows5 : r == 6 ? 2 * rows3 : r == 10 ? 2 * rows5 : r * row;
@@ -68,7 +68,7 @@ template <class Isa, int kRows, int kTiles>
 void multiply_block(const Block& b) {
   typename Isa::Sum sums[kRows][kTiles];
   load_sums<Isa>(b, sums);
-  const auto multiply = [&]<int kHint>() __attribute__((always_inline)) {
+  const auto multiply = [&]<auto kHint>() __attribute__((always_inline)) {
     multiply_stretch<Isa, kHint>(sums, b, 0, b.turn, b.fetch);
     multiply_stretch<Isa, kHint>(sums, b, b.turn, b.groups, b.fetch_after_turn);
   };

@@ -94,7 +94,7 @@ struct Lossless : Dot {
   }
 
   // Units [begin, end), while memory is fetched: as many lines as are read, or as fewer as fetch_step is smaller.
-  template <int kHint, int kRows, int kTiles>
+  template <auto kHint, int kRows, int kTiles>
   [[gnu::always_inline]] static void multiply_units(Work<kRows, kTiles>& w, const Block& b, std::int64_t begin,
                                                     std::int64_t end, const std::byte* fetch) {
     constexpr int kLines = LosslessLayout::kUnitBytes / 64;
@@ -104,7 +104,7 @@ struct Lossless : Dot {
       const std::int64_t x_at = (u * kUnitGroups - b.first_group) * kXGroupBytes;
       CAJAL_UNROLL for (int t = 0; t < kTiles; ++t) {
         const char* const ahead = reinterpret_cast<const char*>(fetch + t * b.tile_stride);
-        CAJAL_UNROLL for (int i = 0; i < kLines; ++i) _mm_prefetch(ahead + i * line, static_cast<_mm_hint>(kHint));
+        CAJAL_UNROLL for (int i = 0; i < kLines; ++i) _mm_prefetch(ahead + i * line, kHint);
       }
       multiply_half(w, u * LosslessTile::kHalves, false, x_at);
       multiply_half(w, u * LosslessTile::kHalves + 1, true, x_at + LosslessTile::kGroups * kXGroupBytes);

@@ -21,7 +21,7 @@ template <class Isa, int kBits, int kGroup, int kRows, int kTiles, Fetching kFet
 [[gnu::always_inline]] inline void multiply_group(typename Isa::Int (&dots)[kRows][2 * kTiles],
                                                   const std::byte* const (&x)[kRows], const std::byte* weight,
                                                   std::int64_t tile_stride, const std::byte* fetch) {
-  constexpr _mm_hint kHint = kFetching == Fetching::whole_groups_once ? _MM_HINT_NTA : _MM_HINT_T0;
+  constexpr auto kHint = kFetching == Fetching::whole_groups_once ? _MM_HINT_NTA : _MM_HINT_T0;
   constexpr std::int64_t kStep = kBits == 8 ? 4 : 8;  // columns of a byte of a half
   for (std::int64_t k = 0; k < kGroup; k += kStep) {
     const std::int64_t at = kScalesBytes + k / kStep * 2 * kHalfBytes;
