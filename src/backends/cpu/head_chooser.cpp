@@ -34,8 +34,13 @@ double norm_of(std::span<const float> row) {
   return std::sqrt(squares);
 }
 
-// In which additions are rounded: in any order of them, and those of the bounds as well.
-double share_of_additions(std::int64_t columns) { return 2 * static_cast<double>(columns + 64) * 0x1p-23; }
+// Of the product of a row's norm and that of the activations: what rounded additions can come to, in any order of them, and
+// those of the bounds, a few for each group, of sketched rows whose norms are at most as many times larger as the root says.
+double share_of_additions(std::int64_t columns) {
+  const auto count = static_cast<double>(columns);
+  const double of_bounds = (count / SketchLayout::kGroupColumns + 16) * std::sqrt(count) * 0x1p-22;
+  return 2 * (count + 64) * 0x1p-23 + of_bounds;
+}
 
 // The first part of a unit that is computed next: from there on the kernel fetches by itself.
 void fetch(const std::byte* unit) {
@@ -157,20 +162,23 @@ bool HeadChooser::read_exact_input(std::int64_t row) {
   return layout.finite(rounded_.data());
 }
 
-// Of the row that was read. What an integer of group g stands for: where the kernel has rounded the row to such groups, as
-// there, and nothing is lost.
-float HeadChooser::unit_of_group(std::int64_t g) const {
-  const RoundedRow layout{head_.args.in_features, SketchLayout::kGroupColumns};
-  if (head_.weight.quantized() && head_.args.quantized.group_size == layout.group_size) {
-    std::int32_t exponent;
-    std::memcpy(&exponent, rounded_.data() + g * layout.group_bytes() + layout.group_size, sizeof exponent);
-    return power_of_two(exponent >> 23);
+// Of the row that was read: what an integer of the sketch's columns [first, first + exact.size()) stands for. Where the kernel
+// has rounded them, all with the same unit, nothing is lost.
+float HeadChooser::unit_of_group(std::size_t first, std::span<const float> exact) const {
+  float unit = kLeastUnit;
+  if (!head_.weight.quantized()) {
+    for (const float v : exact) unit = std::max(unit, std::fabs(v) / kLargestInteger);
+    return unit;
   }
-  const auto first = size(g * layout.group_size);
-  float largest = 0;
-  for (std::size_t k = first; k < std::min(first + size(layout.group_size), exact_.size()); ++k)
-    largest = std::max(largest, std::fabs(exact_[k]));
-  return std::max(largest / kLargestInteger, kLeastUnit);
+  const RoundedRow layout{head_.args.in_features, head_.args.quantized.group_size};
+  for (std::size_t k = first; k < first + exact.size(); k += size(layout.group_size)) {
+    const std::byte* const group =
+        rounded_.data() + static_cast<std::int64_t>(k) / layout.group_size * layout.group_bytes();
+    std::int32_t exponent;
+    std::memcpy(&exponent, group + layout.group_size, sizeof exponent);
+    unit = std::max(unit, power_of_two(exponent >> 23));
+  }
+  return unit;
 }
 
 // False if the row is not finite, or too large.
@@ -181,20 +189,13 @@ bool HeadChooser::round_input(std::int64_t row) {
   if (!(norm < kLargestNorm)) return false;
   double squares_off = 0;
   for (std::size_t first = 0; first < exact_.size(); first += SketchLayout::kGroupColumns) {
-    const auto g = static_cast<std::int64_t>(first) / SketchLayout::kGroupColumns;
-    const float unit = unit_of_group(g), inverse = 1 / unit;
-    std::int32_t sum = 0;
-    for (std::size_t k = first; k < std::min(first + SketchLayout::kGroupColumns, exact_.size()); ++k) {
-      const float q = std::clamp(std::nearbyint(exact_[k] * inverse), -kLargestInteger, kLargestInteger);
-      input.integers[k] = static_cast<std::int8_t>(q);
-      sum += input.integers[k];
-      const double off = static_cast<double>(exact_[k]) - static_cast<double>(q) * static_cast<double>(unit);
-      squares_off += off * off;
-    }
-    input.set_group(sketch_->layout(), g, unit, sum);
+    const std::size_t count = std::min<std::size_t>(SketchLayout::kGroupColumns, exact_.size() - first);
+    const auto exact = std::span<const float>(exact_).subspan(first, count);
+    squares_off += input.set_group(static_cast<std::int64_t>(first / SketchLayout::kGroupColumns), exact,
+                                   unit_of_group(first, exact));
   }
-  input.norm = std::max(round_up(norm), std::numeric_limits<float>::min());
-  input.noise = round_up(std::sqrt(squares_off) + share_of_additions(head_.args.in_features) * norm);
+  const double noise = std::sqrt(squares_off) + share_of_additions(head_.args.in_features) * norm;
+  input.noise = std::max(round_up(noise), std::numeric_limits<float>::min());
   return true;
 }
 

@@ -47,7 +47,7 @@ class HeadChooser {
   bool make_sketch(const StepRows& step, ThreadPool& pool);
   bool round_input(std::int64_t row);
   bool read_exact_input(std::int64_t row);
-  float unit_of_group(std::int64_t g) const;
+  float unit_of_group(std::size_t first, std::span<const float> exact) const;
   bool choose_among_few(std::int64_t rows, ThreadPool& pool);
   bool list_likeliest(std::int64_t row);
   bool list_possible(std::int64_t rows);

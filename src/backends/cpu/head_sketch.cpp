@@ -74,21 +74,17 @@ bool HeadSketch::pays_for(const TensorType& head, std::uint32_t isa) {
   return shares_tiles && reads_less && bytes >= kLeastHeadBytes && (!head.quantized() || head.quantized()->bits == 8);
 }
 
-SketchLayout HeadSketch::layout_of(const TensorType& head) {
-  return {head.shape[0], head.shape[1], head.shape[1] <= SketchLayout::kMostColumnsOfTwoLayers};
-}
+SketchLayout HeadSketch::layout_of(const TensorType& head) { return {head.shape[0], head.shape[1]}; }
 
 HeadSketch::HeadSketch(const TensorType& head, std::unique_ptr<Buffer> memory)
-    : head_(head),
-      layout_(layout_of(head)),
-      memory_(std::move(memory)),
-      rows_(static_cast<std::size_t>(layout_.tiles())) {
+    : head_(head), layout_(layout_of(head)), memory_(std::move(memory)) {
   CAJAL_CHECK(memory_->bytes() >= static_cast<std::size_t>(layout_.bytes()));
 }
 
 void HeadSketch::make(const std::byte* weight, ThreadPool& pool) {
   std::byte* const sketch = memory_->host_view().data();
   const std::int64_t stride = layout_.padded_columns();
+  const std::vector<float> dither = sketch_dither(layout_);
   pool.parallel_for(layout_.tiles(), 64, [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> rows(static_cast<std::size_t>(SketchLayout::kTileRows * stride));
     std::vector<std::byte> dense(static_cast<std::size_t>(SketchLayout::kTileRows * layout_.columns) * sizeof(float));
@@ -99,7 +95,7 @@ void HeadSketch::make(const std::byte* weight, ThreadPool& pool) {
         read_quantized({*q, layout_.rows, layout_.columns}, weight, first, count, stride, rows.data());
       else
         read_unrounded(head_, weight, first, count, stride, rows.data(), dense);
-      sketch_tile(layout_, t, rows.data(), sketch, rows_[static_cast<std::size_t>(t)]);
+      sketch_tile(layout_, t, rows.data(), dither.data(), sketch);
     }
   });
   made_ = true;
@@ -109,12 +105,11 @@ void HeadSketch::bound(const SketchInput* inputs, int num_inputs, const SketchBo
   const std::int64_t most = std::max<std::int64_t>(1, (std::int64_t{512} << 10) / layout_.tile_bytes());
   const std::int64_t grain = std::clamp<std::int64_t>(layout_.tiles() / (8 * pool.size()), 1, most);
   pool.parallel_for_runs(layout_.tiles(), grain, [&](std::int64_t begin, std::int64_t end) {
-    sketch_bounds(layout_, bytes(), rows_.data(), inputs, num_inputs, begin, end, bounds);
+    sketch_bounds(layout_, bytes(), inputs, num_inputs, begin, end, bounds);
   });
 }
 
 void HeadSketch::refine(const SketchInput& input, float threshold, const SketchBounds& bounds, ThreadPool& pool) const {
-  if (!layout_.two_layers) return;
   constexpr std::int64_t kTiles = 128;
   pool.parallel_for(layout_.tiles(), kTiles, [&](std::int64_t begin, std::int64_t end) {
     refine_bounds(layout_, bytes(), input, begin, end, threshold, bounds);

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <vector>
 
 #include "backends/backend.h"
 #include "backends/cpu/kernels/sketch.h"
@@ -19,8 +18,6 @@ class HeadSketch {
   static bool wanted();
   // Of heads that pay for it: matrices of at least 8 bits a weight, too large for a cache, on a processor that can.
   static bool pays_for(const TensorType& head, std::uint32_t isa);
-  // Two layers, where the coarse one leaves few enough rows in doubt: bounds are as many times the standard deviation of logits as
-  // the square root of the columns.
   static SketchLayout layout_of(const TensorType& head);
 
   // `memory` has layout_of(head).bytes(), of which none is touched before make().
@@ -44,7 +41,6 @@ class HeadSketch {
   TensorType head_;
   SketchLayout layout_;
   std::unique_ptr<Buffer> memory_;
-  std::vector<SketchRows> rows_;  // by tile
   bool made_ = false;
 };
 
